@@ -1,0 +1,45 @@
+//! Compiles `proto/` without a system `protoc`, and draws the line between what clients see and what the broker sees.
+//!
+//! Clients see `RecordSet records`: typed records. The broker must not decode records it only stores, so its own copy
+//! of the descriptors declares every such field as `bytes`. The two encodings are the same on the wire, which is why
+//! this substitution is safe; the descriptors served by reflection stay the typed ones.
+
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+use prost_types::field_descriptor_proto::Type;
+use std::path::PathBuf;
+
+/// The message whose fields the broker carries as opaque bytes.
+const OPAQUE_MESSAGE: &str = ".millstream.v1.RecordSet";
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    let mut files = std::fs::read_dir("proto/millstream/v1")?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<PathBuf>, _>>()?;
+    files.sort();
+
+    let public = protox::compile(&files, ["proto"])?;
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("millstream_descriptor.bin"), public.encode_to_vec())?;
+
+    tonic_prost_build::configure()
+        .bytes(".")
+        .compile_fds(with_opaque_records(public))?;
+    Ok(())
+}
+
+/// The same descriptors with every field of type [`OPAQUE_MESSAGE`] declared as `bytes`.
+fn with_opaque_records(mut set: FileDescriptorSet) -> FileDescriptorSet {
+    let fields = set
+        .file
+        .iter_mut()
+        .flat_map(|file| &mut file.message_type)
+        .flat_map(|message| &mut message.field)
+        .filter(|field| field.type_name() == OPAQUE_MESSAGE);
+    for field in fields {
+        field.set_type(Type::Bytes);
+        field.type_name = None;
+    }
+    set
+}

@@ -1,0 +1,59 @@
+//! Every bound of the broker in one place, with its unit, and the relations that must hold between them.
+//!
+//! Bounds an operator may change are defaults in [`crate::config`] and options of a topic; those here hold always.
+
+/// Most partitions of one topic.
+pub const PARTITIONS_MAX: u32 = 10_000;
+
+/// Smallest and largest `record_bytes_max` and `batch_bytes_max` a topic may have.
+pub const BATCH_BYTES_LIMIT_MIN: u32 = 1024;
+/// See [`BATCH_BYTES_LIMIT_MIN`].
+pub const BATCH_BYTES_LIMIT_MAX: u32 = 8 << 20;
+
+/// Largest request message that is decoded at all: the largest batch, its topic name and framing.
+pub const REQUEST_BYTES_MAX: u32 = BATCH_BYTES_LIMIT_MAX + (64 << 10);
+
+/// Smallest and largest `segment_bytes` of a topic. Positions in a segment are 32-bit.
+pub const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+/// See [`SEGMENT_BYTES_MIN`].
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
+/// Shortest retention time and segment age, in milliseconds.
+pub const AGE_MS_MIN: u64 = 1_000;
+
+/// Bytes of a fetch reply when the client does not say, and the most it may ask for.
+pub const FETCH_BYTES_DEFAULT: u32 = 1 << 20;
+/// See [`FETCH_BYTES_DEFAULT`].
+pub const FETCH_BYTES_MAX: u32 = 64 << 20;
+
+/// Longest time a fetch may wait, in milliseconds.
+pub const FETCH_WAIT_MS_MAX: u32 = 60_000;
+
+/// Most partitions in one fetch or list-offsets request.
+pub const FETCH_POSITIONS_MAX: usize = 1_000;
+
+/// Bytes of one subscribe message when the client does not say, and the most it may ask for.
+pub const SUBSCRIBE_MESSAGE_BYTES_DEFAULT: u32 = 256 << 10;
+/// See [`SUBSCRIBE_MESSAGE_BYTES_DEFAULT`].
+pub const SUBSCRIBE_MESSAGE_BYTES_MAX: u32 = 8 << 20;
+
+/// Most topics in one subscription or group seek.
+pub const SUBSCRIBE_TOPICS_MAX: usize = 100;
+
+/// Most offsets in one commit.
+pub const COMMIT_OFFSETS_MAX: usize = 10_000;
+
+/// Longest metadata kept with a committed offset, in bytes.
+pub const COMMIT_METADATA_BYTES_MAX: usize = 4_096;
+
+/// Most topics in one page of a list.
+pub const LIST_PAGE_MAX: u32 = 1_000;
+
+/// Most members of one consumer group, and most groups of one broker.
+pub const GROUP_MEMBERS_MAX: usize = 10_000;
+/// See [`GROUP_MEMBERS_MAX`].
+pub const GROUPS_MAX: usize = 10_000;
+
+const _: () = assert!(BATCH_BYTES_LIMIT_MIN <= BATCH_BYTES_LIMIT_MAX);
+// A batch and its frame header always fit an empty segment's 32-bit positions.
+const _: () = assert!(SEGMENT_BYTES_MAX + (BATCH_BYTES_LIMIT_MAX as u64) < u32::MAX as u64);

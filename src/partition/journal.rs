@@ -1,0 +1,37 @@
+//! A typed event log over an internal partition: where coordinators keep their state.
+//!
+//! A coordinator decides, appends the events, and acts on them only when they are durable. At start it replays every
+//! entry, oldest first. Keys name the piece of state an entry replaces, so that compaction may drop older entries;
+//! an entry without a value says that the piece is gone.
+
+use bytes::Bytes;
+use std::future::Future;
+use std::pin::Pin;
+
+/// One event as it stands in the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalEntry {
+    /// The piece of state this entry replaces.
+    pub key: Bytes,
+    /// What it is now; `None` = gone.
+    pub value: Option<Bytes>,
+}
+
+/// The events could not be made durable. The journal is closed: whoever holds state built on them must stop.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the journal {journal} cannot be written: {cause}; the broker must be restarted")]
+pub struct JournalError {
+    /// Name of the internal topic.
+    pub journal: String,
+    /// What happened.
+    pub cause: String,
+}
+
+/// Where a coordinator appends its events.
+pub trait Journal: Send + Sync + 'static {
+    /// Appends entries, in order, as one batch; durable (synced) when the future ends.
+    fn append(
+        &self,
+        entries: Vec<JournalEntry>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send + '_>>;
+}

@@ -1,0 +1,3 @@
+//! The async shell around one log.
+
+pub mod journal;
