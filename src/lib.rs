@@ -13,5 +13,6 @@ pub mod clock;
 pub mod limits;
 pub mod partition;
 pub mod proto;
+pub mod storage;
 pub mod topic;
 pub mod types;

@@ -1,0 +1,142 @@
+//! The data directory: who may use it, which format it has, and where things are in it.
+//!
+//! ```text
+//! <data-dir>/lock                       held (flock) as long as a broker runs; says who
+//! <data-dir>/format.json                format version and the broker's identity
+//! <data-dir>/catalog.json               topics and their options
+//! <data-dir>/topics/<uuid>/<partition>/ the log of one partition
+//! ```
+
+use crate::storage::atomic_file;
+use crate::storage::error::{IoContext, StorageError};
+use crate::storage::file_system::FileSystem;
+use crate::storage::segment::header::LogId;
+use crate::types::TopicId;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+/// The format this broker reads and writes.
+pub const FORMAT_VERSION: u32 = 1;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Format {
+    format_version: u32,
+    broker_id: Uuid,
+}
+
+/// An open data directory. Nobody else can open it while this lives.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    broker_id: Uuid,
+    /// Closing the file gives the lock up; the file itself is never removed, so that it always means the same.
+    _lock: fs::File,
+}
+
+impl DataDir {
+    /// Opens a data directory, creating it if there is nothing at `path` or an empty directory.
+    pub fn open(fs: &dyn FileSystem, path: &Path) -> Result<Self, StorageError> {
+        fs.create_dir_all(path).context("create", path)?;
+        let lock = lock(path)?;
+        let format_path = path.join("format.json");
+        let broker_id = match atomic_file::read(fs, &format_path)? {
+            Some(text) => known_format(&format_path, &text)?,
+            None => {
+                refuse_foreign_directory(fs, path)?;
+                let broker_id = Uuid::new_v4();
+                let format = Format { format_version: FORMAT_VERSION, broker_id };
+                let text = serde_json::to_string(&format).expect("two fields are JSON") + "\n";
+                atomic_file::replace(fs, &format_path, &text)?;
+                broker_id
+            }
+        };
+        let topics = path.join("topics");
+        fs.create_dir_all(&topics).context("create", &topics)?;
+        fs.sync_dir(path).context("sync", path)?;
+        Ok(Self { path: path.into(), broker_id, _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The identity of this broker: made with the directory, and kept.
+    pub fn broker_id(&self) -> Uuid {
+        self.broker_id
+    }
+
+    /// The catalog of topics.
+    pub fn catalog_path(&self) -> PathBuf {
+        self.path.join("catalog.json")
+    }
+
+    /// The directory of all topics.
+    pub fn topics_path(&self) -> PathBuf {
+        self.path.join("topics")
+    }
+
+    /// The directory of one topic.
+    pub fn topic_path(&self, topic: TopicId) -> PathBuf {
+        self.topics_path().join(topic.to_string())
+    }
+
+    /// The directory of one partition's log.
+    pub fn log_path(&self, log: LogId) -> PathBuf {
+        self.topic_path(log.topic).join(log.partition.to_string())
+    }
+}
+
+/// Takes the lock of a data directory for as long as the file is open.
+#[expect(clippy::disallowed_methods, reason = "a lock is a matter of this process, not of the simulated disk")]
+fn lock(path: &Path) -> Result<fs::File, StorageError> {
+    let lock_path = path.join("lock");
+    let mut file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&lock_path)
+        .context("open", &lock_path)?;
+    match rustix::fs::flock(file.as_fd(), rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            return Err(StorageError::Locked { path: path.into(), holder: holder.trim().to_owned() });
+        }
+        Err(error) => return Err(StorageError::io("lock", &lock_path, error.into())),
+    }
+    // Only for the message that a second broker prints; the lock itself is the kernel's.
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id()));
+    Ok(file)
+}
+
+fn known_format(path: &Path, text: &str) -> Result<Uuid, StorageError> {
+    let format: Format = serde_json::from_str(text)
+        .map_err(|error| StorageError::corrupt(path, 0, format!("it is not a format description: {error}")))?;
+    if format.format_version != FORMAT_VERSION {
+        let what = format!(
+            "its format version is {}, this broker knows {FORMAT_VERSION}; use the millstream version that wrote it",
+            format.format_version
+        );
+        return Err(StorageError::Format { path: path.into(), what });
+    }
+    Ok(format.broker_id)
+}
+
+/// A directory that holds other things is not ours to write into.
+fn refuse_foreign_directory(fs: &dyn FileSystem, path: &Path) -> Result<(), StorageError> {
+    let found = fs.list(path).context("list", path)?;
+    match found.iter().find(|name| !["lock", "format.tmp", "lost+found"].contains(&name.as_str())) {
+        Some(name) => Err(StorageError::Format {
+            path: path.into(),
+            what: format!("it holds {name:?} but no format.json; choose an empty directory or a new one"),
+        }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,115 @@
+//! Upkeep of a log, beside its writer: sealed segments are synced, old ones deleted, the checkpoint moves forward.
+//!
+//! Runs on any thread, one caller at a time (the checkpoint's lock sees to it), and never touches the active segment.
+
+use crate::storage::checkpoint::Checkpoint;
+use crate::storage::error::{IoContext, StorageError};
+use crate::storage::log::Shared;
+use crate::storage::retention::{self, RetentionPolicy, SealedFacts};
+use crate::storage::segment::Segment;
+use crate::types::{Offset, TimestampMs};
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+/// A handle for upkeep of one log.
+#[derive(Debug, Clone)]
+pub struct LogKeeper {
+    shared: Arc<Shared>,
+}
+
+impl LogKeeper {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Syncs what was sealed since the last call, so that a start after a crash need not verify it.
+    pub fn sync_sealed(&self) -> Result<(), StorageError> {
+        let mut checkpoint = self.shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
+        let segments = self.shared.segments();
+        let mut moved = *checkpoint;
+        let first = segments.partition_point(|segment| segment.base_offset() < checkpoint.segment);
+        for (i, segment) in segments.iter().enumerate().skip(first).take_while(|(_, segment)| segment.is_sealed()) {
+            segment.sync_sealed()?;
+            moved.segment = segment.base_offset();
+            moved.position = segment.end_position();
+            moved.next_offset = next_offset_of(segment, segments.get(i + 1))?;
+            moved.last_append_time_ms = segment.with_index(|index| index.last_append_time_ms)?;
+            if moved != *checkpoint {
+                segment.close_file();
+            }
+        }
+        if moved == *checkpoint {
+            return Ok(());
+        }
+        // The entries of the directory first: the checkpoint vouches for files by name.
+        self.shared.fs.sync_dir(&self.shared.directory).context("sync", &self.shared.directory)?;
+        self.store(&mut checkpoint, moved)
+    }
+
+    /// Deletes the sealed segments that `policy` lets go. Gives the new log start if it moved.
+    pub fn enforce(&self, policy: RetentionPolicy, now_ms: TimestampMs) -> Result<Option<Offset>, StorageError> {
+        let segments = self.shared.segments();
+        let total_bytes = segments.iter().map(|segment| u64::from(segment.end_position())).sum();
+        let sealed = segments.iter().enumerate().take_while(|(_, segment)| segment.is_sealed()).map(|(i, segment)| {
+            Ok(SealedFacts {
+                next_offset: next_offset_of(segment, segments.get(i + 1))?,
+                bytes: segment.end_position().into(),
+                last_append_time_ms: segment.with_index(|index| index.last_append_time_ms)?,
+            })
+        });
+        match retention::choose(policy, total_bytes, sealed, now_ms)? {
+            Some(log_start) => self.delete_before(log_start).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Moves the log start up to `offset`, which must not be above the log end, and deletes the segments that lie
+    /// wholly before it. Gives the log start, which never moves down.
+    pub fn delete_before(&self, offset: Offset) -> Result<Offset, StorageError> {
+        let mut checkpoint = self.shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
+        if offset <= self.shared.log_start() {
+            return Ok(self.shared.log_start());
+        }
+        // Order on disk: the new start is durable before any file goes, and readers refuse older offsets before that.
+        self.shared.set_log_start(offset);
+        let mut moved = Checkpoint { log_start_offset: offset, ..*checkpoint };
+        moved.next_offset = moved.next_offset.max(offset);
+        self.store(&mut checkpoint, moved)?;
+        let segments = self.shared.segments();
+        let gone = segments
+            .iter()
+            .enumerate()
+            .take_while(|(i, segment)| {
+                segment.is_sealed()
+                    && next_offset_of(segment, segments.get(i + 1)).is_ok_and(|next_offset| next_offset <= offset)
+            })
+            .count();
+        self.shared.change_segments(|segments| drop(segments.drain(..gone)));
+        // Readers that hold a segment keep it: unlinking takes the name away, not the bytes.
+        segments[..gone].iter().try_for_each(|segment| self.remove(segment.path()))?;
+        Ok(offset)
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), StorageError> {
+        let deleted = path.with_extension("deleted");
+        self.shared.fs.rename(path, &deleted).context("rename", path)?;
+        self.shared.fs.remove_file(&deleted).context("delete", &deleted)?;
+        // There may be no index file; a left-over one is removed at the next start.
+        let _ = self.shared.fs.remove_file(&path.with_extension("index"));
+        Ok(())
+    }
+
+    fn store(&self, current: &mut Checkpoint, moved: Checkpoint) -> Result<(), StorageError> {
+        moved.store(&*self.shared.fs, &self.shared.directory)?;
+        *current = moved;
+        Ok(())
+    }
+}
+
+/// Offset after the last record of a sealed segment: where the next one begins, or as its index says.
+fn next_offset_of(segment: &Segment, following: Option<&Arc<Segment>>) -> Result<Offset, StorageError> {
+    match following {
+        Some(following) => Ok(following.base_offset()),
+        None => segment.with_index(|index| index.next_offset),
+    }
+}

@@ -1,0 +1,326 @@
+use super::*;
+use crate::storage::file_system::RealFileSystem;
+use crate::types::record_set;
+use crate::types::{TopicId, record_set::encode_record};
+use bytes::BytesMut;
+use proptest::prelude::*;
+use std::fs;
+
+const OPTIONS: LogOptions = LogOptions { segment_bytes: 1 << 20, seal_age_ms: u64::MAX };
+const TOPIC: TopicId = TopicId(uuid::Uuid::from_u128(7));
+const ID: LogId = LogId { topic: TOPIC, partition: 0 };
+
+fn open(directory: &Path) -> (Log, RecoveryReport) {
+    Log::open(Arc::new(RealFileSystem), directory, ID, OPTIONS).expect("the log opens")
+}
+
+/// A batch of `count` records whose values are `first`, `first + 1`, ... padded to `len` bytes.
+fn batch(first: u64, count: u64, len: usize) -> NewBatch {
+    let mut set = BytesMut::new();
+    for i in first..first + count {
+        encode_record(&mut set, None, Some(format!("{i:0len$}").as_bytes()), std::iter::empty(), None);
+    }
+    let payload = set.freeze();
+    let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
+    NewBatch { payload, summary }
+}
+
+fn append(log: &mut Log, batch: NewBatch) {
+    let outcome = log.append(&[batch], 1000);
+    assert!(outcome.error.is_none(), "{:?}", outcome.error);
+}
+
+/// Every value from `from` to the end, with its offset.
+fn read_all(log: &Log, from: u64, bytes_max: usize) -> Vec<(u64, u64)> {
+    let (reader, end) = (log.reader(), log.next_offset());
+    let mut found = Vec::new();
+    let mut next = Offset(from);
+    while next < end {
+        let batches = reader.read(next, end, bytes_max).expect("readable");
+        assert!(!batches.is_empty(), "no progress at {next}");
+        for stored in batches {
+            assert_eq!(stored.base_offset, next, "offsets are dense");
+            for (i, record) in (0..).zip(record_set::records(&stored.payload)) {
+                let value = record.value.expect("every record has one");
+                let value = std::str::from_utf8(&value).expect("digits").parse().expect("digits");
+                found.push((stored.base_offset.0 + i, value));
+            }
+            next = stored.next_offset();
+        }
+    }
+    found
+}
+
+fn numbered(range: std::ops::Range<u64>) -> Vec<(u64, u64)> {
+    range.map(|i| (i, i)).collect()
+}
+
+#[test]
+fn records_are_read_back_from_any_offset_across_segments() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (mut log, _) = open(directory.path());
+    for i in 0..60 {
+        append(&mut log, batch(i * 50, 50, 1000));
+    }
+    assert!(log.reader().size().segments >= 3, "the test is about several segments");
+    for from in [0, 1, 49, 50, 1234, 2999] {
+        assert_eq!(read_all(&log, from, 100_000), numbered(from..3000));
+        assert_eq!(read_all(&log, from, 1), numbered(from..3000));
+    }
+}
+
+#[test]
+fn a_clean_stop_leaves_nothing_to_verify() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (mut log, _) = open(directory.path());
+    append(&mut log, batch(0, 100, 100));
+    log.close().expect("closes");
+    let (mut log, report) = open(directory.path());
+    assert_eq!(report, RecoveryReport::default());
+    append(&mut log, batch(100, 100, 100));
+    assert_eq!(read_all(&log, 0, 4096), numbered(0..200));
+    assert_eq!(log.reader().size().segments, 1, "the segment goes on being appended to");
+}
+
+#[test]
+fn what_was_written_survives_a_process_that_dies() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (mut log, _) = open(directory.path());
+    for i in 0..40 {
+        append(&mut log, batch(i * 50, 50, 1000));
+    }
+    drop(log);
+    let (log, report) = open(directory.path());
+    assert!(report.verified_bytes > 2_000_000 && report.torn_tail.is_none(), "{report:?}");
+    assert_eq!(read_all(&log, 0, 1 << 20), numbered(0..2000));
+    drop(log);
+    let (log, report) = open(directory.path());
+    assert_eq!(report.verified_bytes, 0, "what was verified once is not verified again");
+    assert_eq!(read_all(&log, 0, 1 << 20), numbered(0..2000));
+}
+
+/// Cuts the file at every byte of the last batch: the batches before it stay, it goes, and its bytes are kept aside.
+#[test]
+fn a_torn_tail_is_saved_and_cut_wherever_it_was_torn() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (mut log, _) = open(directory.path());
+    append(&mut log, batch(0, 3, 20));
+    let path = log.shared.segments()[0].path().to_owned();
+    let whole = u64::from(log.shared.segments()[0].end_position());
+    append(&mut log, batch(3, 3, 20));
+    let end = u64::from(log.shared.segments()[0].end_position());
+    drop(log);
+    let bytes = fs::read(&path).expect("readable");
+    for cut in whole..end {
+        fs::write(&path, &bytes[..usize::try_from(cut).expect("small")]).expect("writable");
+        let _ = fs::remove_file(directory.path().join("checkpoint.json"));
+        let (mut log, report) = open(directory.path());
+        assert_eq!(report.torn_tail.is_some(), cut > whole, "cut at {cut}");
+        assert_eq!(read_all(&log, 0, 4096), numbered(0..3), "cut at {cut}");
+        append(&mut log, batch(3, 1, 20));
+        assert_eq!(read_all(&log, 0, 4096), numbered(0..4), "cut at {cut}");
+    }
+}
+
+/// No flipped bit may ever lead to other data, or to fewer records without an error.
+#[test]
+fn a_flipped_bit_is_an_error_or_changes_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (mut log, _) = open(directory.path());
+    (0..3).for_each(|i| append(&mut log, batch(i * 2, 2, 8)));
+    let path = log.shared.segments()[0].path().to_owned();
+    let last_frame = {
+        let end = usize::try_from(log.shared.segments()[0].end_position()).expect("small");
+        end - (end - 64) / 3
+    };
+    drop(log);
+    let bytes = fs::read(&path).expect("readable");
+    for bit in 0..last_frame * 8 {
+        let mut bad = bytes.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&path, &bad).expect("writable");
+        let _ = fs::remove_file(directory.path().join("checkpoint.json"));
+        let opened = Log::open(Arc::new(RealFileSystem), directory.path(), ID, OPTIONS);
+        let error = opened.expect_err("damage before valid frames is never cut away");
+        assert!(matches!(error, StorageError::Corrupt { .. }), "bit {bit}: {error}");
+        assert_eq!(fs::read(&path).expect("readable"), bad, "bit {bit}: the file was changed");
+    }
+}
+
+#[test]
+fn a_bit_flipped_under_a_running_broker_is_never_served() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (mut log, _) = open(directory.path());
+    append(&mut log, batch(0, 100, 100));
+    let path = log.shared.segments()[0].path().to_owned();
+    let file = fs::OpenOptions::new().write(true).open(path).expect("writable");
+    std::os::unix::fs::FileExt::write_all_at(&file, b"X", 5000).expect("writable");
+    let error = log.reader().read(Offset(0), Offset(100), 1 << 20).expect_err("damaged");
+    assert!(error.to_string().contains("offsets 0 to 100"), "{error}");
+}
+
+#[test]
+fn a_lost_or_damaged_index_is_rebuilt() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (mut log, _) = open(directory.path());
+    for i in 0..60 {
+        append(&mut log, batch(i * 50, 50, 1000));
+    }
+    log.close().expect("closes");
+    for entry in fs::read_dir(directory.path()).expect("readable") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "index") {
+            fs::write(&path, b"rubbish").expect("writable");
+        }
+    }
+    let (log, _) = open(directory.path());
+    assert_eq!(read_all(&log, 1777, 1000), numbered(1777..3000));
+}
+
+#[test]
+fn deleting_before_an_offset_hides_it_at_once_and_stays_after_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (mut log, _) = open(directory.path());
+    for i in 0..60 {
+        append(&mut log, batch(i * 50, 50, 1000));
+    }
+    let before = log.reader().size();
+    let held = log.reader().read(Offset(0), Offset(3000), 1000).expect("readable");
+    assert_eq!(log.keeper().delete_before(Offset(1500)).expect("deletes"), Offset(1500));
+    assert!(log.reader().size().bytes < before.bytes);
+    assert!(matches!(
+        log.reader().read(Offset(1499), Offset(3000), 1000),
+        Err(StorageError::OutOfRange { earliest: Offset(1500), latest: Offset(3000), .. })
+    ));
+    assert_eq!(record_set::records(&held[0].payload).count(), 50, "a reader keeps what it holds");
+    drop(log);
+    let (log, _) = open(directory.path());
+    assert_eq!(log.reader().log_start(), Offset(1500));
+    assert_eq!(read_all(&log, 1500, 4096), numbered(1500..3000));
+}
+
+#[test]
+fn offsets_go_on_after_everything_was_deleted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (mut log, _) = open(directory.path());
+    append(&mut log, batch(0, 10, 10));
+    log.set_options(LogOptions { seal_age_ms: 10, ..OPTIONS });
+    log.seal_if_old(5000).expect("seals");
+    log.keeper().delete_before(Offset(10)).expect("deletes");
+    assert_eq!(log.reader().size().segments, 0);
+    drop(log);
+    let (mut log, _) = open(directory.path());
+    append(&mut log, batch(10, 1, 10));
+    assert_eq!(read_all(&log, 10, 4096), [(10, 10)]);
+}
+
+#[test]
+fn a_missing_segment_file_is_named_and_nothing_is_changed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (mut log, _) = open(directory.path());
+    for i in 0..60 {
+        append(&mut log, batch(i * 50, 50, 1000));
+    }
+    let first = log.shared.segments()[0].path().to_owned();
+    log.close().expect("closes");
+    fs::remove_file(first).expect("removable");
+    let error = Log::open(Arc::new(RealFileSystem), directory.path(), ID, OPTIONS).expect_err("a file is missing");
+    assert!(error.to_string().contains("missing"), "{error}");
+}
+
+#[test]
+fn times_are_found_even_when_they_are_out_of_order() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (mut log, _) = open(directory.path());
+    let mut set = BytesMut::new();
+    for time in [100, 300, 200, 400] {
+        encode_record(&mut set, None, Some(b"v"), std::iter::empty(), Some(time));
+    }
+    let payload = set.freeze();
+    let summary = record_set::check(&payload, usize::MAX).expect("valid");
+    append(&mut log, NewBatch { payload, summary });
+    let reader = log.reader();
+    let cases = [(0, 0), (100, 0), (101, 1), (250, 1), (301, 3), (400, 3), (401, 4)];
+    for (time, offset) in cases {
+        assert_eq!(reader.offset_of_time(time, Offset(4)).expect("readable"), Offset(offset), "time {time}");
+    }
+}
+
+#[test]
+fn append_times_never_go_back_with_the_clock() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (mut log, _) = open(directory.path());
+    assert_eq!(log.append(&[batch(0, 1, 1)], 5000).append_time_ms, 5000);
+    assert_eq!(log.append(&[batch(1, 1, 1)], 3000).append_time_ms, 5000);
+    log.close().expect("closes");
+    let (mut log, _) = open(directory.path());
+    assert_eq!(log.append(&[batch(2, 1, 1)], 4000).append_time_ms, 5000);
+}
+
+#[derive(Debug, Clone)]
+enum Operation {
+    Append { count: u64, len: usize, batches: usize },
+    DeleteBefore(prop::sample::Index),
+    SealOld,
+    SyncSealed,
+    Close,
+    Crash,
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        6 => (1..40_u64, prop_oneof![1..50_usize, 5_000..30_000_usize], 1..5_usize)
+            .prop_map(|(count, len, batches)| Operation::Append { count, len, batches }),
+        1 => any::<prop::sample::Index>().prop_map(Operation::DeleteBefore),
+        1 => Just(Operation::SealOld),
+        1 => Just(Operation::SyncSealed),
+        1 => Just(Operation::Close),
+        1 => Just(Operation::Crash),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// The model is two numbers: the log holds `start..end`, each record its own offset.
+    #[test]
+    fn the_log_behaves_as_a_list_of_records(operations in proptest::collection::vec(operation(), 1..40)) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (mut log, _) = open(directory.path());
+        log.set_options(LogOptions { seal_age_ms: 0, ..OPTIONS });
+        let (mut start, mut end) = (0_u64, 0_u64);
+        for operation in operations {
+            match operation {
+                Operation::Append { count, len, batches } => {
+                    let new: Vec<_> = (0..batches as u64).map(|i| batch(end + i * count, count, len)).collect();
+                    let outcome = log.append(&new, 1000);
+                    prop_assert!(outcome.error.is_none());
+                    prop_assert_eq!(outcome.base_offsets.len(), batches);
+                    end += count * batches as u64;
+                    log.sync().expect("syncs");
+                }
+                Operation::DeleteBefore(at) => {
+                    let offset = start + at.index(usize::try_from(end - start).expect("small") + 1) as u64;
+                    log.keeper().delete_before(Offset(offset)).expect("deletes");
+                    start = offset;
+                }
+                Operation::SealOld => log.seal_if_old(2000).expect("seals"),
+                Operation::SyncSealed => log.keeper().sync_sealed().expect("syncs"),
+                Operation::Close => {
+                    log.close().expect("closes");
+                    let (reopened, report) = open(directory.path());
+                    prop_assert_eq!(report.verified_bytes, 0);
+                    log = reopened;
+                }
+                Operation::Crash => {
+                    drop(log);
+                    log = open(directory.path()).0;
+                }
+            }
+            prop_assert_eq!(log.next_offset(), Offset(end));
+            prop_assert_eq!(log.reader().log_start(), Offset(start));
+        }
+        let expected: Vec<_> = (start..end).map(|i| (i, i)).collect();
+        prop_assert_eq!(read_all(&log, start, 50_000), expected);
+    }
+}

@@ -1,0 +1,34 @@
+//! The log on disk: synchronous code that knows no tokio, no gRPC, no topics by name and no consumer groups.
+//!
+//! ```text
+//! log            one partition: ordered segments, append, read, seal       log.rs, reader.rs
+//!  |- recovery   what is valid after a crash                               recovery.rs
+//!  |- retention  which segments may go, and in which order                 retention.rs
+//!  |- checkpoint up to where everything is known to be valid and durable   checkpoint.rs
+//!  `- segment    one file of frames, with its sparse index                 segment/
+//!      `- frame  header, checksum, payload                                 frame.rs
+//! data_dir       lock, format version, names of directories                data_dir.rs
+//! file_system    the seam to the operating system; mmap.rs has the maps    file_system.rs
+//! ```
+//!
+//! Crash contract. A batch is *written* when `pwrite` returned: it survives the process. It is *synced* when
+//! `fdatasync` returned: it survives the machine. Opening a log after a crash keeps every batch that is whole, saves a
+//! torn tail aside before cutting it, and refuses to open (never cuts) when an invalid frame has valid ones behind it.
+//! The bytes of every file are described in `docs/storage-format.md`.
+
+pub mod atomic_file;
+pub mod checkpoint;
+pub mod data_dir;
+pub mod error;
+pub mod file_system;
+pub mod frame;
+pub mod log;
+mod mmap;
+pub mod reader;
+pub mod recovery;
+pub mod retention;
+pub mod segment;
+
+pub use error::StorageError;
+pub use log::{Log, LogOptions};
+pub use reader::LogReader;

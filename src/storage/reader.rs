@@ -1,0 +1,219 @@
+//! Reading a log: any number of readers beside the writer, each on a snapshot of the segments.
+//!
+//! A read begins exactly at the record asked for, stops below the bound it is given (the high watermark), verifies the
+//! checksum of every frame it returns, and returns slices of the maps: payload bytes are not copied.
+
+use crate::storage::error::StorageError;
+use crate::storage::frame::{FrameError, FrameHeader, HEADER_BYTES};
+use crate::storage::log::Shared;
+use crate::storage::segment::Segment;
+use crate::types::{Offset, TimestampMs, record_set};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// The least that is looked at in one go: enough for a large frame's header and a run of small frames.
+const WINDOW_BYTES_MIN: usize = 64 << 10;
+
+/// A record batch as it stands in the log, or the end of one if the read began inside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredBatch {
+    /// Offset of the first record of `payload`.
+    pub base_offset: Offset,
+    /// Records in `payload`; their offsets follow without a gap.
+    pub record_count: u32,
+    /// When it was appended.
+    pub append_time_ms: TimestampMs,
+    /// Which owner of the partition appended it.
+    pub leader_epoch: u32,
+    /// The encoded record set.
+    pub payload: Bytes,
+}
+
+impl StoredBatch {
+    /// The offset after the last record.
+    pub fn next_offset(&self) -> Offset {
+        self.base_offset.advance(self.record_count.into())
+    }
+
+    /// The batch without its first records, up to `offset`, which lies inside it.
+    fn starting_at(mut self, offset: Offset) -> Self {
+        let skip = offset.records_since(self.base_offset);
+        self.payload = self.payload.slice(record_set::position_of_record(&self.payload, skip)..);
+        self.record_count = self.record_count.saturating_sub(u32::try_from(skip).unwrap_or(u32::MAX));
+        self.base_offset = offset;
+        self
+    }
+}
+
+/// Sizes of a log, for people and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSize {
+    /// Bytes of all segments.
+    pub bytes: u64,
+    /// How many segments there are.
+    pub segments: u32,
+}
+
+/// A handle for reading one log.
+#[derive(Debug, Clone)]
+pub struct LogReader {
+    shared: Arc<Shared>,
+}
+
+impl LogReader {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// First retained offset.
+    pub fn log_start(&self) -> Offset {
+        self.shared.log_start()
+    }
+
+    /// How large the log is.
+    pub fn size(&self) -> LogSize {
+        let segments = self.shared.segments();
+        LogSize {
+            bytes: segments.iter().map(|segment| u64::from(segment.end_position())).sum(),
+            segments: u32::try_from(segments.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Whether `offset` is in the segment being written: its bytes are most likely in memory, so that reading them
+    /// does not wait for the disk.
+    pub fn is_recent(&self, offset: Offset) -> bool {
+        self.shared.segments().last().is_none_or(|last| offset >= last.base_offset())
+    }
+
+    /// Batches from `from` on, of about `bytes_max` bytes: at least one batch, if there is one below `below`.
+    pub fn read(&self, from: Offset, below: Offset, bytes_max: usize) -> Result<Vec<StoredBatch>, StorageError> {
+        let earliest = self.log_start();
+        if from < earliest || from > below {
+            return Err(StorageError::OutOfRange { offset: from, earliest, latest: below });
+        }
+        let result = self.read_from(from, below, bytes_max);
+        // Retention may have removed the segment since the check above.
+        if result.is_err() && from < self.log_start() {
+            return Err(StorageError::OutOfRange { offset: from, earliest: self.log_start(), latest: below });
+        }
+        result
+    }
+
+    fn read_from(&self, from: Offset, below: Offset, bytes_max: usize) -> Result<Vec<StoredBatch>, StorageError> {
+        let segments = self.shared.segments();
+        let first = segments.partition_point(|segment| segment.base_offset() <= from).saturating_sub(1);
+        let mut batches = Vec::new();
+        let mut budget = bytes_max;
+        for segment in &segments[first.min(segments.len())..] {
+            let position = segment.with_index(|index| index.position_of_offset(from))?;
+            let mut frames = Frames { segment, position, window: Bytes::new(), window_position: position };
+            while let Some((header, frame_bytes)) = frames.peek()? {
+                if header.base_offset >= below || (!batches.is_empty() && frame_bytes > budget) {
+                    return Ok(batches);
+                }
+                let next_offset = header.next_offset();
+                let frame = frames.take(frame_bytes);
+                if next_offset <= from {
+                    continue;
+                }
+                let batch = verified(segment, header, &frame)?;
+                batches.push(if batch.base_offset < from { batch.starting_at(from) } else { batch });
+                budget = budget.saturating_sub(frame_bytes);
+                if budget == 0 || next_offset >= below {
+                    return Ok(batches);
+                }
+            }
+        }
+        Ok(batches)
+    }
+
+    /// The first record whose time is at or after `time_ms`, below `below`; `below` if there is none.
+    pub fn offset_of_time(&self, time_ms: TimestampMs, below: Offset) -> Result<Offset, StorageError> {
+        for segment in self.shared.segments().iter() {
+            let (latest, position) =
+                segment.with_index(|index| (index.max_record_time_ms, index.position_of_time(time_ms)))?;
+            if latest < time_ms {
+                continue;
+            }
+            let mut frames = Frames { segment, position, window: Bytes::new(), window_position: position };
+            while let Some((header, frame_bytes)) = frames.peek()? {
+                if header.base_offset >= below {
+                    return Ok(below);
+                }
+                let frame = frames.take(frame_bytes);
+                if header.max_record_time_ms < time_ms {
+                    continue;
+                }
+                let batch = verified(segment, header, &frame)?;
+                let found = record_set::first_at_or_after(&batch.payload, time_ms, batch.append_time_ms);
+                if let Some(number) = found {
+                    return Ok(batch.base_offset.advance(number).max(self.log_start()));
+                }
+            }
+        }
+        Ok(below)
+    }
+}
+
+/// A walk over the written frames of one segment.
+struct Frames<'a> {
+    segment: &'a Segment,
+    position: u32,
+    window: Bytes,
+    window_position: u32,
+}
+
+impl Frames<'_> {
+    /// The header of the frame at the present position, whose bytes are then all in the window; `None` at the end.
+    fn peek(&mut self) -> Result<Option<(FrameHeader, usize)>, StorageError> {
+        if self.position >= self.segment.end_position() {
+            return Ok(None);
+        }
+        self.look_at(HEADER_BYTES)?;
+        let (header, frame_bytes) = FrameHeader::decode(self.rest()).map_err(|error| self.damage(error))?;
+        self.look_at(frame_bytes)?;
+        if self.rest().len() < frame_bytes {
+            return Err(self.damage(FrameError::Short));
+        }
+        Ok(Some((header, frame_bytes)))
+    }
+
+    /// The bytes of the frame that was peeked at; moves behind it.
+    fn take(&mut self, frame_bytes: usize) -> Bytes {
+        let start = (self.position - self.window_position) as usize;
+        self.position += u32::try_from(frame_bytes).expect("frames are bounded by FRAME_BYTES_MAX");
+        self.window.slice(start..start + frame_bytes)
+    }
+
+    /// Makes sure that the window holds `len` bytes from the present position on, if the segment has them.
+    fn look_at(&mut self, len: usize) -> Result<(), StorageError> {
+        if self.rest().len() < len {
+            self.window = self.segment.window(self.position, len.max(WINDOW_BYTES_MIN))?;
+            self.window_position = self.position;
+        }
+        Ok(())
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.window.get((self.position - self.window_position) as usize..).unwrap_or_default()
+    }
+
+    fn damage(&self, error: FrameError) -> StorageError {
+        StorageError::corrupt(self.segment.path(), self.position.into(), error.to_string())
+    }
+}
+
+fn verified(segment: &Segment, header: FrameHeader, frame: &Bytes) -> Result<StoredBatch, StorageError> {
+    let seed = segment.open()?.seed;
+    FrameHeader::decode_verified(seed, frame).map_err(|error| {
+        let what = format!("offsets {} to {}: {error}", header.base_offset, header.next_offset());
+        StorageError::Corrupt { path: segment.path().into(), position: 0, what }
+    })?;
+    Ok(StoredBatch {
+        base_offset: header.base_offset,
+        record_count: header.record_count,
+        append_time_ms: header.append_time_ms,
+        leader_epoch: header.leader_epoch,
+        payload: frame.slice(HEADER_BYTES..),
+    })
+}

@@ -1,0 +1,195 @@
+//! The sparse index of a segment: from an offset, or a time, to a byte position near it.
+//!
+//! Derived from the frames and rebuilt from them on any doubt; losing it loses nothing. One entry each
+//! [`INTERVAL_BYTES`] serves both look-ups: its offset is searched for offset look-ups, and the latest record time of
+//! all frames *before* it, which never decreases, for time look-ups.
+
+use crate::storage::frame::FrameHeader;
+use crate::storage::segment::header::SEGMENT_HEADER_BYTES;
+use crate::types::{Offset, TimestampMs};
+
+/// Distance between entries. A look-up walks at most this far through headers: with small frames 200 of them.
+pub const INTERVAL_BYTES: u32 = 16 << 10;
+
+const MAGIC: [u8; 8] = *b"MSIDX001";
+const HEADER_BYTES: usize = 64;
+const ENTRY_BYTES: usize = 16;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    relative_offset: u32,
+    position: u32,
+    max_record_time_before_ms: TimestampMs,
+}
+
+/// Where to look in one segment, and a summary of what is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SparseIndex {
+    base_offset: Offset,
+    entries: Vec<Entry>,
+    /// Byte position after the last frame that is indexed.
+    pub end_position: u32,
+    /// Offset after the last record that is indexed.
+    pub next_offset: Offset,
+    /// Append time of the first frame; `None` while there is none.
+    pub first_append_time_ms: Option<TimestampMs>,
+    /// Append time of the last frame.
+    pub last_append_time_ms: TimestampMs,
+    /// Latest time of any record.
+    pub max_record_time_ms: TimestampMs,
+}
+
+impl SparseIndex {
+    /// The index of a segment without frames.
+    pub fn new(base_offset: Offset) -> Self {
+        Self {
+            base_offset,
+            entries: Vec::new(),
+            end_position: u32::try_from(SEGMENT_HEADER_BYTES).expect("64 fits"),
+            next_offset: base_offset,
+            first_append_time_ms: None,
+            last_append_time_ms: TimestampMs::MIN,
+            max_record_time_ms: TimestampMs::MIN,
+        }
+    }
+
+    /// Takes note of the frame that begins where the last one ended.
+    pub fn push(&mut self, frame: &FrameHeader, frame_bytes: u32) {
+        let position = self.end_position;
+        if self.entries.last().is_none_or(|last| position - last.position >= INTERVAL_BYTES) {
+            let relative = frame.base_offset.records_since(self.base_offset);
+            self.entries.push(Entry {
+                relative_offset: u32::try_from(relative).expect("a log is rolled before offsets outgrow 32 bits"),
+                position,
+                max_record_time_before_ms: self.max_record_time_ms,
+            });
+        }
+        self.first_append_time_ms.get_or_insert(frame.append_time_ms);
+        self.last_append_time_ms = frame.append_time_ms;
+        self.max_record_time_ms = self.max_record_time_ms.max(frame.max_record_time_ms);
+        self.end_position = position + frame_bytes;
+        self.next_offset = frame.next_offset();
+    }
+
+    /// A position at or before the frame that holds `offset`.
+    pub fn position_of_offset(&self, offset: Offset) -> u32 {
+        let relative = offset.records_since(self.base_offset);
+        self.position_before(|entry| u64::from(entry.relative_offset) <= relative)
+    }
+
+    /// A position at or before the first frame that holds a record with a time at or after `time_ms`.
+    pub fn position_of_time(&self, time_ms: TimestampMs) -> u32 {
+        self.position_before(|entry| entry.max_record_time_before_ms < time_ms)
+    }
+
+    /// Position of the last entry of the leading run for which `holds`; the first frame if there is none.
+    fn position_before(&self, holds: impl Fn(&Entry) -> bool) -> u32 {
+        let run = self.entries.partition_point(holds);
+        let first = u32::try_from(SEGMENT_HEADER_BYTES).expect("64 fits");
+        run.checked_sub(1).and_then(|last| self.entries.get(last)).map_or(first, |entry| entry.position)
+    }
+
+    /// The bytes of an index file: header, entries, CRC-32 of both. `seed` ties it to its segment file.
+    pub fn encode(&self, seed: u32) -> Vec<u8> {
+        let mut out = Vec::with_capacity(HEADER_BYTES + self.entries.len() * ENTRY_BYTES + 4);
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&seed.to_le_bytes());
+        out.extend_from_slice(&u32::try_from(self.entries.len()).expect("positions are 32-bit").to_le_bytes());
+        out.extend_from_slice(&self.base_offset.0.to_le_bytes());
+        out.extend_from_slice(&self.next_offset.0.to_le_bytes());
+        out.extend_from_slice(&self.first_append_time_ms.unwrap_or(TimestampMs::MIN).to_le_bytes());
+        out.extend_from_slice(&self.last_append_time_ms.to_le_bytes());
+        out.extend_from_slice(&self.max_record_time_ms.to_le_bytes());
+        out.extend_from_slice(&self.end_position.to_le_bytes());
+        out.resize(HEADER_BYTES, 0);
+        for entry in &self.entries {
+            out.extend_from_slice(&entry.relative_offset.to_le_bytes());
+            out.extend_from_slice(&entry.position.to_le_bytes());
+            out.extend_from_slice(&entry.max_record_time_before_ms.to_le_bytes());
+        }
+        let crc = crc32fast::hash(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    /// Reads an index file; `None` if it is anything but a whole index of the segment with this seed and base offset.
+    pub fn decode(bytes: &[u8], seed: u32, base_offset: Offset) -> Option<Self> {
+        let (body, crc) = bytes.split_last_chunk::<4>()?;
+        let (header, entries) = body.split_first_chunk::<HEADER_BYTES>()?;
+        let long = |at: usize| header[at..at + 8].first_chunk::<8>().copied().map(u64::from_le_bytes);
+        let word = |at: usize| header[at..at + 4].first_chunk::<4>().copied().map(u32::from_le_bytes);
+        let genuine = u32::from_le_bytes(*crc) == crc32fast::hash(body)
+            && header[..8] == MAGIC
+            && word(8)? == seed
+            && word(12)? as usize * ENTRY_BYTES == entries.len()
+            && long(16)? == base_offset.0;
+        let first_append_time_ms = long(32)?.cast_signed();
+        genuine.then_some(Self {
+            base_offset,
+            entries: entries.as_chunks::<ENTRY_BYTES>().0.iter().map(decode_entry).collect(),
+            next_offset: Offset(long(24)?),
+            first_append_time_ms: (first_append_time_ms != TimestampMs::MIN).then_some(first_append_time_ms),
+            last_append_time_ms: long(40)?.cast_signed(),
+            max_record_time_ms: long(48)?.cast_signed(),
+            end_position: word(56)?,
+        })
+    }
+}
+
+fn decode_entry(bytes: &[u8; ENTRY_BYTES]) -> Entry {
+    let [a, b, c, d, e, f, g, h, time @ ..] = *bytes;
+    Entry {
+        relative_offset: u32::from_le_bytes([a, b, c, d]),
+        position: u32::from_le_bytes([e, f, g, h]),
+        max_record_time_before_ms: i64::from_le_bytes(time),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled() -> SparseIndex {
+        let mut index = SparseIndex::new(Offset(100));
+        for i in 0..50_u32 {
+            let frame = FrameHeader {
+                attributes: 1,
+                base_offset: Offset(100 + u64::from(i) * 10),
+                record_count: 10,
+                last_offset_delta: 9,
+                append_time_ms: 1000 + i64::from(i),
+                max_record_time_ms: if i == 20 { 5000 } else { 1000 + i64::from(i) },
+                leader_epoch: 0,
+            };
+            index.push(&frame, 5_000);
+        }
+        index
+    }
+
+    /// The promise of every look-up: never a position behind the frame that is wanted.
+    #[test]
+    fn positions_are_at_or_before_what_is_looked_for() {
+        let index = filled();
+        for offset in 100..600_u64 {
+            let frame = u32::try_from((offset - 100) / 10 * 5_000 + 64).expect("small");
+            let found = index.position_of_offset(Offset(offset));
+            assert!(found <= frame && frame - found < INTERVAL_BYTES + 5_000, "offset {offset}: {found} for {frame}");
+        }
+        assert!(index.position_of_time(1010) <= 64 + 10 * 5_000);
+        assert!(index.position_of_time(4000) <= 64 + 20 * 5_000, "the out-of-order record at frame 20 is the first");
+    }
+
+    #[test]
+    fn an_index_file_is_read_back_and_any_damage_is_noticed() {
+        let index = filled();
+        let bytes = index.encode(7);
+        assert_eq!(SparseIndex::decode(&bytes, 7, Offset(100)), Some(index));
+        assert_eq!(SparseIndex::decode(&bytes, 8, Offset(100)), None, "of another segment file");
+        assert_eq!(SparseIndex::decode(&bytes[..bytes.len() - 1], 7, Offset(100)), None, "cut short");
+        for at in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at] ^= 0x10;
+            assert_eq!(SparseIndex::decode(&bad, 7, Offset(100)), None, "byte {at}");
+        }
+    }
+}
