@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// Tells the time of day.
-pub trait Clock: Send + Sync + 'static {
+pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
     /// Milliseconds since 1970-01-01 00:00 UTC. May go backwards; who needs order keeps the latest value seen.
     fn now_ms(&self) -> TimestampMs;
 }

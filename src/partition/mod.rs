@@ -1,3 +1,21 @@
-//! The async shell around one log.
+//! The async shell around one log: what everyone above holds, and the threads that do its disk work.
+//!
+//! ```text
+//! PartitionHandle::append -> inbox -> StoragePool thread: drain, one write, one sync, high watermark, answers
+//! PartitionHandle::read   -> waits on nothing; reads a snapshot of the log below the high watermark
+//! ```
+//!
+//! A partition is changed by one thread at a time (whichever pool thread has taken it), in the order of its inbox.
+//! Knows its log, not the name of its topic; knows nothing of groups or the wire.
 
+mod handle;
+mod inbox;
 pub mod journal;
+mod partition_journal;
+mod pool;
+mod writer;
+
+pub use handle::{PartitionHandle, PartitionOffsets, PartitionOptions};
+pub use inbox::{AppendAck, AppendError};
+pub use partition_journal::PartitionJournal;
+pub use pool::StoragePool;

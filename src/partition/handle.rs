@@ -1,0 +1,208 @@
+//! What everyone above holds of a partition: append to it, read it, wait for it.
+
+use crate::clock::SharedClock;
+use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Inbox, Request};
+use crate::partition::pool::{RunQueue, StoragePool};
+use crate::partition::writer::Writer;
+use crate::storage::log::{LogKeeper, LogOptions, NewBatch};
+use crate::storage::reader::{LogSize, StoredBatch};
+use crate::storage::retention::RetentionPolicy;
+use crate::storage::{Log, LogReader, StorageError};
+use crate::types::{Durability, Offset, Position, TimestampMs};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+
+/// What a partition needs to know of its topic's options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionOptions {
+    /// For the log.
+    pub log: LogOptions,
+    /// What an acknowledgement means by default, and what readers may see.
+    pub durability: Durability,
+    /// What is kept.
+    pub retention: RetentionPolicy,
+}
+
+/// The offsets of a partition at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionOffsets {
+    /// First retained offset.
+    pub log_start: Offset,
+    /// Readers see offsets below this.
+    pub high_watermark: Offset,
+}
+
+/// A handle on one partition. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct PartitionHandle(Arc<Partition>);
+
+/// The partition itself; shared by its handles and, while it has work, the run queue.
+#[derive(Debug)]
+pub(super) struct Partition {
+    inbox: Mutex<Inbox>,
+    writer: Mutex<Writer>,
+    options: Mutex<PartitionOptions>,
+    reader: LogReader,
+    keeper: LogKeeper,
+    high_watermark: watch::Sender<Offset>,
+    run_queue: Arc<RunQueue>,
+    clock: SharedClock,
+}
+
+impl Partition {
+    /// Does one drain. Called by a storage thread that took this partition from the run queue.
+    pub(super) fn run(self: Arc<Self>) {
+        let drain = lock(&self.inbox).drain();
+        let result = lock(&self.writer).handle(drain, &self.clock, &self.high_watermark);
+        if let Err(error) = result {
+            tracing::error!(%error, "a partition cannot be written any more; the broker must be restarted");
+            self.run_queue.fail(&error.to_string());
+        }
+        if lock(&self.inbox).must_reschedule() {
+            let queue = Arc::clone(&self.run_queue);
+            queue.push(self);
+        }
+    }
+}
+
+impl PartitionHandle {
+    /// Puts a log that was just opened to work.
+    pub fn new(log: Log, options: PartitionOptions, pool: &StoragePool, clock: SharedClock) -> Self {
+        Self(Arc::new(Partition {
+            inbox: Mutex::default(),
+            options: Mutex::new(options),
+            reader: log.reader(),
+            keeper: log.keeper(),
+            high_watermark: watch::Sender::new(log.next_offset()),
+            writer: Mutex::new(Writer::new(log, options.durability)),
+            run_queue: pool.run_queue(),
+            clock,
+        }))
+    }
+
+    /// Queues a batch; its place in the order is fixed when this returns. The answer comes when it is as durable as
+    /// `durability` (`None`: as the topic promises). The permit is given back with the answer.
+    pub fn append(
+        &self,
+        batch: NewBatch,
+        durability: Option<Durability>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> impl Future<Output = Result<AppendAck, AppendError>> + Send + 'static {
+        let (reply, answer) = oneshot::channel();
+        self.push(Request::Append(AppendRequest { batch, durability, reply, _permit: permit }));
+        async move { answer.await.unwrap_or(Err(AppendError::Closed)) }
+    }
+
+    /// Batches from `from` on, of about `bytes_max` bytes; none if `from` is the high watermark.
+    pub async fn read(&self, from: Offset, bytes_max: usize) -> Result<Vec<StoredBatch>, StorageError> {
+        let below = self.high_watermark();
+        if from == below {
+            return Ok(Vec::new());
+        }
+        if self.0.reader.is_recent(from) {
+            return self.0.reader.read(from, below, bytes_max);
+        }
+        // Older bytes may have to come from the disk: the thread that verifies them may wait, a tokio worker may not.
+        let reader = self.0.reader.clone();
+        blocking(move || reader.read(from, below, bytes_max)).await
+    }
+
+    /// The present offsets.
+    pub fn offsets(&self) -> PartitionOffsets {
+        // The start first: it only moves up, and never above the high watermark.
+        let log_start = self.0.reader.log_start();
+        PartitionOffsets { log_start, high_watermark: self.high_watermark() }
+    }
+
+    /// Turns a position into an offset, as of now.
+    pub async fn resolve(&self, position: Position) -> Result<Offset, StorageError> {
+        let PartitionOffsets { log_start, high_watermark } = self.offsets();
+        match position {
+            Position::Earliest => Ok(log_start),
+            Position::Latest => Ok(high_watermark),
+            Position::BeforeEnd(records) => Ok(Offset(high_watermark.0.saturating_sub(records)).max(log_start)),
+            Position::Offset(offset) if offset < log_start || offset > high_watermark => {
+                Err(StorageError::OutOfRange { offset, earliest: log_start, latest: high_watermark })
+            }
+            Position::Offset(offset) => Ok(offset),
+            Position::Time(time_ms) => self.offset_of_time(time_ms, high_watermark).await,
+        }
+    }
+
+    async fn offset_of_time(&self, time_ms: TimestampMs, below: Offset) -> Result<Offset, StorageError> {
+        let reader = self.0.reader.clone();
+        blocking(move || reader.offset_of_time(time_ms, below)).await
+    }
+
+    /// Readers see offsets below this.
+    pub fn high_watermark(&self) -> Offset {
+        *self.0.high_watermark.borrow()
+    }
+
+    /// The high watermark as it moves.
+    pub fn watch_high_watermark(&self) -> watch::Receiver<Offset> {
+        self.0.high_watermark.subscribe()
+    }
+
+    /// Bytes and segments of the log.
+    pub fn size(&self) -> LogSize {
+        self.0.reader.size()
+    }
+
+    /// Changes the options, from the next append on.
+    pub fn set_options(&self, options: PartitionOptions) {
+        *lock(&self.0.options) = options;
+        self.push(Request::SetOptions(options));
+    }
+
+    /// Deletes the records before `offset`, which must not be above the high watermark. Gives the new log start.
+    pub async fn delete_before(&self, offset: Offset) -> Result<Offset, StorageError> {
+        let PartitionOffsets { log_start, high_watermark } = self.offsets();
+        if offset > high_watermark {
+            return Err(StorageError::OutOfRange { offset, earliest: log_start, latest: high_watermark });
+        }
+        let keeper = self.0.keeper.clone();
+        blocking(move || keeper.delete_before(offset)).await
+    }
+
+    /// One round of upkeep: seal what is old, sync what is sealed, delete what may go. Blocks; call it from a thread
+    /// of its own. Gives the new log start if retention moved it.
+    pub fn keep(&self) -> Result<Option<Offset>, StorageError> {
+        self.push(Request::SealIfOld);
+        self.0.keeper.sync_sealed()?;
+        let retention = lock(&self.0.options).retention;
+        self.0.keeper.enforce(retention, self.0.clock.now_ms())
+    }
+
+    /// Finishes what is queued, makes everything durable and closes the log. Later appends are refused.
+    pub async fn close(&self) -> Result<(), StorageError> {
+        let (reply, closed) = oneshot::channel();
+        self.push(Request::Close(reply));
+        closed.await.unwrap_or(Ok(()))
+    }
+
+    /// Queues a request. A closed partition drops it, which its sender notices by the lost reply.
+    fn push(&self, request: Request) {
+        let schedule = lock(&self.0.inbox).push(request);
+        if let Ok(true) = schedule {
+            self.0.run_queue.push(Arc::clone(&self.0));
+        }
+    }
+}
+
+/// Runs disk work on tokio's threads for blocking calls.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is shutting down; nobody is waiting for this any more.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// Locks; a panic on a storage thread ends the process, so a poisoned lock is never met.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

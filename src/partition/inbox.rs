@@ -1,0 +1,100 @@
+//! The inbox of a partition: what waits to be written, in order.
+//!
+//! It needs no bound of its own: every append carries a permit of the broker's in-flight budget, in bytes, and gives it
+//! back when it is answered.
+
+use crate::partition::handle::PartitionOptions;
+use crate::storage::StorageError;
+use crate::storage::log::NewBatch;
+use crate::types::{Durability, Offset, TimestampMs};
+use std::collections::VecDeque;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+/// One drain takes requests up to about this many payload bytes, so that their answers do not wait for the whole of a
+/// long inbox. Large enough that the cost of a sync is shared well.
+const DRAIN_BYTES_MAX: usize = 4 << 20;
+
+/// A batch that was appended, and is as durable as was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AppendAck {
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// When it was appended.
+    pub append_time_ms: TimestampMs,
+    /// What was reached, at least.
+    pub durability: Durability,
+}
+
+/// Why a batch was not appended, or is not known to be.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AppendError {
+    /// Nothing of it was appended.
+    #[error(transparent)]
+    Refused(StorageError),
+    /// It was written, but could not be made as durable as was asked: it may or may not be there after a restart.
+    #[error("whether the records were appended is unknown: {0}")]
+    OutcomeUnknown(StorageError),
+    /// The partition is closed: the broker stops, or the topic was deleted.
+    #[error("the partition is closed")]
+    Closed,
+}
+
+/// An append that waits.
+#[derive(Debug)]
+pub(super) struct AppendRequest {
+    pub(super) batch: NewBatch,
+    /// What the answer must wait for; `None` = what the topic promises.
+    pub(super) durability: Option<Durability>,
+    pub(super) reply: oneshot::Sender<Result<AppendAck, AppendError>>,
+    /// Given back when the request is dropped, which is after its answer.
+    pub(super) _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// Something for the writer to do.
+#[derive(Debug)]
+pub(super) enum Request {
+    Append(AppendRequest),
+    SetOptions(PartitionOptions),
+    SealIfOld,
+    Close(oneshot::Sender<Result<(), StorageError>>),
+}
+
+/// What waits, and whether a pool thread already knows of it.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    waiting: VecDeque<Request>,
+    scheduled: bool,
+    closed: bool,
+}
+
+impl Inbox {
+    /// Adds a request. `Ok(true)` if the partition must now be handed to the pool; the request back if it is closed.
+    pub(super) fn push(&mut self, request: Request) -> Result<bool, Request> {
+        if self.closed {
+            return Err(request);
+        }
+        self.closed = matches!(request, Request::Close(_));
+        self.waiting.push_back(request);
+        Ok(!std::mem::replace(&mut self.scheduled, true))
+    }
+
+    /// Takes one drain's worth.
+    pub(super) fn drain(&mut self) -> Vec<Request> {
+        let mut bytes = 0;
+        let take = self.waiting.iter().take_while(|request| {
+            let fits = bytes < DRAIN_BYTES_MAX;
+            if let Request::Append(append) = request {
+                bytes += append.batch.payload.len();
+            }
+            fits
+        });
+        let count = take.count();
+        self.waiting.drain(..count).collect()
+    }
+
+    /// After a drain: whether the partition must be handed to the pool again.
+    pub(super) fn must_reschedule(&mut self) -> bool {
+        self.scheduled = !self.waiting.is_empty();
+        self.scheduled
+    }
+}

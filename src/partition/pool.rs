@@ -1,0 +1,121 @@
+//! The storage threads: a few, shared by all partitions, so that disk work never runs on a tokio worker.
+//!
+//! A partition with something in its inbox stands in the run queue once; a free thread takes it, does one drain, and
+//! puts it back if more has come. So each partition has one writer at a time, a busy one cannot starve the others, and
+//! as many syncs run side by side as there are threads.
+
+use crate::partition::handle::Partition;
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use tokio::sync::watch;
+
+/// The storage threads. They end, after finishing what is queued, when the pool is dropped.
+#[derive(Debug)]
+pub struct StoragePool {
+    run_queue: Arc<RunQueue>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Partitions that wait for a thread.
+#[derive(Debug)]
+pub(super) struct RunQueue {
+    ready: Mutex<Ready>,
+    wake: Condvar,
+    failure: watch::Sender<Option<String>>,
+}
+
+#[derive(Debug, Default)]
+struct Ready {
+    partitions: VecDeque<Arc<Partition>>,
+    stopping: bool,
+}
+
+impl StoragePool {
+    /// Starts `threads` storage threads.
+    pub fn start(threads: usize) -> std::io::Result<Self> {
+        let run_queue = Arc::new(RunQueue {
+            ready: Mutex::default(),
+            wake: Condvar::new(),
+            failure: watch::Sender::new(None),
+        });
+        let start = |i| {
+            let queue = Arc::clone(&run_queue);
+            Builder::new().name(format!("storage-{i}")).spawn(move || {
+                // A broker whose writer died half-way must not go on as if nothing happened.
+                let _guard = AbortOnPanic;
+                while let Some(partition) = queue.next() {
+                    partition.run();
+                }
+            })
+        };
+        let threads = (0..threads).map(start).collect::<Result<_, _>>()?;
+        Ok(Self { run_queue, threads })
+    }
+
+    /// Ends with the cause when a log fails in a way that only a restart mends. Then the process must stop.
+    pub fn failure(&self) -> impl Future<Output = String> + Send + 'static {
+        let mut failure = self.run_queue.failure.subscribe();
+        async move {
+            let cause = failure.wait_for(Option::is_some).await.ok().and_then(|cause| cause.clone());
+            match cause {
+                Some(cause) => cause,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    pub(super) fn run_queue(&self) -> Arc<RunQueue> {
+        Arc::clone(&self.run_queue)
+    }
+}
+
+impl Drop for StoragePool {
+    fn drop(&mut self) {
+        self.run_queue.ready.lock().unwrap_or_else(PoisonError::into_inner).stopping = true;
+        self.run_queue.wake.notify_all();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl RunQueue {
+    /// Hands a partition to the threads. It must not be in the queue already; its inbox keeps track of that.
+    pub(super) fn push(&self, partition: Arc<Partition>) {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).partitions.push_back(partition);
+        self.wake.notify_one();
+    }
+
+    /// Reports a failure that only a restart mends.
+    pub(super) fn fail(&self, cause: &str) {
+        self.failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            failure.get_or_insert_with(|| cause.to_owned());
+            first
+        });
+    }
+
+    fn next(&self) -> Option<Arc<Partition>> {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(partition) = ready.partitions.pop_front() {
+                return Some(partition);
+            }
+            if ready.stopping {
+                return None;
+            }
+            ready = self.wake.wait(ready).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The writer of a partition: one drain of its inbox at a time, on a storage thread.
+//!
+//! Order of a drain, and why: write all batches; show them to readers and answer those that asked for no more, if the
+//! topic promises no more; sync once for everybody; show and answer the rest. Readers never see a record that is less
+//! durable than the topic promises, and nobody is told more than is true.
+
+use crate::clock::SharedClock;
+use crate::partition::handle::PartitionOptions;
+use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Request};
+use crate::storage::log::NewBatch;
+use crate::storage::{Log, StorageError};
+use crate::types::{Durability, Offset};
+use tokio::sync::watch;
+
+/// What only the storage thread touches.
+#[derive(Debug)]
+pub(super) struct Writer {
+    /// `None` once closed.
+    log: Option<Log>,
+    durability: Durability,
+}
+
+impl Writer {
+    pub(super) fn new(log: Log, durability: Durability) -> Self {
+        Self { log: Some(log), durability }
+    }
+
+    /// Handles one drain. An error means that the log failed for good; everyone waiting was answered.
+    pub(super) fn handle(
+        &mut self,
+        drain: Vec<Request>,
+        clock: &SharedClock,
+        high_watermark: &watch::Sender<Offset>,
+    ) -> Result<(), StorageError> {
+        let mut appends = Vec::with_capacity(drain.len());
+        let mut result = Ok(());
+        for request in drain {
+            if let Request::Append(append) = request {
+                appends.push(append);
+                continue;
+            }
+            // Requests of other kinds take effect between the appends before and after them.
+            let appended = self.append(std::mem::take(&mut appends), clock, high_watermark);
+            result = result.and(appended).and(self.control(request, clock));
+        }
+        result.and(self.append(appends, clock, high_watermark))
+    }
+
+    fn control(&mut self, request: Request, clock: &SharedClock) -> Result<(), StorageError> {
+        match (request, &mut self.log) {
+            (Request::SetOptions(PartitionOptions { log: options, durability, .. }), Some(log)) => {
+                self.durability = durability;
+                log.set_options(options);
+                Ok(())
+            }
+            (Request::SealIfOld, Some(log)) => log.seal_if_old(clock.now_ms()),
+            (Request::Close(reply), log) => {
+                let _ = reply.send(log.take().map_or(Ok(()), Log::close));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn append(
+        &mut self,
+        requests: Vec<AppendRequest>,
+        clock: &SharedClock,
+        high_watermark: &watch::Sender<Offset>,
+    ) -> Result<(), StorageError> {
+        if requests.is_empty() {
+            return Ok(());
+        }
+        let Some(log) = &mut self.log else {
+            requests.into_iter().for_each(|request| answer(request, Err(AppendError::Closed)));
+            return Ok(());
+        };
+        let batches: Vec<NewBatch> = requests.iter().map(|request| request.batch.clone()).collect();
+        let outcome = log.append(&batches, clock.now_ms());
+        let ack = |base_offset, durability| {
+            Ok(AppendAck { base_offset, append_time_ms: outcome.append_time_ms, durability })
+        };
+
+        let promised = self.durability;
+        let mut waiting = Vec::new();
+        let mut refused = Vec::new();
+        let mut bases = outcome.base_offsets.iter().copied();
+        let mut written = Vec::new();
+        for request in requests {
+            let wanted = request.durability.unwrap_or(promised);
+            match bases.next() {
+                Some(base) if wanted == Durability::Synced => waiting.push((request, base)),
+                Some(base) => written.push((request, base)),
+                None => refused.push(request),
+            }
+        }
+        let must_sync = !outcome.base_offsets.is_empty() && (promised == Durability::Synced || !waiting.is_empty());
+        let end = log.next_offset();
+        if promised == Durability::Written {
+            show(high_watermark, end);
+        }
+        for (request, base) in written {
+            answer(request, ack(base, Durability::Written));
+        }
+
+        let synced = if must_sync { log.sync() } else { Ok(()) };
+        match &synced {
+            Ok(()) => {
+                show(high_watermark, end);
+                waiting.into_iter().for_each(|(request, base)| answer(request, ack(base, Durability::Synced)));
+            }
+            Err(error) => {
+                let unknown = || Err(AppendError::OutcomeUnknown(error.clone()));
+                waiting.into_iter().for_each(|(request, _)| answer(request, unknown()));
+            }
+        }
+        let Some(error) = outcome.error else { return synced };
+        refused.into_iter().for_each(|request| answer(request, Err(AppendError::Refused(error.clone()))));
+        let for_good = matches!(error, StorageError::Poisoned { .. });
+        synced.and(if for_good { Err(error) } else { Ok(()) })
+    }
+}
+
+/// Moves the high watermark; it never moves down.
+fn show(high_watermark: &watch::Sender<Offset>, end: Offset) {
+    high_watermark.send_if_modified(|shown| {
+        let moved = end > *shown;
+        *shown = end.max(*shown);
+        moved
+    });
+}
+
+/// Whoever asked may be gone; the append stands all the same.
+fn answer(request: AppendRequest, result: Result<AppendAck, AppendError>) {
+    let _ = request.reply.send(result);
+}
