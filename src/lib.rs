@@ -10,6 +10,7 @@
 //! ```
 
 pub mod clock;
+pub mod group;
 pub mod limits;
 pub mod partition;
 pub mod proto;

@@ -1,0 +1,197 @@
+//! How the durable state of groups stands in the journal, readable by a person with an ordinary consumer.
+//!
+//! | key | value (JSON) | without a value |
+//! |---|---|---|
+//! | `group/NAME` | `{"generation":7}` | the group was deleted |
+//! | `offset/NAME/TOPIC_ID/PARTITION` | `{"topic":"orders","offset":42,"metadata":"","committed_at_ms":1700000000000}` | dropped |
+//! | `generations` | `{"floor":7}`: generations up to this were used by deleted groups | never |
+//!
+//! Names hold no `/`, so keys take apart in one way. A reader ignores fields it does not know and fills in `metadata`
+//! and `committed_at_ms` where they are missing, so fields can be added; a key of another kind is refused, because
+//! skipping it would lose state when the journal is cut. An entry replaces all earlier ones of its key.
+
+use super::error::GroupError;
+use super::event::{Event, OffsetKey};
+use super::ids::{Generation, GroupName};
+use super::state::Committed;
+use crate::partition::journal::JournalEntry;
+use crate::types::{Offset, TimestampMs, TopicId, TopicName};
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+const FLOOR_KEY: &str = "generations";
+const GROUP_KIND: &str = "group";
+const OFFSET_KIND: &str = "offset";
+
+#[derive(Serialize, Deserialize)]
+struct FloorValue {
+    floor: Generation,
+}
+
+#[derive(Serialize, Deserialize)]
+struct GroupValue {
+    generation: Generation,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OffsetValue {
+    topic: TopicName,
+    offset: Offset,
+    #[serde(default)]
+    metadata: String,
+    #[serde(default)]
+    committed_at_ms: TimestampMs,
+}
+
+/// The entry that makes `event` durable; `None` for events that are not.
+pub(super) fn encode(event: &Event) -> Option<JournalEntry> {
+    match event {
+        Event::GenerationFloorRaised { generation } => {
+            Some(entry(FLOOR_KEY.to_owned(), &FloorValue { floor: *generation }))
+        }
+        Event::GenerationAdvanced { group, generation } => {
+            Some(entry(group_key(group), &GroupValue { generation: *generation }))
+        }
+        Event::OffsetCommitted { group, key, committed } => {
+            let value = OffsetValue {
+                topic: committed.topic.clone(),
+                offset: committed.offset,
+                metadata: committed.metadata.clone(),
+                committed_at_ms: committed.at_ms,
+            };
+            Some(entry(offset_key(group, *key), &value))
+        }
+        Event::OffsetDropped { group, key } => Some(tombstone(offset_key(group, *key))),
+        Event::GroupDeleted { group } => Some(tombstone(group_key(group))),
+        Event::MemberJoined { .. } | Event::MemberLeft { .. } | Event::OwnershipChanged { .. } => None,
+    }
+}
+
+/// The event that `entry` made durable.
+pub(super) fn decode(entry: &JournalEntry) -> Result<Event, GroupError> {
+    decode_parts(entry)
+        .map_err(|cause| GroupError::Corrupt { key: String::from_utf8_lossy(&entry.key).into_owned(), cause })
+}
+
+fn decode_parts(entry: &JournalEntry) -> Result<Event, String> {
+    let key = std::str::from_utf8(&entry.key).map_err(|e| e.to_string())?;
+    let value = entry.value.as_deref();
+    match key.split('/').collect::<Vec<_>>()[..] {
+        [FLOOR_KEY] => {
+            let value: FloorValue = json(value.ok_or("it has no value")?)?;
+            Ok(Event::GenerationFloorRaised { generation: value.floor })
+        }
+        [GROUP_KIND, group] => {
+            let group = group_name(group)?;
+            let Some(value) = value else { return Ok(Event::GroupDeleted { group }) };
+            let value: GroupValue = json(value)?;
+            Ok(Event::GenerationAdvanced { group, generation: value.generation })
+        }
+        [OFFSET_KIND, group, topic_id, partition] => {
+            let group = group_name(group)?;
+            let topic_id = topic_id.parse().map(TopicId).map_err(|_| format!("{topic_id:?} is not a topic id"))?;
+            let partition = partition.parse().map_err(|_| format!("{partition:?} is not a partition"))?;
+            let key = OffsetKey { topic_id, partition };
+            let Some(value) = value else { return Ok(Event::OffsetDropped { group, key }) };
+            let OffsetValue { topic, offset, metadata, committed_at_ms } = json(value)?;
+            Ok(Event::OffsetCommitted {
+                group,
+                key,
+                committed: Committed { topic, offset, metadata, at_ms: committed_at_ms },
+            })
+        }
+        _ => Err("this version does not know such a key".to_owned()),
+    }
+}
+
+fn group_key(group: &GroupName) -> String {
+    format!("{GROUP_KIND}/{group}")
+}
+
+fn offset_key(group: &GroupName, key: OffsetKey) -> String {
+    format!("{OFFSET_KIND}/{group}/{}/{}", key.topic_id, key.partition)
+}
+
+fn entry(key: String, value: &impl Serialize) -> JournalEntry {
+    let value = serde_json::to_vec(value).expect("these values are plain structs, which always serialize");
+    JournalEntry { key: key.into(), value: Some(Bytes::from(value)) }
+}
+
+fn tombstone(key: String) -> JournalEntry {
+    JournalEntry { key: key.into(), value: None }
+}
+
+fn group_name(text: &str) -> Result<GroupName, String> {
+    GroupName::new(text).map_err(|e| e.to_string())
+}
+
+fn json<T: DeserializeOwned>(value: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(value).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text_entry(key: &str, value: Option<&str>) -> JournalEntry {
+        JournalEntry { key: Bytes::copy_from_slice(key.as_bytes()), value: value.map(|v| v.to_owned().into()) }
+    }
+
+    fn examples() -> Vec<Event> {
+        let group = GroupName::new("billing").unwrap();
+        let key = OffsetKey { topic_id: TopicId(uuid::Uuid::from_u128(7)), partition: 3 };
+        let topic = TopicName::new("orders").unwrap();
+        let committed = Committed { topic, offset: Offset(u64::MAX), metadata: "\"\u{0}ä".to_owned(), at_ms: -1 };
+        vec![
+            Event::GenerationFloorRaised { generation: Generation(9) },
+            Event::GenerationAdvanced { group: group.clone(), generation: Generation(7) },
+            Event::OffsetCommitted { group: group.clone(), key, committed },
+            Event::OffsetDropped { group: group.clone(), key },
+            Event::GroupDeleted { group },
+        ]
+    }
+
+    #[test]
+    fn durable_events_come_back_from_their_entries() {
+        for event in examples() {
+            let entry = encode(&event).expect("every example is durable");
+            assert_eq!(decode(&entry), Ok(event));
+        }
+    }
+
+    #[test]
+    fn entries_stand_in_the_journal_as_documented() {
+        let entries: Vec<_> = examples().iter().filter_map(encode).collect();
+        assert_eq!(entries[1], text_entry("group/billing", Some(r#"{"generation":7}"#)));
+        assert_eq!(entries[3], text_entry("offset/billing/00000000-0000-0000-0000-000000000007/3", None));
+    }
+
+    #[test]
+    fn fields_added_later_are_ignored_and_optional_ones_filled_in() {
+        let key = "offset/g/00000000-0000-0000-0000-000000000007/0";
+        let entry = text_entry(key, Some(r#"{"topic":"t","offset":5,"leader_epoch":3}"#));
+        let Ok(Event::OffsetCommitted { committed, .. }) = decode(&entry) else { panic!("not read") };
+        assert_eq!((committed.offset, committed.metadata.as_str(), committed.at_ms), (Offset(5), "", 0));
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_refused_by_name() {
+        let offset = r#"{"topic":"t","offset":5}"#;
+        let cases = [
+            ("", None),
+            ("lease/g", None),
+            ("generations", None),
+            ("group/..", None),
+            ("group/g", Some("{}")),
+            ("group/g", Some("not json")),
+            ("offset/g/7/0", Some(offset)),
+            ("offset/g/00000000-0000-0000-0000-000000000007/-1", Some(offset)),
+            ("offset/g/00000000-0000-0000-0000-000000000007/0", Some(r#"{"topic":"t"}"#)),
+        ];
+        for (key, value) in cases {
+            let refused = decode(&text_entry(key, value));
+            assert!(matches!(&refused, Err(GroupError::Corrupt { key: named, .. }) if named == key), "{refused:?}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Decisions about who is in a group and who owns which partition.
+//!
+//! Every change of members or topics is a new generation: the assignor draws up a target, and only what differs from
+//! it moves. A partition that nobody holds is given out at once; one that somebody holds is revoked first and given
+//! out when its owner releases it, leaves, or lets [`RELEASE_MS`] pass. Passing a partition on is no new generation:
+//! the target was decided before.
+
+use super::assignor::{self, Subscriber};
+use super::error::GroupError;
+use super::event::{Decision, Effect, Event, Now};
+use super::ids::{Generation, MemberId};
+use super::membership::{JoinRequest, MemberEvent};
+use super::state::{GroupState, Member, Ownership, Revocation};
+use super::topics::TopicsSnapshot;
+use crate::limits;
+use crate::types::topic::NAME_BYTES_MAX;
+use crate::types::{Offset, TopicPartition};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How long a member may keep a partition that was revoked, in milliseconds.
+pub const RELEASE_MS: u64 = 10_000;
+
+impl GroupState {
+    /// Somebody joins. The reply is its id.
+    pub(super) fn decide_join(
+        &self,
+        request: &JoinRequest,
+        topics: &TopicsSnapshot,
+        now: Now,
+    ) -> Result<Decision<MemberId>, GroupError> {
+        self.check_join(request, topics)?;
+        let generation = self.generation.next();
+        let member = Member {
+            id: MemberId::joined_in(generation),
+            client_id: request.client_id.clone(),
+            peer: request.peer.clone(),
+            topics: request.topics.iter().cloned().collect(),
+            joined_in: generation,
+        };
+        let mut members = self.members_in_order();
+        members.push(&member);
+        let mut decision = self.rebalance(generation, &members, topics, now);
+        let joined = Event::MemberJoined { group: self.name.clone(), member: member.clone() };
+        decision.events.insert(1, joined);
+        Ok(Decision { reply: member.id, events: decision.events, effects: decision.effects })
+    }
+
+    /// A member leaves, or its stream has ended: its partitions are free at once.
+    pub(super) fn decide_leave(
+        &self,
+        member: &MemberId,
+        topics: &TopicsSnapshot,
+        now: Now,
+    ) -> Result<Decision<()>, GroupError> {
+        self.check_member(member)?;
+        let mut members = self.members_in_order();
+        members.retain(|stays| stays.id != *member);
+        let mut decision = self.rebalance(self.generation.next(), &members, topics, now);
+        decision.events.insert(1, Event::MemberLeft { group: self.name.clone(), member: member.clone() });
+        Ok(decision)
+    }
+
+    /// Topics that members subscribe to have other partitions, or are gone.
+    pub(super) fn decide_topics_changed(&self, topics: &TopicsSnapshot, now: Now) -> Decision<()> {
+        self.rebalance(self.generation.next(), &self.members_in_order(), topics, now)
+    }
+
+    /// A member has stopped reading what was revoked in `generation`. A release of anything else has no effect: it
+    /// came too late, or twice.
+    pub(super) fn decide_release(
+        &self,
+        member: &MemberId,
+        generation: Generation,
+        topics: &TopicsSnapshot,
+    ) -> Result<Decision<()>, GroupError> {
+        self.check_member(member)?;
+        Ok(self.pass_on(topics, |held, revocation| held.owner == *member && revocation.generation == generation))
+    }
+
+    /// Time has passed: what was to be released by now passes on.
+    pub(super) fn decide_expiry(&self, topics: &TopicsSnapshot, now: Now) -> Decision<()> {
+        self.pass_on(topics, |_, revocation| revocation.deadline_ms <= now.monotonic_ms)
+    }
+
+    /// Refuses ids that are not, or no longer, those of a member.
+    pub(super) fn check_member(&self, member: &MemberId) -> Result<(), GroupError> {
+        if self.members.contains_key(member) {
+            return Ok(());
+        }
+        Err(GroupError::UnknownMember { group: self.name.clone(), member: member.clone() })
+    }
+
+    fn check_join(&self, request: &JoinRequest, topics: &TopicsSnapshot) -> Result<(), GroupError> {
+        let group = || self.name.clone();
+        if !(1..=limits::SUBSCRIBE_TOPICS_MAX).contains(&request.topics.len()) {
+            let limit = limits::SUBSCRIBE_TOPICS_MAX;
+            return Err(GroupError::TopicCount { group: group(), topics: request.topics.len(), limit });
+        }
+        if request.client_id.len() > NAME_BYTES_MAX {
+            let (bytes, limit_bytes) = (request.client_id.len(), NAME_BYTES_MAX);
+            return Err(GroupError::ClientIdTooLong { group: group(), bytes, limit_bytes });
+        }
+        if let Some(topic) = request.topics.iter().find(|topic| topics.get(topic).is_none()) {
+            return Err(GroupError::UnknownTopic { group: group(), topic: topic.clone() });
+        }
+        if self.members.len() >= limits::GROUP_MEMBERS_MAX {
+            return Err(GroupError::TooManyMembers { group: group(), limit: limits::GROUP_MEMBERS_MAX });
+        }
+        Ok(())
+    }
+
+    /// The way from the present ownership to the target for `members`. Whoever owns something and is not among them
+    /// is gone, and what it had is free.
+    fn rebalance(
+        &self,
+        generation: Generation,
+        members: &[&Member],
+        topics: &TopicsSnapshot,
+        now: Now,
+    ) -> Decision<()> {
+        let ids: BTreeSet<&MemberId> = members.iter().map(|member| &member.id).collect();
+        let holder = |partition| self.ownership.get(partition).filter(|held| ids.contains(&held.owner));
+
+        let subscribers: Vec<_> = members.iter().map(|m| Subscriber { member: &m.id, topics: &m.topics }).collect();
+        let partitions_of = |topic: &_| topics.get(topic).map_or(0, |topic| topic.partitions);
+        // What is being revoked is interrupted already: the assignor may give it to anybody without a further move.
+        let undisturbed = self.ownership.iter().filter_map(|(partition, held)| {
+            let stays = held.revocation.is_none() && topics.has(partition, held.topic_id);
+            stays.then_some((partition, &held.owner))
+        });
+        let target = assignor::assign(&subscribers, partitions_of, undisturbed);
+
+        let mut moves = Moves::new(self, generation, topics);
+        moves.events.push(Event::GenerationAdvanced { group: self.name.clone(), generation });
+        let partitions: BTreeSet<_> = self.ownership.keys().chain(target.keys()).collect();
+        for partition in partitions {
+            let next = target.get(partition);
+            match holder(partition) {
+                None => moves.give(partition, next),
+                Some(held) if held.revocation.is_some() => moves.redirect(partition, held, next),
+                Some(held) if next == Some(&held.owner) && topics.has(partition, held.topic_id) => {}
+                Some(held) => moves.revoke(partition, held, next, now),
+            }
+        }
+        moves.decide()
+    }
+
+    /// Gives every partition whose revocation is over, as `is_over` says, to who waits for it.
+    fn pass_on(&self, topics: &TopicsSnapshot, is_over: impl Fn(&Ownership, &Revocation) -> bool) -> Decision<()> {
+        let mut moves = Moves::new(self, self.generation, topics);
+        for (partition, held) in &self.ownership {
+            if let Some(revocation) = held.revocation.as_ref().filter(|revocation| is_over(held, revocation)) {
+                moves.give(partition, revocation.next.as_ref());
+            }
+        }
+        moves.decide()
+    }
+}
+
+/// Changes of ownership as they are decided, and what each member will be told of them.
+struct Moves<'a> {
+    group: &'a GroupState,
+    generation: Generation,
+    topics: &'a TopicsSnapshot,
+    events: Vec<Event>,
+    revoked: BTreeMap<MemberId, Vec<TopicPartition>>,
+    assigned: BTreeMap<MemberId, Vec<(TopicPartition, Option<Offset>)>>,
+}
+
+impl<'a> Moves<'a> {
+    fn new(group: &'a GroupState, generation: Generation, topics: &'a TopicsSnapshot) -> Self {
+        Self { group, generation, topics, events: Vec::new(), revoked: BTreeMap::new(), assigned: BTreeMap::new() }
+    }
+
+    /// Nobody holds the partition: `next` has it from now on.
+    fn give(&mut self, partition: &TopicPartition, next: Option<&MemberId>) {
+        // A topic that has just gone has no partitions to give.
+        let Some((next, topic)) = next.zip(self.topics.get(&partition.topic)) else {
+            return self.change(partition, None);
+        };
+        let committed = self.group.committed(topic.id, partition.partition).map(|committed| committed.offset);
+        self.assigned.entry(next.clone()).or_default().push((partition.clone(), committed));
+        let (owner, since) = (next.clone(), self.generation);
+        self.change(partition, Some(Ownership { owner, topic_id: topic.id, since, revocation: None }));
+    }
+
+    /// The owner has to stop; `next` gets the partition afterwards. Also when `next` is the owner itself: then the
+    /// topic is another one, and what it commits until it has stopped still means the old one.
+    fn revoke(&mut self, partition: &TopicPartition, held: &Ownership, next: Option<&MemberId>, now: Now) {
+        self.revoked.entry(held.owner.clone()).or_default().push(partition.clone());
+        let deadline_ms = now.monotonic_ms.saturating_add(RELEASE_MS);
+        let revocation = Revocation { generation: self.generation, deadline_ms, next: next.cloned() };
+        self.change(partition, Some(Ownership { revocation: Some(revocation), ..held.clone() }));
+    }
+
+    /// The owner was told to stop before; only who waits for the partition may be another. The owner itself may be
+    /// that: it has stopped, and starts again as any new owner does.
+    fn redirect(&mut self, partition: &TopicPartition, held: &Ownership, next: Option<&MemberId>) {
+        let mut redirected = held.clone();
+        if let Some(revocation) = &mut redirected.revocation {
+            revocation.next = next.cloned();
+        }
+        if redirected != *held {
+            self.change(partition, Some(redirected));
+        }
+    }
+
+    fn change(&mut self, partition: &TopicPartition, ownership: Option<Ownership>) {
+        let (group, partition) = (self.group.name.clone(), partition.clone());
+        self.events.push(Event::OwnershipChanged { group, partition, ownership });
+    }
+
+    /// One event for each member and kind; what is lost comes before what is gained.
+    fn decide(self) -> Decision<()> {
+        let (name, generation) = (&self.group.name, self.generation);
+        let effect = |member, event| Effect { group: name.clone(), member, event };
+        let revoked = self
+            .revoked
+            .into_iter()
+            .map(|(member, partitions)| effect(member, MemberEvent::Revoked { generation, partitions }));
+        let assigned = self
+            .assigned
+            .into_iter()
+            .map(|(member, partitions)| effect(member, MemberEvent::Assigned { generation, partitions }));
+        Decision { reply: (), events: self.events, effects: revoked.chain(assigned).collect() }
+    }
+}

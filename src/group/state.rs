@@ -1,0 +1,148 @@
+//! One consumer group as a pure state machine: `decide_*` looks, [`GroupState::apply`] changes.
+//!
+//! A decision takes `&self` and yields events; nothing changes until they are applied. The decisions stand in
+//! `super::rebalance` (membership and ownership) and `super::commit` (offsets), the state and its changes here.
+//!
+//! What always holds: a partition has one [`Ownership`] or none; its owner is a member; every partition of a
+//! subscribed topic is owned or being revoked; whoever waits for a partition is a member.
+
+use super::describe::CommittedOffset;
+use super::event::{Event, OffsetKey};
+use super::ids::{Generation, GroupName, MemberId};
+use crate::types::{Offset, TimestampMs, TopicId, TopicName, TopicPartition};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct GroupState {
+    pub(super) name: GroupName,
+    pub(super) generation: Generation,
+    pub(super) members: BTreeMap<MemberId, Member>,
+    pub(super) ownership: BTreeMap<TopicPartition, Ownership>,
+    pub(super) offsets: BTreeMap<OffsetKey, Committed>,
+}
+
+/// A member, that is: one open stream of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Member {
+    pub id: MemberId,
+    pub client_id: String,
+    pub peer: String,
+    pub topics: BTreeSet<TopicName>,
+    /// Orders the members: no two join in one generation.
+    pub joined_in: Generation,
+}
+
+/// Who has a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ownership {
+    pub owner: MemberId,
+    /// The topic whose records the owner reads; a topic created later with the same name is another one.
+    pub topic_id: TopicId,
+    /// The generation in which the owner got it. Commits that name an older one are stale.
+    pub since: Generation,
+    /// Set while the owner is asked to stop. Until it has, nobody else gets the partition.
+    pub revocation: Option<Revocation>,
+}
+
+/// A partition on its way from one owner to the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Revocation {
+    /// The generation the owner was told, and which its release names.
+    pub generation: Generation,
+    /// From this moment on the partition passes on without release.
+    pub deadline_ms: u64,
+    /// Who gets it then; `None` = nobody subscribes to it any more.
+    pub next: Option<MemberId>,
+}
+
+/// How far the group has come in one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Committed {
+    /// For people; the topic's identity is in the key.
+    pub topic: TopicName,
+    pub offset: Offset,
+    pub metadata: String,
+    pub at_ms: TimestampMs,
+}
+
+impl GroupState {
+    /// A group without members and offsets. Its first generation will be the one after `generation`.
+    pub(super) fn new(name: GroupName, generation: Generation) -> Self {
+        Self { name, generation, members: BTreeMap::new(), ownership: BTreeMap::new(), offsets: BTreeMap::new() }
+    }
+
+    /// Carries out one event of this group.
+    pub(super) fn apply(&mut self, event: &Event) {
+        match event {
+            Event::GenerationAdvanced { generation, .. } => {
+                // Never back, whatever order a journal may bring: a generation that was seen is used up.
+                self.generation = self.generation.max(*generation);
+            }
+            Event::OffsetCommitted { key, committed, .. } => {
+                self.offsets.insert(*key, committed.clone());
+            }
+            Event::OffsetDropped { key, .. } => {
+                self.offsets.remove(key);
+            }
+            Event::MemberJoined { member, .. } => {
+                self.members.insert(member.id.clone(), member.clone());
+            }
+            Event::MemberLeft { member, .. } => {
+                self.members.remove(member);
+            }
+            Event::OwnershipChanged { partition, ownership: Some(ownership), .. } => {
+                self.ownership.insert(partition.clone(), ownership.clone());
+            }
+            Event::OwnershipChanged { partition, ownership: None, .. } => {
+                self.ownership.remove(partition);
+            }
+            // These concern more than the state of one group; `Groups::apply` does them.
+            Event::GenerationFloorRaised { .. } | Event::GroupDeleted { .. } => {}
+        }
+    }
+
+    /// The committed offset of a partition of exactly that topic.
+    pub(super) fn committed(&self, topic_id: TopicId, partition: u32) -> Option<&Committed> {
+        self.offsets.get(&OffsetKey { topic_id, partition })
+    }
+
+    /// All committed offsets, by topic and partition.
+    pub(super) fn committed_offsets(&self) -> Vec<CommittedOffset> {
+        let mut offsets: Vec<_> =
+            self.offsets.iter().map(|(key, committed)| committed.describe(key.partition)).collect();
+        offsets.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        offsets
+    }
+
+    /// The members in the order in which they joined.
+    pub(super) fn members_in_order(&self) -> Vec<&Member> {
+        let mut members: Vec<&Member> = self.members.values().collect();
+        members.sort_by_key(|member| member.joined_in);
+        members
+    }
+
+    /// The events that make this state from nothing, as far as it is durable.
+    pub(super) fn durable_events(&self) -> impl Iterator<Item = Event> {
+        let exists = Event::GenerationAdvanced { group: self.name.clone(), generation: self.generation };
+        let offsets = self.offsets.iter().map(|(key, committed)| Event::OffsetCommitted {
+            group: self.name.clone(),
+            key: *key,
+            committed: committed.clone(),
+        });
+        std::iter::once(exists).chain(offsets)
+    }
+}
+
+impl Committed {
+    /// As it is shown outside.
+    pub(super) fn describe(&self, partition: u32) -> CommittedOffset {
+        CommittedOffset {
+            topic: self.topic.clone(),
+            partition,
+            offset: self.offset,
+            metadata: self.metadata.clone(),
+            committed_at_ms: self.at_ms,
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The rules of groups, one by one, on the pure state machine.
+
+use super::commit::{CommitRequest, OffsetToCommit};
+use super::error::{CommitError, GroupError};
+use super::event::{Decision, Effect, Now};
+use super::groups::Groups;
+use super::ids::{Generation, MemberId};
+use super::membership::MemberEvent;
+use super::rebalance::RELEASE_MS;
+use super::test_support::{HIGH_WATERMARK, group, joining, offset_at, place, topic, topics};
+use crate::limits;
+use crate::types::{Offset, TopicPartition};
+
+/// One group `g` over topic `t` with four partitions, and what its members were told.
+struct Scene {
+    groups: Groups,
+    now: Now,
+    told: Vec<Effect>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let groups = Groups::replay([], topics(&[("t", 1, 4)])).unwrap();
+        Self { groups, now: Now { monotonic_ms: 0, wall_ms: 1_700_000_000_000 }, told: Vec::new() }
+    }
+
+    fn enact<R>(&mut self, decided: Result<Decision<R>, GroupError>) -> Result<R, GroupError> {
+        let decision = decided?;
+        decision.events.iter().for_each(|event| self.groups.apply(event));
+        self.told.extend(decision.effects);
+        Ok(decision.reply)
+    }
+
+    fn join(&mut self) -> MemberId {
+        let decided = self.groups.decide_join(&joining("g", &["t"]), self.now);
+        self.enact(decided).unwrap()
+    }
+
+    fn leave(&mut self, member: &MemberId) {
+        let decided = self.groups.decide_leave(&group("g"), member, self.now);
+        self.enact(decided).unwrap();
+    }
+
+    fn release(&mut self, member: &MemberId, generation: u64) {
+        let decided = self.groups.decide_release(&group("g"), member, Generation(generation));
+        self.enact(decided).unwrap();
+    }
+
+    fn wait(&mut self, ms: u64) {
+        self.now.monotonic_ms += ms;
+        for name in self.groups.take_due(self.now) {
+            let decided = self.groups.decide_expiry(&name, self.now);
+            self.enact(Ok(decided)).unwrap();
+        }
+    }
+
+    fn change_topics(&mut self, entries: &[(&str, u128, u32)]) {
+        let decided = self.groups.decide_topics_changed(&topics(entries), self.now);
+        self.enact(Ok(decided)).unwrap();
+        self.groups.set_topics(topics(entries));
+    }
+
+    /// Commits one offset; the error of the call or of the offset.
+    fn commit(&mut self, member: Option<(&MemberId, Option<u64>)>, offset: OffsetToCommit) -> Result<(), String> {
+        let member = member.map(|(id, generation)| (id.clone(), generation.map(Generation)));
+        let request = CommitRequest { group: group("g"), member, offsets: vec![offset] };
+        let decided = self.groups.decide_commit(&request, self.now);
+        let results = self.enact(decided).map_err(|e| e.to_string())?;
+        results.into_iter().next().expect("one result for each offset").map_err(|e| e.to_string())
+    }
+
+    fn committed(&self, partition: u32) -> Option<u64> {
+        let offsets = self.groups.committed(&group("g"), &[topic("t")]);
+        offsets.iter().find(|committed| committed.partition == partition).map(|committed| committed.offset.0)
+    }
+
+    /// What `member` was told since the last time, and nobody else.
+    fn told(&mut self, member: &MemberId) -> Vec<MemberEvent> {
+        let told = self.told.extract_if(.., |effect| effect.member == *member);
+        told.map(|effect| effect.event).collect()
+    }
+}
+
+fn partitions(numbers: &[u32]) -> Vec<TopicPartition> {
+    numbers.iter().map(|&number| place("t", number)).collect()
+}
+
+fn assigned(generation: u64, offsets: &[(u32, Option<u64>)]) -> MemberEvent {
+    let partitions = offsets.iter().map(|&(number, offset)| (place("t", number), offset.map(Offset))).collect();
+    MemberEvent::Assigned { generation: Generation(generation), partitions }
+}
+
+fn revoked(generation: u64, numbers: &[u32]) -> MemberEvent {
+    MemberEvent::Revoked { generation: Generation(generation), partitions: partitions(numbers) }
+}
+
+#[test]
+fn the_first_member_gets_everything_with_the_committed_offsets() {
+    let mut scene = Scene::new();
+    scene.commit(None, offset_at("t", 2, 42)).unwrap();
+    let a = scene.join();
+    assert_eq!(scene.told(&a), [assigned(1, &[(0, None), (1, None), (2, Some(42)), (3, None)])]);
+}
+
+#[test]
+fn a_moved_partition_is_given_out_only_when_it_was_released() {
+    let mut scene = Scene::new();
+    let a = scene.join();
+    scene.told(&a);
+    let b = scene.join();
+    assert_eq!(scene.told(&a), [revoked(2, &[2, 3])]);
+    assert_eq!(scene.told(&b), []);
+    scene.commit(Some((&a, Some(1))), offset_at("t", 3, 7)).unwrap();
+    scene.release(&a, 1);
+    assert_eq!(scene.told(&b), [], "generation 1 revoked nothing");
+    scene.release(&a, 2);
+    assert_eq!(scene.told(&b), [assigned(2, &[(2, None), (3, Some(7))])]);
+    assert_eq!(scene.told, [], "what does not move is not mentioned");
+}
+
+#[test]
+fn a_moved_partition_passes_on_when_its_owner_leaves() {
+    let mut scene = Scene::new();
+    let (a, b) = (scene.join(), scene.join());
+    scene.told.clear();
+    scene.leave(&a);
+    assert_eq!(scene.told(&b), [assigned(3, &[(0, None), (1, None), (2, None), (3, None)])]);
+}
+
+#[test]
+fn a_moved_partition_passes_on_after_ten_seconds_and_its_old_owner_is_fenced() {
+    let mut scene = Scene::new();
+    let (a, b) = (scene.join(), scene.join());
+    scene.told.clear();
+    scene.wait(RELEASE_MS - 1);
+    assert_eq!(scene.told(&b), []);
+    scene.commit(Some((&a, None)), offset_at("t", 2, 5)).unwrap();
+    scene.wait(1);
+    assert_eq!(scene.told(&b), [assigned(2, &[(2, Some(5)), (3, None)])]);
+    let refused = scene.commit(Some((&a, None)), offset_at("t", 2, 6)).unwrap_err();
+    assert!(refused.contains("does not own t/2"), "{refused}");
+    assert_eq!(scene.committed(2), Some(5));
+}
+
+#[test]
+fn a_deadline_fences_even_before_the_partition_has_passed_on() {
+    let mut scene = Scene::new();
+    let (a, _b) = (scene.join(), scene.join());
+    scene.now.monotonic_ms += RELEASE_MS;
+    scene.commit(Some((&a, None)), offset_at("t", 2, 6)).unwrap_err();
+    assert_eq!(scene.committed(2), None);
+}
+
+#[test]
+fn a_partition_whose_new_owner_left_comes_back_only_after_release() {
+    let mut scene = Scene::new();
+    let (a, b) = (scene.join(), scene.join());
+    scene.told.clear();
+    scene.leave(&b);
+    assert_eq!(scene.told(&a), [], "a was told to stop, and has not said that it did");
+    scene.release(&a, 2);
+    assert_eq!(scene.told(&a), [assigned(3, &[(2, None), (3, None)])]);
+}
+
+#[test]
+fn commits_of_an_older_ownership_are_stale() {
+    let mut scene = Scene::new();
+    let (a, b) = (scene.join(), scene.join());
+    scene.release(&a, 2);
+    scene.leave(&b);
+    // Partition 2 is with `a` since generation 3, again; partition 0 since generation 1, without a break.
+    scene.commit(Some((&a, Some(2))), offset_at("t", 2, 5)).unwrap_err();
+    scene.commit(Some((&a, Some(4))), offset_at("t", 2, 5)).unwrap_err();
+    assert_eq!(scene.committed(2), None);
+    scene.commit(Some((&a, Some(3))), offset_at("t", 2, 5)).unwrap();
+    scene.commit(Some((&a, Some(1))), offset_at("t", 0, 5)).unwrap();
+}
+
+#[test]
+fn whoever_is_not_a_member_commits_only_while_nobody_is() {
+    let mut scene = Scene::new();
+    scene.commit(None, offset_at("t", 0, 1)).unwrap();
+    let a = scene.join();
+    assert!(scene.commit(None, offset_at("t", 0, 2)).unwrap_err().contains("has 1 members"));
+    scene.leave(&a);
+    assert!(scene.commit(Some((&a, None)), offset_at("t", 0, 2)).unwrap_err().contains("not a member"));
+    assert_eq!(scene.committed(0), Some(1));
+}
+
+#[test]
+fn a_commit_goes_neither_back_nor_beyond_the_high_watermark() {
+    let mut scene = Scene::new();
+    scene.commit(None, offset_at("t", 0, 10)).unwrap();
+    scene.commit(None, offset_at("t", 0, 9)).unwrap_err();
+    scene.commit(None, offset_at("t", 0, HIGH_WATERMARK.0 + 1)).unwrap_err();
+    assert_eq!(scene.committed(0), Some(10));
+    scene.commit(None, offset_at("t", 0, 10)).unwrap();
+    scene.commit(None, offset_at("t", 0, HIGH_WATERMARK.0)).unwrap();
+}
+
+#[test]
+fn each_offset_of_a_commit_has_its_own_result() {
+    let scene = Scene::new();
+    let (too_long, fits) = (limits::COMMIT_METADATA_BYTES_MAX + 1, limits::COMMIT_METADATA_BYTES_MAX);
+    let offsets = vec![
+        offset_at("t", 0, 5),
+        offset_at("t", 4, 5),
+        offset_at("u", 0, 5),
+        offset_at("t", 0, 4),
+        OffsetToCommit { metadata: "x".repeat(too_long), ..offset_at("t", 1, 5) },
+        OffsetToCommit { metadata: "x".repeat(fits), ..offset_at("t", 1, 5) },
+    ];
+    let request = CommitRequest { group: group("g"), member: None, offsets };
+    let results = scene.groups.decide_commit(&request, scene.now).unwrap().reply;
+    assert!(matches!(
+        results[..],
+        [
+            Ok(()),
+            Err(CommitError::UnknownPartition { partitions: 4, .. }),
+            Err(CommitError::UnknownTopic { .. }),
+            Err(CommitError::BelowCommitted { offset: Offset(4), committed: Offset(5), .. }),
+            Err(CommitError::MetadataTooLong { .. }),
+            Ok(()),
+        ]
+    ));
+}
+
+#[test]
+fn a_seek_goes_anywhere_in_the_log_while_nobody_reads() {
+    let mut scene = Scene::new();
+    let seek = |scene: &mut Scene, offset, log_start| {
+        let offset = OffsetToCommit { log_start: Offset(log_start), ..offset_at("t", 0, offset) };
+        let decided = scene.groups.decide_seek(&group("g"), &[offset], scene.now);
+        scene.enact(decided).map(|mut results| results.remove(0).is_ok())
+    };
+    assert_eq!(seek(&mut scene, 500, 0), Ok(true));
+    assert_eq!(seek(&mut scene, 20, 20), Ok(true));
+    assert_eq!(seek(&mut scene, 19, 20), Ok(false));
+    assert_eq!(seek(&mut scene, HIGH_WATERMARK.0 + 1, 20), Ok(false));
+    assert_eq!(scene.committed(0), Some(20));
+    scene.join();
+    assert_eq!(seek(&mut scene, 30, 20), Err(GroupError::HasMembers { group: group("g"), members: 1 }));
+}
+
+#[test]
+fn added_partitions_are_shared_without_disturbing_the_others() {
+    let mut scene = Scene::new();
+    let (a, b) = (scene.join(), scene.join());
+    scene.release(&a, 2);
+    scene.told.clear();
+    scene.change_topics(&[("t", 1, 6)]);
+    assert_eq!(scene.told(&a), [assigned(3, &[(4, None)])]);
+    assert_eq!(scene.told(&b), [assigned(3, &[(5, None)])]);
+}
+
+#[test]
+fn a_deleted_topic_takes_its_offsets_and_partitions_along() {
+    let mut scene = Scene::new();
+    let a = scene.join();
+    scene.commit(Some((&a, None)), offset_at("t", 0, 5)).unwrap();
+    scene.told.clear();
+    scene.change_topics(&[]);
+    assert_eq!(scene.told(&a), [revoked(2, &[0, 1, 2, 3])]);
+    assert_eq!(scene.committed(0), None);
+    scene.release(&a, 2);
+    let described = scene.groups.describe(&group("g")).unwrap();
+    assert_eq!((described.members[0].partitions.len(), described.partitions.len()), (0, 0));
+}
+
+#[test]
+fn a_topic_created_again_starts_anew_and_commits_for_the_old_one_do_not_reach_it() {
+    let mut scene = Scene::new();
+    let a = scene.join();
+    scene.commit(Some((&a, None)), offset_at("t", 0, 5)).unwrap();
+    scene.told.clear();
+    scene.change_topics(&[("t", 2, 1)]);
+    assert_eq!(scene.told(&a), [revoked(2, &[0, 1, 2, 3])]);
+    scene.commit(Some((&a, None)), offset_at("t", 0, 6)).unwrap_err();
+    scene.release(&a, 2);
+    assert_eq!(scene.told(&a), [assigned(2, &[(0, None)])]);
+    scene.commit(Some((&a, None)), offset_at("t", 0, 1)).unwrap();
+}
+
+#[test]
+fn a_group_created_again_uses_no_generation_twice() {
+    let mut scene = Scene::new();
+    let a = scene.join();
+    assert!(matches!(scene.groups.decide_delete(&group("g")), Err(GroupError::HasMembers { .. })));
+    scene.leave(&a);
+    let decided = scene.groups.decide_delete(&group("g"));
+    scene.enact(decided).unwrap();
+    assert!(matches!(scene.groups.decide_delete(&group("g")), Err(GroupError::NotFound { .. })));
+    let b = scene.join();
+    assert_ne!(a, b);
+    assert_eq!(scene.groups.list("")[0].generation, Generation(3));
+}
+
+#[test]
+fn joins_outside_of_the_limits_are_refused() {
+    let scene = Scene::new();
+    let refuse = |request| scene.groups.decide_join(&request, scene.now).map(|_| ()).unwrap_err();
+    assert!(matches!(refuse(joining("g", &[])), GroupError::TopicCount { topics: 0, .. }));
+    assert!(matches!(refuse(joining("g", &["t"; 101])), GroupError::TopicCount { topics: 101, limit: 100, .. }));
+    assert!(matches!(refuse(joining("g", &["t", "u"])), GroupError::UnknownTopic { .. }));
+    let mut long = joining("g", &["t"]);
+    long.client_id = "x".repeat(250);
+    assert!(matches!(refuse(long), GroupError::ClientIdTooLong { bytes: 250, limit_bytes: 249, .. }));
+}
+
+#[test]
+fn a_broker_has_no_more_than_its_groups() {
+    let mut scene = Scene::new();
+    let commit = |name: &str| CommitRequest { group: group(name), member: None, offsets: vec![offset_at("t", 0, 1)] };
+    for number in 0..limits::GROUPS_MAX {
+        let decided = scene.groups.decide_commit(&commit(&number.to_string()), scene.now);
+        scene.enact(decided).unwrap();
+    }
+    let refused = scene.groups.decide_commit(&commit("g"), scene.now).map(|_| ());
+    assert_eq!(refused, Err(GroupError::TooManyGroups { group: group("g"), limit: limits::GROUPS_MAX }));
+    scene.groups.decide_commit(&commit("0"), scene.now).unwrap();
+}
