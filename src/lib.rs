@@ -6,14 +6,21 @@
 //! cli -> client -> proto                                   the command line is an ordinary client
 //! cli::serve -> server -> { grpc, admin } -> broker        one process: doors, then the facade
 //! broker -> { topic, group } -> partition -> storage -> types, limits
-//! clock, config, metrics: leaves
+//! announce, clock, config, metrics, shutdown: leaves
 //! ```
 
+pub mod admin;
+pub mod announce;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod group;
 pub mod limits;
+pub mod metrics;
 pub mod partition;
 pub mod proto;
+pub mod server;
+pub mod shutdown;
 pub mod storage;
 pub mod topic;
 pub mod types;

@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn names_that_could_be_paths_are_refused() {
-        for name in ["", ".", "..", "../x", "a/b", "a\\b", "a\0b", "ä", "a b", &"x".repeat(250)] {
+        for name in ["", ".", "..", "../x", "a/b", "a\\b", "a\0b", "\u{e4}", "a b", &"x".repeat(250)] {
             assert!(TopicName::new(name).is_err(), "{name:?} was accepted");
         }
         for name in ["a", "A.b_c-9", "...", "__groups", &"x".repeat(249)] {

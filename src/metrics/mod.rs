@@ -1,0 +1,308 @@
+//! What the broker counts, and its text for Prometheus.
+//!
+//! Two kinds. Counters grow where things happen: one small function per observation, on handles that are resolved
+//! once ([`Metrics::topic`]), so that an observation is an atomic add. Readings ([`Readings`]) are taken from the
+//! state itself when someone asks, so they cannot drift from it; whoever owns the state hands them to
+//! [`Metrics::render`].
+//!
+//! Labels are topics, partitions, groups and reasons of errors, never clients or keys: the number of series is bounded
+//! by what the operator created. No globals: a [`Metrics`] is passed to whoever observes.
+
+use crate::types::TopicName;
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use std::time::Duration;
+
+mod readings;
+
+pub use readings::{GroupReading, PartitionReading, Readings};
+
+/// Upper bounds of the sync histogram, in seconds: 50 us (a disk with a protected cache) to 6.5 s (one that fails).
+const SYNC_SECONDS_BUCKETS: [f64; 18] = [
+    0.000_05, 0.000_1, 0.000_2, 0.000_4, 0.000_8, 0.001_6, 0.003_2, 0.006_4, 0.012_8, 0.025_6, 0.051_2, 0.102_4,
+    0.204_8, 0.409_6, 0.819_2, 1.638_4, 3.276_8, 6.553_6,
+];
+
+type TopicLabel = [(&'static str, String); 1];
+type ReasonLabel = [(&'static str, &'static str); 1];
+
+/// Every counter of one broker.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    produced_records: Family<TopicLabel, Counter>,
+    produced_bytes: Family<TopicLabel, Counter>,
+    fetched_records: Family<TopicLabel, Counter>,
+    fetched_bytes: Family<TopicLabel, Counter>,
+    produce_requests: Counter,
+    produce_errors: Family<ReasonLabel, Counter>,
+    append_drains: Counter,
+    append_drained_batches: Counter,
+    sync_seconds: Histogram,
+    connections: Gauge,
+    produce_in_flight_bytes: Gauge,
+}
+
+/// The counters of one topic, resolved. Cheap to clone; hold one per topic or partition.
+#[derive(Debug, Clone)]
+pub struct TopicMetrics {
+    produced_records: Counter,
+    produced_bytes: Counter,
+    fetched_records: Counter,
+    fetched_bytes: Counter,
+}
+
+/// One open connection; counted until dropped.
+#[derive(Debug)]
+pub struct ConnectionCounted(Gauge);
+
+/// Bytes of a produce call that is under way; counted until dropped.
+#[derive(Debug)]
+pub struct InFlightCounted(Gauge, i64);
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("millstream");
+        let metrics = Self {
+            produced_records: counters(&mut registry, "produced_records", "Records appended, by topic"),
+            produced_bytes: counters(&mut registry, "produced_bytes", "Bytes of record sets appended, by topic"),
+            fetched_records: counters(&mut registry, "fetched_records", "Records sent to readers, by topic"),
+            fetched_bytes: counters(&mut registry, "fetched_bytes", "Bytes of record sets sent to readers, by topic"),
+            produce_errors: counters(&mut registry, "produce_errors", "Produce requests refused or failed, by reason"),
+            produce_requests: Counter::default(),
+            append_drains: Counter::default(),
+            append_drained_batches: Counter::default(),
+            sync_seconds: Histogram::new(SYNC_SECONDS_BUCKETS),
+            connections: Gauge::default(),
+            produce_in_flight_bytes: Gauge::default(),
+            registry: Registry::default(),
+        };
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "Which broker this is", version);
+        let help = "Produce requests received, refused ones included";
+        registry.register("produce_requests", help, metrics.produce_requests.clone());
+        registry.register("append_drains", "Times a partition's inbox was drained", metrics.append_drains.clone());
+        let help = "Batches written by drains; divided by the drains, how many shared one write and one sync";
+        registry.register("append_drained_batches", help, metrics.append_drained_batches.clone());
+        registry.register("sync_seconds", "Time that one sync of a segment took", metrics.sync_seconds.clone());
+        registry.register("connections", "Connections open now", metrics.connections.clone());
+        let help = "Bytes of records received and not answered yet";
+        registry.register("produce_in_flight_bytes", help, metrics.produce_in_flight_bytes.clone());
+        Self { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    /// The counters of `topic`.
+    pub fn topic(&self, topic: &TopicName) -> TopicMetrics {
+        let label = topic_label(topic);
+        TopicMetrics {
+            produced_records: self.produced_records.get_or_create_owned(&label),
+            produced_bytes: self.produced_bytes.get_or_create_owned(&label),
+            fetched_records: self.fetched_records.get_or_create_owned(&label),
+            fetched_bytes: self.fetched_bytes.get_or_create_owned(&label),
+        }
+    }
+
+    /// Forgets a topic that was deleted. Handles still held count on, unseen.
+    pub fn forget_topic(&self, topic: &TopicName) {
+        let label = topic_label(topic);
+        for family in [&self.produced_records, &self.produced_bytes, &self.fetched_records, &self.fetched_bytes] {
+            family.remove(&label);
+        }
+    }
+
+    /// A produce request arrived.
+    pub fn produce_requested(&self) {
+        self.produce_requests.inc();
+    }
+
+    /// A produce request was refused or failed. `reason` is one of the constants of `docs/errors.md`.
+    pub fn produce_failed(&self, reason: &'static str) {
+        self.produce_errors.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// A partition's writer drained its inbox and wrote `batches` in one go.
+    pub fn append_drained(&self, batches: u64) {
+        self.append_drains.inc();
+        self.append_drained_batches.inc_by(batches);
+    }
+
+    /// One sync took `elapsed`.
+    pub fn synced(&self, elapsed: Duration) {
+        self.sync_seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// A connection was accepted; it is counted as open until the answer is dropped.
+    pub fn connection_opened(&self) -> ConnectionCounted {
+        self.connections.inc();
+        ConnectionCounted(self.connections.clone())
+    }
+
+    /// A produce call holds `bytes` of records until the answer is dropped.
+    pub fn produce_in_flight(&self, bytes: usize) -> InFlightCounted {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.produce_in_flight_bytes.inc_by(bytes);
+        InFlightCounted(self.produce_in_flight_bytes.clone(), bytes)
+    }
+
+    /// Everything counted so far together with `readings`, in the text format of `OpenMetrics`.
+    pub fn render(&self, readings: Readings) -> String {
+        let mut read = Registry::with_prefix("millstream");
+        read.register_collector(Box::new(readings));
+        let mut page = String::new();
+        let written = text::encode_registry(&mut page, &self.registry)
+            .and_then(|()| text::encode_registry(&mut page, &read))
+            .and_then(|()| text::encode_eof(&mut page));
+        written.expect("writing to a string cannot fail");
+        page
+    }
+}
+
+impl TopicMetrics {
+    /// A batch was appended.
+    #[inline]
+    pub fn produced(&self, records: u64, bytes: u64) {
+        self.produced_records.inc_by(records);
+        self.produced_bytes.inc_by(bytes);
+    }
+
+    /// A batch, or part of one, was sent to a reader.
+    #[inline]
+    pub fn fetched(&self, records: u64, bytes: u64) {
+        self.fetched_records.inc_by(records);
+        self.fetched_bytes.inc_by(bytes);
+    }
+}
+
+impl Drop for ConnectionCounted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Drop for InFlightCounted {
+    fn drop(&mut self) {
+        self.0.dec_by(self.1);
+    }
+}
+
+fn topic_label(topic: &TopicName) -> TopicLabel {
+    [("topic", topic.as_str().to_owned())]
+}
+
+/// A registered family of counters. The text format appends `_total` to its name.
+fn counters<L>(registry: &mut Registry, name: &str, help: &str) -> Family<L, Counter>
+where
+    L: prometheus_client::encoding::EncodeLabelSet
+        + std::hash::Hash
+        + Eq
+        + Clone
+        + Send
+        + Sync
+        + std::fmt::Debug
+        + 'static,
+{
+    let family = Family::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(name: &str) -> TopicName {
+        TopicName::new(name).expect("a valid name")
+    }
+
+    #[test]
+    fn observations_are_on_the_page_and_names_say_the_unit() {
+        let metrics = Metrics::default();
+        let orders = metrics.topic(&topic("orders"));
+        orders.produced(3, 100);
+        metrics.topic(&topic("orders")).produced(2, 50);
+        orders.fetched(1, 10);
+        metrics.produce_requested();
+        metrics.produce_failed("TOPIC_NOT_FOUND");
+        metrics.append_drained(64);
+        metrics.synced(Duration::from_micros(60));
+        let page = metrics.render(Readings::default());
+        for line in [
+            "millstream_produced_records_total{topic=\"orders\"} 5",
+            "millstream_produced_bytes_total{topic=\"orders\"} 150",
+            "millstream_fetched_records_total{topic=\"orders\"} 1",
+            "millstream_fetched_bytes_total{topic=\"orders\"} 10",
+            "millstream_produce_requests_total 1",
+            "millstream_produce_errors_total{reason=\"TOPIC_NOT_FOUND\"} 1",
+            "millstream_append_drains_total 1",
+            "millstream_append_drained_batches_total 64",
+            "millstream_sync_seconds_count 1",
+            "millstream_sync_seconds_bucket{le=\"0.0001\"} 1",
+            concat!("millstream_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        ] {
+            assert!(page.lines().any(|found| found == line), "no line {line} in\n{page}");
+        }
+        assert!(page.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn what_is_over_is_not_counted_any_more() {
+        let metrics = Metrics::default();
+        let held = (metrics.connection_opened(), metrics.produce_in_flight(1000));
+        let page = metrics.render(Readings::default());
+        assert!(
+            page.contains("millstream_connections 1\n") && page.contains("millstream_produce_in_flight_bytes 1000\n")
+        );
+        drop(held);
+        let page = metrics.render(Readings::default());
+        assert!(page.contains("millstream_connections 0\n") && page.contains("millstream_produce_in_flight_bytes 0\n"));
+    }
+
+    #[test]
+    fn deleted_topics_leave_the_page() {
+        let metrics = Metrics::default();
+        let handle = metrics.topic(&topic("orders"));
+        metrics.forget_topic(&topic("orders"));
+        handle.produced(1, 1);
+        assert!(!metrics.render(Readings::default()).contains("orders"));
+    }
+
+    #[test]
+    fn readings_are_gauges_by_partition_and_group() {
+        let partition = PartitionReading {
+            topic: topic("orders"),
+            partition: 2,
+            log_start_offset: 5,
+            high_watermark: 90,
+            log_end_offset: 100,
+            log_bytes: 4096,
+            segments: 1,
+        };
+        let group = GroupReading {
+            group: "billing".to_owned(),
+            topic: topic("orders"),
+            partition: 2,
+            committed_offset: 80,
+            lag_records: 10,
+        };
+        let page = Metrics::default().render(Readings { partitions: vec![partition], groups: vec![group] });
+        for line in [
+            "# TYPE millstream_partition_log_bytes gauge",
+            "millstream_partition_log_start_offset{topic=\"orders\",partition=\"2\"} 5",
+            "millstream_partition_high_watermark{topic=\"orders\",partition=\"2\"} 90",
+            "millstream_partition_log_end_offset{topic=\"orders\",partition=\"2\"} 100",
+            "millstream_partition_log_bytes{topic=\"orders\",partition=\"2\"} 4096",
+            "millstream_partition_segments{topic=\"orders\",partition=\"2\"} 1",
+            "millstream_group_committed_offset{group=\"billing\",topic=\"orders\",partition=\"2\"} 80",
+            "millstream_group_lag_records{group=\"billing\",topic=\"orders\",partition=\"2\"} 10",
+        ] {
+            assert!(page.lines().any(|found| found == line), "no line {line} in\n{page}");
+        }
+    }
+}

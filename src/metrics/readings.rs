@@ -1,0 +1,99 @@
+//! Gauges that are read from the state of partitions and groups at the moment of a scrape.
+
+use crate::types::TopicName;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+/// The state of every partition and group, at one moment.
+#[derive(Debug, Default, Clone)]
+pub struct Readings {
+    /// Every partition of every topic.
+    pub partitions: Vec<PartitionReading>,
+    /// Every partition that a group has committed to.
+    pub groups: Vec<GroupReading>,
+}
+
+/// How one partition's log stands.
+#[derive(Debug, Clone)]
+pub struct PartitionReading {
+    /// The topic.
+    pub topic: TopicName,
+    /// Its partition.
+    pub partition: u32,
+    /// First retained offset.
+    pub log_start_offset: u64,
+    /// Readers see offsets below this.
+    pub high_watermark: u64,
+    /// The offset the next record gets.
+    pub log_end_offset: u64,
+    /// Bytes of all segments.
+    pub log_bytes: u64,
+    /// Segments, the active one included.
+    pub segments: u32,
+}
+
+/// How far one group is in one partition.
+#[derive(Debug, Clone)]
+pub struct GroupReading {
+    /// The group.
+    pub group: String,
+    /// The topic.
+    pub topic: TopicName,
+    /// Its partition.
+    pub partition: u32,
+    /// The next record the group reads.
+    pub committed_offset: u64,
+    /// Records from there to the high watermark.
+    pub lag_records: u64,
+}
+
+/// Name, help, and where the value stands.
+type GaugeOf<T> = (&'static str, &'static str, fn(&T) -> u64);
+
+impl Collector for Readings {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let gauges: [GaugeOf<PartitionReading>; 5] = [
+            ("partition_log_start_offset", "First retained offset", |p| p.log_start_offset),
+            ("partition_high_watermark", "Readers see offsets below this", |p| p.high_watermark),
+            ("partition_log_end_offset", "The offset that the next record gets", |p| p.log_end_offset),
+            ("partition_log_bytes", "Bytes of all segment files", |p| p.log_bytes),
+            ("partition_segments", "Segment files", |p| u64::from(p.segments)),
+        ];
+        for (name, help, value) in gauges {
+            let samples = self.partitions.iter().map(|p| (partition_labels(&p.topic, p.partition), value(p)));
+            gauge(&mut encoder, name, help, samples)?;
+        }
+
+        let gauges: [GaugeOf<GroupReading>; 2] = [
+            ("group_committed_offset", "The next record that the group reads", |g| g.committed_offset),
+            ("group_lag_records", "Records from the committed offset to the high watermark", |g| g.lag_records),
+        ];
+        for (name, help, value) in gauges {
+            let samples = self.groups.iter().map(|g| {
+                let [topic, partition] = partition_labels(&g.topic, g.partition);
+                ([("group", g.group.clone()), topic, partition], value(g))
+            });
+            gauge(&mut encoder, name, help, samples)?;
+        }
+        Ok(())
+    }
+}
+
+fn partition_labels(topic: &TopicName, partition: u32) -> [(&'static str, String); 2] {
+    [("topic", topic.as_str().to_owned()), ("partition", partition.to_string())]
+}
+
+fn gauge<L: EncodeLabelSet>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    samples: impl Iterator<Item = (L, impl EncodeGaugeValue)>,
+) -> Result<(), std::fmt::Error> {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in samples {
+        ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
