@@ -11,6 +11,7 @@
 
 pub mod admin;
 pub mod announce;
+pub mod broker;
 pub mod cli;
 pub mod clock;
 pub mod config;

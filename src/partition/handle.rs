@@ -1,6 +1,7 @@
 //! What everyone above holds of a partition: append to it, read it, wait for it.
 
 use crate::clock::SharedClock;
+use crate::metrics::Metrics;
 use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Inbox, Request};
 use crate::partition::pool::{RunQueue, StoragePool};
 use crate::partition::writer::Writer;
@@ -9,7 +10,9 @@ use crate::storage::reader::{LogSize, StoredBatch};
 use crate::storage::retention::RetentionPolicy;
 use crate::storage::{Log, LogReader, StorageError};
 use crate::types::{Durability, Offset, Position, TimestampMs};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 /// What a partition needs to know of its topic's options.
@@ -30,6 +33,20 @@ pub struct PartitionOffsets {
     pub log_start: Offset,
     /// Readers see offsets below this.
     pub high_watermark: Offset,
+    /// The offset that the next record gets.
+    pub log_end: Offset,
+}
+
+/// An append that is queued: its place in the order is fixed. Ends with its answer.
+#[derive(Debug)]
+pub struct PendingAppend(oneshot::Receiver<Result<AppendAck, AppendError>>);
+
+impl Future for PendingAppend {
+    type Output = Result<AppendAck, AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|answer| answer.unwrap_or(Err(AppendError::Closed)))
+    }
 }
 
 /// A handle on one partition. Cheap to clone.
@@ -67,14 +84,20 @@ impl Partition {
 
 impl PartitionHandle {
     /// Puts a log that was just opened to work.
-    pub fn new(log: Log, options: PartitionOptions, pool: &StoragePool, clock: SharedClock) -> Self {
+    pub fn new(
+        log: Log,
+        options: PartitionOptions,
+        pool: &StoragePool,
+        clock: SharedClock,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self(Arc::new(Partition {
             inbox: Mutex::default(),
             options: Mutex::new(options),
             reader: log.reader(),
             keeper: log.keeper(),
             high_watermark: watch::Sender::new(log.next_offset()),
-            writer: Mutex::new(Writer::new(log, options.durability)),
+            writer: Mutex::new(Writer::new(log, options.durability, metrics)),
             run_queue: pool.run_queue(),
             clock,
         }))
@@ -87,10 +110,10 @@ impl PartitionHandle {
         batch: NewBatch,
         durability: Option<Durability>,
         permit: Option<OwnedSemaphorePermit>,
-    ) -> impl Future<Output = Result<AppendAck, AppendError>> + Send + 'static {
+    ) -> PendingAppend {
         let (reply, answer) = oneshot::channel();
         self.push(Request::Append(AppendRequest { batch, durability, reply, _permit: permit }));
-        async move { answer.await.unwrap_or(Err(AppendError::Closed)) }
+        PendingAppend(answer)
     }
 
     /// Batches from `from` on, of about `bytes_max` bytes; none if `from` is the high watermark.
@@ -109,14 +132,15 @@ impl PartitionHandle {
 
     /// The present offsets.
     pub fn offsets(&self) -> PartitionOffsets {
-        // The start first: it only moves up, and never above the high watermark.
+        // In this order, because each only moves up and none overtakes the next.
         let log_start = self.0.reader.log_start();
-        PartitionOffsets { log_start, high_watermark: self.high_watermark() }
+        let high_watermark = self.high_watermark();
+        PartitionOffsets { log_start, high_watermark, log_end: self.0.reader.log_end() }
     }
 
     /// Turns a position into an offset, as of now.
     pub async fn resolve(&self, position: Position) -> Result<Offset, StorageError> {
-        let PartitionOffsets { log_start, high_watermark } = self.offsets();
+        let PartitionOffsets { log_start, high_watermark, .. } = self.offsets();
         match position {
             Position::Earliest => Ok(log_start),
             Position::Latest => Ok(high_watermark),
@@ -157,7 +181,7 @@ impl PartitionHandle {
 
     /// Deletes the records before `offset`, which must not be above the high watermark. Gives the new log start.
     pub async fn delete_before(&self, offset: Offset) -> Result<Offset, StorageError> {
-        let PartitionOffsets { log_start, high_watermark } = self.offsets();
+        let PartitionOffsets { log_start, high_watermark, .. } = self.offsets();
         if offset > high_watermark {
             return Err(StorageError::OutOfRange { offset, earliest: log_start, latest: high_watermark });
         }

@@ -15,7 +15,7 @@ mod partition_journal;
 mod pool;
 mod writer;
 
-pub use handle::{PartitionHandle, PartitionOffsets, PartitionOptions};
+pub use handle::{PartitionHandle, PartitionOffsets, PartitionOptions, PendingAppend};
 pub use inbox::{AppendAck, AppendError};
 pub use partition_journal::PartitionJournal;
 pub use pool::StoragePool;

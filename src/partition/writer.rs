@@ -5,11 +5,14 @@
 //! durable than the topic promises, and nobody is told more than is true.
 
 use crate::clock::SharedClock;
+use crate::metrics::Metrics;
 use crate::partition::handle::PartitionOptions;
 use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Request};
 use crate::storage::log::NewBatch;
 use crate::storage::{Log, StorageError};
 use crate::types::{Durability, Offset};
+use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::watch;
 
 /// What only the storage thread touches.
@@ -18,11 +21,12 @@ pub(super) struct Writer {
     /// `None` once closed.
     log: Option<Log>,
     durability: Durability,
+    metrics: Arc<Metrics>,
 }
 
 impl Writer {
-    pub(super) fn new(log: Log, durability: Durability) -> Self {
-        Self { log: Some(log), durability }
+    pub(super) fn new(log: Log, durability: Durability, metrics: Arc<Metrics>) -> Self {
+        Self { log: Some(log), durability, metrics }
     }
 
     /// Handles one drain. An error means that the log failed for good; everyone waiting was answered.
@@ -81,6 +85,8 @@ impl Writer {
             Ok(AppendAck { base_offset, append_time_ms: outcome.append_time_ms, durability })
         };
 
+        self.metrics.append_drained(outcome.base_offsets.len() as u64);
+
         let promised = self.durability;
         let mut waiting = Vec::new();
         let mut refused = Vec::new();
@@ -103,7 +109,7 @@ impl Writer {
             answer(request, ack(base, Durability::Written));
         }
 
-        let synced = if must_sync { log.sync() } else { Ok(()) };
+        let synced = if must_sync { timed_sync(log, &self.metrics) } else { Ok(()) };
         match &synced {
             Ok(()) => {
                 show(high_watermark, end);
@@ -119,6 +125,13 @@ impl Writer {
         let for_good = matches!(error, StorageError::Poisoned { .. });
         synced.and(if for_good { Err(error) } else { Ok(()) })
     }
+}
+
+fn timed_sync(log: &mut Log, metrics: &Metrics) -> Result<(), StorageError> {
+    let started = Instant::now();
+    let synced = log.sync();
+    metrics.synced(started.elapsed());
+    synced
 }
 
 /// Moves the high watermark; it never moves down.

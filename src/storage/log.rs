@@ -70,6 +70,7 @@ pub(super) struct Shared {
     pub(super) id: LogId,
     segments: RwLock<Arc<Vec<Arc<Segment>>>>,
     log_start: AtomicU64,
+    log_end: AtomicU64,
     /// Held while files are removed or the checkpoint is written: upkeep is done by one thread at a time.
     pub(super) checkpoint: Mutex<Checkpoint>,
 }
@@ -89,6 +90,10 @@ impl Shared {
 
     pub(super) fn log_start(&self) -> Offset {
         Offset(self.log_start.load(Ordering::Acquire))
+    }
+
+    pub(super) fn log_end(&self) -> Offset {
+        Offset(self.log_end.load(Ordering::Acquire))
     }
 
     pub(super) fn set_log_start(&self, offset: Offset) {
@@ -135,6 +140,7 @@ impl Log {
             id,
             segments: RwLock::new(Arc::new(recovered.segments)),
             log_start: AtomicU64::new(recovered.checkpoint.log_start_offset.0),
+            log_end: AtomicU64::new(recovered.checkpoint.next_offset.0),
             checkpoint: Mutex::new(recovered.checkpoint),
         });
         let mut log = Self {
@@ -233,6 +239,7 @@ impl Log {
         active.dirty = true;
         segment.publish(|index| frames.iter().for_each(|(header, frame_bytes)| index.push(header, *frame_bytes)));
         self.next_offset = next_offset;
+        self.shared.log_end.store(next_offset.0, Ordering::Release);
         self.last_append_time_ms = append_time_ms;
         Ok(())
     }

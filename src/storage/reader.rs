@@ -35,6 +35,18 @@ impl StoredBatch {
         self.base_offset.advance(self.record_count.into())
     }
 
+    /// The first records of the batch: as many as fit `records_max` and `bytes_max`, at least one unless
+    /// `records_max` is 0.
+    #[must_use]
+    pub fn first_records(mut self, records_max: u64, bytes_max: usize) -> Self {
+        if self.payload.len() > bytes_max || u64::from(self.record_count) > records_max {
+            let (records, bytes) = record_set::fit(&self.payload, records_max, bytes_max);
+            self.payload.truncate(bytes);
+            self.record_count = u32::try_from(records).expect("not more than there were");
+        }
+        self
+    }
+
     /// The batch without its first records, up to `offset`, which lies inside it.
     fn starting_at(mut self, offset: Offset) -> Self {
         let skip = offset.records_since(self.base_offset);
@@ -70,6 +82,11 @@ impl LogReader {
         self.shared.log_start()
     }
 
+    /// The offset that the next record gets. Records near it may not be durable yet.
+    pub fn log_end(&self) -> Offset {
+        self.shared.log_end()
+    }
+
     /// How large the log is.
     pub fn size(&self) -> LogSize {
         let segments = self.shared.segments();
@@ -85,7 +102,8 @@ impl LogReader {
         self.shared.segments().last().is_none_or(|last| offset >= last.base_offset())
     }
 
-    /// Batches from `from` on, of about `bytes_max` bytes: at least one batch, if there is one below `below`.
+    /// Batches from `from` on, of at most `bytes_max` bytes of records, but at least one record if there is one below
+    /// `below`. The last batch may be cut short.
     pub fn read(&self, from: Offset, below: Offset, bytes_max: usize) -> Result<Vec<StoredBatch>, StorageError> {
         let earliest = self.log_start();
         if from < earliest || from > below {
@@ -117,7 +135,8 @@ impl LogReader {
                     continue;
                 }
                 let batch = verified(segment, header, &frame)?;
-                batches.push(if batch.base_offset < from { batch.starting_at(from) } else { batch });
+                let batch = if batch.base_offset < from { batch.starting_at(from) } else { batch };
+                batches.push(batch.first_records(u64::MAX, budget));
                 budget = budget.saturating_sub(frame_bytes);
                 if budget == 0 || next_offset >= below {
                     return Ok(batches);

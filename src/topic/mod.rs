@@ -2,6 +2,8 @@
 //!
 //! Knows nothing of logs, groups or the wire.
 
+pub mod catalog;
 pub mod options;
 
+pub use catalog::{Catalog, TopicEntry};
 pub use options::TopicOptions;

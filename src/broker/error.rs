@@ -1,0 +1,179 @@
+//! Why the broker refuses an operation. Each case carries what its message, and its row in `docs/errors.md`, needs.
+
+use crate::group::{CommitError, GroupError};
+use crate::partition::AppendError;
+use crate::storage::StorageError;
+use crate::topic::options::OptionError;
+use crate::types::record_set::RecordSetError;
+use crate::types::topic::NameError;
+use crate::types::{Offset, TopicName, TopicPartition};
+
+/// A refused operation. The door turns it into a status in one table.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum BrokerError {
+    /// A request field has a value that is not allowed.
+    #[error("{field}: {what}")]
+    InvalidArgument {
+        /// The field, as the request names it.
+        field: &'static str,
+        /// What is wrong, and what is allowed.
+        what: String,
+    },
+    /// A topic name that no topic can have.
+    #[error("the topic name is not valid: {0}")]
+    InvalidTopicName(#[from] NameError),
+    /// A topic option outside its bounds.
+    #[error(transparent)]
+    InvalidOption(#[from] OptionError),
+    /// There is no such topic.
+    #[error("there is no topic {topic}; create it with: millstream topic create {topic}")]
+    TopicNotFound {
+        /// The name asked for.
+        topic: TopicName,
+    },
+    /// There is one already.
+    #[error("topic {topic} exists already; alter it, or choose another name")]
+    TopicExists {
+        /// The name.
+        topic: TopicName,
+    },
+    /// A topic of the broker's own cannot be written, changed or deleted by clients.
+    #[error("topic {topic} is the broker's own; names that begin with __ can only be read")]
+    InternalTopic {
+        /// The name.
+        topic: TopicName,
+    },
+    /// The topic has no such partition.
+    #[error("topic {} has {partitions} partitions, numbered from 0; there is no partition {}", at.topic, at.partition)]
+    PartitionNotFound {
+        /// What was asked for.
+        at: TopicPartition,
+        /// How many there are.
+        partitions: u32,
+    },
+    /// The partition did not open: its files are damaged or cannot be read. Others serve.
+    #[error("partition {at} is offline: {cause}")]
+    PartitionOffline {
+        /// Which one.
+        at: TopicPartition,
+        /// Why.
+        cause: StorageError,
+    },
+    /// The records are not what they should be.
+    #[error("topic {topic}: {error}")]
+    InvalidRecords {
+        /// The topic.
+        topic: TopicName,
+        /// What is wrong with them.
+        error: RecordSetError,
+    },
+    /// The record set is larger than the topic accepts.
+    #[error(
+        "topic {topic}: the record set has {bytes} bytes; at most {limit_bytes} are accepted (batch_bytes_max); send \
+         fewer records at a time"
+    )]
+    BatchTooLarge {
+        /// The topic.
+        topic: TopicName,
+        /// Its size.
+        bytes: usize,
+        /// The topic's limit.
+        limit_bytes: u32,
+    },
+    /// The offset is not, or no longer, in the log.
+    #[error("{at}: offset {offset} is out of range; the earliest is {earliest}, the latest {latest}")]
+    OffsetOutOfRange {
+        /// The partition.
+        at: TopicPartition,
+        /// What was asked for.
+        offset: Offset,
+        /// First retained offset.
+        earliest: Offset,
+        /// The high watermark.
+        latest: Offset,
+    },
+    /// The disk has no room.
+    #[error("{at}: {error}")]
+    DiskFull {
+        /// The partition.
+        at: TopicPartition,
+        /// What was tried.
+        error: StorageError,
+    },
+    /// Bytes of this partition are damaged.
+    #[error("{at}: {error}")]
+    DataLoss {
+        /// The partition.
+        at: TopicPartition,
+        /// Where.
+        error: StorageError,
+    },
+    /// The disk failed.
+    #[error("{at}: {error}")]
+    Storage {
+        /// The partition.
+        at: TopicPartition,
+        /// How.
+        error: StorageError,
+    },
+    /// Something of the broker's own could not be written: catalog, directory.
+    #[error("the broker's own files: {0}")]
+    Files(StorageError),
+    /// The records were written but not made durable; they may or may not be there after a restart.
+    #[error("{at}: whether the records were appended is unknown: {cause}")]
+    OutcomeUnknown {
+        /// The partition.
+        at: TopicPartition,
+        /// What failed.
+        cause: StorageError,
+    },
+    /// Too much is under way; nothing was done.
+    #[error("the broker is busy: {limit_bytes} bytes of records wait to be written; send again in a moment")]
+    Overloaded {
+        /// The budget, in bytes.
+        limit_bytes: u64,
+    },
+    /// The broker is stopping.
+    #[error("the broker is stopping; connect again in a moment")]
+    Draining,
+    /// Consumer groups refused the call.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// Consumer groups refused one offset.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The stream's place in its group was taken away.
+    #[error("the member was removed from its group: {cause}; subscribe again")]
+    MemberRemoved {
+        /// Why.
+        cause: String,
+    },
+}
+
+impl BrokerError {
+    /// An error of the log of `at`, by what the caller can do about it.
+    pub(super) fn storage(at: TopicPartition, error: StorageError) -> Self {
+        match error {
+            StorageError::OutOfRange { offset, earliest, latest } => {
+                Self::OffsetOutOfRange { at, offset, earliest, latest }
+            }
+            StorageError::Full { .. } => Self::DiskFull { at, error },
+            StorageError::Corrupt { .. } => Self::DataLoss { at, error },
+            _ => Self::Storage { at, error },
+        }
+    }
+
+    /// An append that failed.
+    pub(super) fn append(at: TopicPartition, error: AppendError) -> Self {
+        match error {
+            AppendError::Refused(error) => Self::storage(at, error),
+            AppendError::OutcomeUnknown(cause) => Self::OutcomeUnknown { at, cause },
+            AppendError::Closed => Self::Draining,
+        }
+    }
+
+    /// A field with a value that is not allowed.
+    pub fn invalid(field: &'static str, what: impl Into<String>) -> Self {
+        Self::InvalidArgument { field, what: what.into() }
+    }
+}

@@ -1,0 +1,138 @@
+//! Consumer groups, with what they do not know themselves: how far each log goes.
+
+use crate::broker::Broker;
+use crate::broker::error::BrokerError;
+use crate::group::{
+    CommitRequest, CommittedOffset, Generation, GroupDescription, GroupName, GroupSummary, MemberId, OffsetToCommit,
+};
+use crate::partition::PartitionOffsets;
+use crate::types::{Offset, Position, TopicName, TopicPartition};
+
+/// An offset a client wants to commit.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    /// The topic.
+    pub topic: String,
+    /// Its partition.
+    pub partition: u32,
+    /// The next record to read.
+    pub offset: Offset,
+    /// Free text, kept.
+    pub metadata: String,
+}
+
+/// Why single offsets of a commit were refused. Those not named here are durable.
+pub type RefusedCommits = Vec<(String, u32, BrokerError)>;
+
+/// A group, and how far each of its partitions' logs goes (`None`: the partition is offline).
+#[derive(Debug)]
+pub struct DescribedGroup {
+    /// The group.
+    pub description: GroupDescription,
+    /// For each of `description.partitions`.
+    pub offsets: Vec<Option<PartitionOffsets>>,
+}
+
+impl Broker {
+    /// Groups whose names begin with `prefix`.
+    pub async fn list_groups(&self, prefix: &str) -> Result<Vec<GroupSummary>, BrokerError> {
+        Ok(self.groups.list(prefix.to_owned()).await?)
+    }
+
+    /// Everything about a group.
+    pub async fn describe_group(&self, group: &str) -> Result<DescribedGroup, BrokerError> {
+        let description = self.groups.describe(group_name(group)?).await?;
+        let offsets = description.partitions.iter().map(|partition| self.offsets_of(&partition.partition)).collect();
+        Ok(DescribedGroup { description, offsets })
+    }
+
+    fn offsets_of(&self, at: &TopicPartition) -> Option<PartitionOffsets> {
+        let topic = self.topics.get(&at.topic)?;
+        topic.partition(at.partition).ok().map(crate::partition::PartitionHandle::offsets)
+    }
+
+    /// Deletes a group that has no members.
+    pub async fn delete_group(&self, group: &str) -> Result<(), BrokerError> {
+        Ok(self.groups.delete(group_name(group)?).await?)
+    }
+
+    /// Commits offsets of a group; gives those that were refused.
+    pub async fn commit(
+        &self,
+        group: &str,
+        member: Option<(MemberId, Option<Generation>)>,
+        commits: Vec<Commit>,
+    ) -> Result<RefusedCommits, BrokerError> {
+        let group = group_name(group)?;
+        let mut refused = Vec::new();
+        let mut offsets = Vec::with_capacity(commits.len());
+        for commit in commits {
+            match self.offset_to_commit(&commit) {
+                Ok(offset) => offsets.push(offset),
+                Err(error) => refused.push((commit.topic, commit.partition, error)),
+            }
+        }
+        let places: Vec<_> = offsets.iter().map(|offset| (offset.topic.clone(), offset.partition)).collect();
+        let results = self.groups.commit(CommitRequest { group, member, offsets }).await?;
+        for ((topic, partition), result) in places.into_iter().zip(results) {
+            if let Err(error) = result {
+                refused.push((topic.into(), partition, error.into()));
+            }
+        }
+        Ok(refused)
+    }
+
+    fn offset_to_commit(&self, commit: &Commit) -> Result<OffsetToCommit, BrokerError> {
+        let topic = self.topic(&commit.topic)?;
+        let PartitionOffsets { log_start, high_watermark, .. } = topic.partition(commit.partition)?.offsets();
+        Ok(OffsetToCommit {
+            topic: topic.name.clone(),
+            partition: commit.partition,
+            offset: commit.offset,
+            metadata: commit.metadata.clone(),
+            high_watermark,
+            log_start,
+        })
+    }
+
+    /// Committed offsets of a group, only of these topics if any are named.
+    pub async fn committed(&self, group: &str, topics: &[String]) -> Result<Vec<CommittedOffset>, BrokerError> {
+        let topics = topics.iter().map(|topic| TopicName::new(topic)).collect::<Result<_, _>>()?;
+        Ok(self.groups.committed(group_name(group)?, topics).await?)
+    }
+
+    /// Sets the committed offsets of a group without members to a position in each partition (all of each topic if
+    /// `partitions` is empty); only says what would be set if `dry_run`.
+    pub async fn seek_group(
+        &self,
+        group: &str,
+        topics: &[String],
+        partitions: &[u32],
+        position: Position,
+        dry_run: bool,
+    ) -> Result<Vec<Commit>, BrokerError> {
+        let group = group_name(group)?;
+        let mut targets = Vec::new();
+        for name in topics {
+            let topic = self.topic(name)?;
+            let all: Vec<u32> = (0..topic.entry.partitions).collect();
+            for number in if partitions.is_empty() { &all } else { partitions } {
+                let (offset, _) = self.resolve(name, *number, position).await?;
+                let (topic, metadata) = (name.clone(), String::new());
+                targets.push(Commit { topic, partition: *number, offset, metadata });
+            }
+        }
+        if !dry_run {
+            let offsets = targets.iter().map(|target| self.offset_to_commit(target)).collect::<Result<_, _>>()?;
+            for result in self.groups.seek(group, offsets).await? {
+                result?;
+            }
+        }
+        Ok(targets)
+    }
+}
+
+/// Checks the name of a group.
+pub(super) fn group_name(name: &str) -> Result<GroupName, BrokerError> {
+    GroupName::new(name).map_err(|error| BrokerError::Group(error.into()))
+}

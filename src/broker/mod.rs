@@ -1,0 +1,85 @@
+//! The broker as one thing: every operation a door can ask for, in the words of [`crate::types`].
+//!
+//! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`]; `startup`
+//! opens everything and `upkeep` looks after it. The state lives below: topics and partitions in the table of
+//! `topic_table`, groups in their coordinator. Doors translate to and from these calls and own nothing.
+
+pub mod error;
+pub mod fetch;
+pub mod groups;
+pub mod produce;
+mod readings;
+mod startup;
+pub mod subscription;
+mod topic_table;
+pub mod topics;
+mod upkeep;
+
+pub use error::BrokerError;
+pub use startup::BrokerOptions;
+pub use topic_table::Topic;
+
+use crate::clock::SharedClock;
+use crate::group::GroupCoordinator;
+use crate::metrics::Metrics;
+use crate::partition::StoragePool;
+use crate::shutdown::Shutdown;
+use crate::storage::data_dir::DataDir;
+use crate::storage::file_system::FileSystem;
+use crate::topic::Catalog;
+use crate::types::TimestampMs;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use topic_table::TopicTable;
+
+/// An open broker.
+#[derive(Debug)]
+pub struct Broker {
+    options: BrokerOptions,
+    clock: SharedClock,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+    started_at_ms: TimestampMs,
+    fs: Arc<dyn FileSystem>,
+    topics: TopicTable,
+    /// Held while the catalog is changed: one change at a time, durable before it shows.
+    catalog: tokio::sync::Mutex<Catalog>,
+    groups: GroupCoordinator,
+    /// Budget of record bytes that were received and not answered, in units of [`produce::PERMIT_BYTES`].
+    in_flight: Arc<Semaphore>,
+    pool: StoragePool,
+    /// Last, so that the lock of the directory is given up when everything else is gone.
+    data_dir: DataDir,
+}
+
+impl Broker {
+    /// The identity of the data directory.
+    pub fn broker_id(&self) -> uuid::Uuid {
+        self.data_dir.broker_id()
+    }
+
+    /// When the broker was opened.
+    pub fn started_at_ms(&self) -> TimestampMs {
+        self.started_at_ms
+    }
+
+    /// How it was opened.
+    pub fn options(&self) -> &BrokerOptions {
+        &self.options
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// The wish to stop.
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
+    /// Ends with the cause when a log fails in a way that only a restart mends.
+    pub fn failure(&self) -> impl Future<Output = String> + Send + 'static {
+        self.pool.failure()
+    }
+}

@@ -1,0 +1,202 @@
+//! Appending records: check, choose partitions, queue; then wait for the answers.
+//!
+//! Two steps, so that a stream can queue the next request while the last one waits for the disk: [`Broker::produce`]
+//! fixes the place of the records in the order, [`PendingProduce::finish`] waits until they are as durable as asked.
+
+use crate::broker::Broker;
+use crate::broker::error::BrokerError;
+use crate::broker::topic_table::Topic;
+use crate::broker::topics::refuse_internal;
+use crate::partition::{AppendAck, PendingAppend};
+use crate::storage::log::NewBatch;
+use crate::types::partitioner::partition_of_key;
+use crate::types::record_set::{self, RecordSetSummary};
+use crate::types::{Durability, TopicName};
+use bytes::{Bytes, BytesMut};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// The unit of the in-flight budget. Each batch costs one unit at least, which bounds their number too.
+pub const PERMIT_BYTES: u64 = 1024;
+
+/// Records to append to one topic.
+#[derive(Debug, Clone)]
+pub struct Produce<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// The partition; `None` = by key, or in turn.
+    pub partition: Option<u32>,
+    /// The encoded record set, as it came.
+    pub records: Bytes,
+    /// What the answer must wait for; `None` = what the topic promises.
+    pub durability: Option<Durability>,
+}
+
+/// Records that are queued.
+#[derive(Debug)]
+pub struct PendingProduce {
+    topic: Arc<Topic>,
+    parts: Vec<PendingPart>,
+}
+
+#[derive(Debug)]
+struct PendingPart {
+    partition: u32,
+    record_count: u32,
+    bytes: u64,
+    record_indexes: Vec<u32>,
+    append: Result<PendingAppend, BrokerError>,
+}
+
+/// What became of the records of one request that went to one partition.
+#[derive(Debug)]
+pub struct ProduceOutcome {
+    /// The partition.
+    pub partition: u32,
+    /// How many records.
+    pub record_count: u32,
+    /// Which records of the request; empty = all.
+    pub record_indexes: Vec<u32>,
+    /// All of them were appended, or none.
+    pub result: Result<AppendAck, BrokerError>,
+}
+
+/// Records of one request that belong into one partition.
+struct Part {
+    partition: u32,
+    record_indexes: Vec<u32>,
+    batch: NewBatch,
+}
+
+impl Broker {
+    /// Checks the records and queues them. `patience`: how long to wait while too much is under way; `None` = as long
+    /// as it takes, which is how a stream is held back.
+    pub async fn produce(
+        &self,
+        request: Produce<'_>,
+        patience: Option<Duration>,
+    ) -> Result<PendingProduce, BrokerError> {
+        self.metrics.produce_requested();
+        if self.shutdown.is_draining() {
+            return Err(BrokerError::Draining);
+        }
+        let topic = self.topic_to_produce_to(request.topic).await?;
+        refuse_internal(&topic.name)?;
+        let summary = check(&topic, &request.records)?;
+        let parts = match request.partition {
+            Some(partition) => {
+                topic.partition(partition)?;
+                vec![Part::whole(partition, request.records, summary)]
+            }
+            None => split(&topic, request.records, summary),
+        };
+        let mut pending = Vec::with_capacity(parts.len());
+        for part in parts {
+            let permit = self.permit(part.batch.payload.len(), patience).await?;
+            pending.push(queue(&topic, part, request.durability, permit));
+        }
+        Ok(PendingProduce { topic, parts: pending })
+    }
+
+    async fn topic_to_produce_to(&self, name: &str) -> Result<Arc<Topic>, BrokerError> {
+        match self.topic(name) {
+            Err(BrokerError::TopicNotFound { .. }) if self.options.auto_create_topics => {
+                match self.create_topic(name, 0, self.options.topic_defaults.clone()).await {
+                    // Somebody else was faster.
+                    Err(BrokerError::TopicExists { .. }) => self.topic(name),
+                    created => created,
+                }
+            }
+            found => found,
+        }
+    }
+
+    async fn permit(&self, bytes: usize, patience: Option<Duration>) -> Result<OwnedSemaphorePermit, BrokerError> {
+        let limit_bytes = self.options.produce_in_flight_bytes_max;
+        let units = (bytes as u64).div_ceil(PERMIT_BYTES).clamp(1, (limit_bytes / PERMIT_BYTES).max(1));
+        let units = u32::try_from(units).expect("a batch is bounded");
+        let acquire = Arc::clone(&self.in_flight).acquire_many_owned(units);
+        let acquired = match patience {
+            None => acquire.await,
+            Some(patience) => tokio::time::timeout(patience, acquire)
+                .await
+                .map_err(|_| BrokerError::Overloaded { limit_bytes })?,
+        };
+        acquired.map_err(|_| BrokerError::Draining)
+    }
+}
+
+impl PendingProduce {
+    /// Waits for the answers of all partitions the records went to.
+    pub async fn finish(self) -> (TopicName, Vec<ProduceOutcome>) {
+        let mut outcomes = Vec::with_capacity(self.parts.len());
+        for part in self.parts {
+            let result = match part.append {
+                Ok(append) => append.await.map_err(|error| BrokerError::append(self.topic.at(part.partition), error)),
+                Err(error) => Err(error),
+            };
+            if result.is_ok() {
+                self.topic.metrics.produced(part.record_count.into(), part.bytes);
+            }
+            let PendingPart { partition, record_count, record_indexes, .. } = part;
+            outcomes.push(ProduceOutcome { partition, record_count, record_indexes, result });
+        }
+        (self.topic.name.clone(), outcomes)
+    }
+}
+
+impl Part {
+    fn whole(partition: u32, payload: Bytes, summary: RecordSetSummary) -> Self {
+        Self { partition, record_indexes: Vec::new(), batch: NewBatch { payload, summary } }
+    }
+}
+
+/// The one walk over the records: are they valid, and within the topic's limits?
+fn check(topic: &Topic, records: &Bytes) -> Result<RecordSetSummary, BrokerError> {
+    let options = &topic.entry.options;
+    if records.len() > options.batch_bytes_max as usize {
+        let (topic, limit_bytes) = (topic.name.clone(), options.batch_bytes_max);
+        return Err(BrokerError::BatchTooLarge { topic, bytes: records.len(), limit_bytes });
+    }
+    record_set::check(records, options.record_bytes_max as usize)
+        .map_err(|error| BrokerError::InvalidRecords { topic: topic.name.clone(), error })
+}
+
+/// Puts each record where its key belongs; those without a key go together, to the partition whose turn it is.
+fn split(topic: &Topic, records: Bytes, summary: RecordSetSummary) -> Vec<Part> {
+    let partitions = topic.entry.partitions;
+    let in_turn = topic.partition_in_turn();
+    if partitions == 1 {
+        return vec![Part::whole(0, records, summary)];
+    }
+    let mut parts: BTreeMap<u32, (BytesMut, Vec<u32>)> = BTreeMap::new();
+    for (i, (key, record)) in (0..).zip(record_set::keyed_records(&records)) {
+        let partition = key.map_or(in_turn, |key| partition_of_key(key, partitions));
+        let (bytes, indexes) = parts.entry(partition).or_default();
+        bytes.extend_from_slice(record);
+        indexes.push(i);
+    }
+    if let [(partition, _)] = parts.iter().collect::<Vec<_>>()[..] {
+        return vec![Part::whole(*partition, records, summary)];
+    }
+    let part = |(partition, (bytes, record_indexes)): (u32, (BytesMut, Vec<u32>))| {
+        let payload = bytes.freeze();
+        let summary = record_set::check(&payload, usize::MAX).expect("records of a checked set are one too");
+        Part { partition, record_indexes, batch: NewBatch { payload, summary } }
+    };
+    parts.into_iter().map(part).collect()
+}
+
+fn queue(
+    topic: &Topic,
+    part: Part,
+    durability: Option<Durability>,
+    permit: OwnedSemaphorePermit,
+) -> PendingPart {
+    let (record_count, bytes) = (part.batch.summary.record_count, part.batch.payload.len() as u64);
+    let append =
+        topic.partition(part.partition).map(|partition| partition.append(part.batch, durability, Some(permit)));
+    PendingPart { partition: part.partition, record_count, bytes, record_indexes: part.record_indexes, append }
+}

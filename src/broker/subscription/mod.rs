@@ -1,0 +1,305 @@
+//! A subscription: records of many partitions, delivered as they come, within the credit the client grants.
+//!
+//! With a group, [`cursors`] follow what the coordinator assigns and revokes; without, they cover every partition asked
+//! for, also those added later. [`Subscription::next`] decides what the client is told next; it may be dropped at any
+//! await without losing anything, so the door can wait for the client and for records at the same time.
+
+mod credit;
+mod cursors;
+
+pub use credit::Credit;
+pub use cursors::OffsetExpired;
+
+use crate::broker::Broker;
+use crate::broker::error::BrokerError;
+use crate::broker::groups::{Commit, RefusedCommits, group_name};
+use crate::group::{Generation, JoinRequest, MemberEvent, MemberId, Membership, RemovalReason};
+use crate::limits;
+use crate::storage::reader::StoredBatch;
+use crate::types::{Offset, Position, TopicName, TopicPartition};
+use cursors::Cursors;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// When nothing else is sent for so long, a heartbeat is.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What a client subscribes to.
+#[derive(Debug, Clone)]
+pub struct OpenSubscription {
+    /// 1 to [`limits::SUBSCRIBE_TOPICS_MAX`] topics.
+    pub topics: Vec<String>,
+    /// Empty = no group.
+    pub group: String,
+    /// For people: which client this is.
+    pub client_id: String,
+    /// Address and port of the client.
+    pub peer: String,
+    /// Where to begin in partitions without a committed offset.
+    pub start: Position,
+    /// What to do when the place to begin, or to go on, was deleted by retention.
+    pub on_expired: OffsetExpired,
+    /// Only these partitions of each topic, without a group; empty = all.
+    pub partitions: Vec<u32>,
+    /// What may be sent; `None` = no limit.
+    pub credit: Option<Credit>,
+    /// Bytes of one delivery.
+    pub delivery_bytes_max: usize,
+}
+
+/// What the client is told next.
+#[derive(Debug)]
+pub enum Delivery {
+    /// Partitions that are this stream's from now on, and where each begins.
+    Assigned {
+        /// Of the group; 0 without one.
+        generation: Generation,
+        /// With the first offset of each.
+        partitions: Vec<(TopicPartition, Offset)>,
+    },
+    /// Partitions that this stream loses. No records of them follow.
+    Revoked {
+        /// To be named in the release.
+        generation: Generation,
+        /// Which ones.
+        partitions: Vec<TopicPartition>,
+    },
+    /// Records of one partition.
+    Records {
+        /// Which one.
+        partition: TopicPartition,
+        /// In order, without a gap.
+        batches: Vec<StoredBatch>,
+        /// How far the log goes now.
+        high_watermark: Offset,
+    },
+    /// Nothing happened for a while; how far each log goes.
+    Heartbeat(Vec<(TopicPartition, Offset)>),
+    /// The broker is stopping.
+    Drain,
+}
+
+/// One client's stream of records.
+#[derive(Debug)]
+pub struct Subscription {
+    broker: Arc<Broker>,
+    request: OpenSubscription,
+    topics: Vec<TopicName>,
+    membership: Option<Membership>,
+    cursors: Cursors,
+    credit: Option<Credit>,
+    topic_changes: watch::Receiver<u64>,
+    /// Without a group: whether partitions may have been added since the last look.
+    look_for_partitions: bool,
+    last_delivery: Instant,
+    told_to_drain: bool,
+}
+
+impl Subscription {
+    /// Opens a subscription; with a group, joins it.
+    pub async fn open(broker: Arc<Broker>, request: OpenSubscription) -> Result<Self, BrokerError> {
+        let count = request.topics.len();
+        if !(1..=limits::SUBSCRIBE_TOPICS_MAX).contains(&count) {
+            let most = limits::SUBSCRIBE_TOPICS_MAX;
+            return Err(BrokerError::invalid("topics", format!("{count} topics were given; 1 to {most} are allowed")));
+        }
+        if !request.group.is_empty() && !request.partitions.is_empty() {
+            return Err(BrokerError::invalid("partitions", "a group shares all partitions; leave this empty"));
+        }
+        let topic_changes = broker.topics.watch_changes();
+        let mut topics = Vec::with_capacity(count);
+        for name in &request.topics {
+            let topic = broker.topic(name)?;
+            for partition in &request.partitions {
+                topic.partition(*partition)?;
+            }
+            topics.push(topic.name.clone());
+        }
+        let membership = if request.group.is_empty() { None } else { Some(join(&broker, &request, &topics).await?) };
+        Ok(Self {
+            look_for_partitions: membership.is_none(),
+            credit: request.credit,
+            broker,
+            request,
+            topics,
+            membership,
+            cursors: Cursors::default(),
+            topic_changes,
+            last_delivery: Instant::now(),
+            told_to_drain: false,
+        })
+    }
+
+    /// Names this member in its group; `None` without a group.
+    pub fn member_id(&self) -> Option<&MemberId> {
+        self.membership.as_ref().map(|membership| &membership.member_id)
+    }
+
+    /// Adds to what may be sent.
+    pub fn grant(&mut self, more: Credit) -> Result<(), BrokerError> {
+        match &mut self.credit {
+            Some(credit) => credit.add(more),
+            None => {
+                let what = "the stream was opened without a credit limit; give one in open to use credit";
+                return Err(BrokerError::invalid("credit", what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits offsets as this member.
+    pub async fn commit(&self, commits: Vec<Commit>) -> Result<RefusedCommits, BrokerError> {
+        let member = self.member("commit")?.clone();
+        self.broker.commit(&self.request.group, Some((member, None)), commits).await
+    }
+
+    /// The client has stopped working on what was revoked in `generation`.
+    pub async fn release(&self, generation: Generation) -> Result<(), BrokerError> {
+        let member = self.member("released")?.clone();
+        Ok(self.broker.groups.release(group_name(&self.request.group)?, member, generation).await?)
+    }
+
+    fn member(&self, field: &'static str) -> Result<&MemberId, BrokerError> {
+        self.member_id().ok_or_else(|| BrokerError::invalid(field, "the stream was opened without a group"))
+    }
+
+    /// What to tell the client next; waits for it. An error ends the subscription.
+    pub async fn next(&mut self) -> Result<Delivery, BrokerError> {
+        let delivery = loop {
+            if let Some(delivery) = self.ready().await? {
+                break delivery;
+            }
+            if let Some(delivery) = self.wait().await? {
+                break delivery;
+            }
+        };
+        self.last_delivery = Instant::now();
+        Ok(delivery)
+    }
+
+    /// What can be told without waiting for anything but the disk.
+    async fn ready(&mut self) -> Result<Option<Delivery>, BrokerError> {
+        if self.broker.shutdown.is_draining() && !std::mem::replace(&mut self.told_to_drain, true) {
+            return Ok(Some(Delivery::Drain));
+        }
+        if let Some(membership) = &mut self.membership
+            && let Ok(event) = membership.events.try_recv()
+        {
+            return self.follow(event).await.map(Some);
+        }
+        if self.membership.is_none() && self.look_for_partitions {
+            let added = self.add_partitions().await?;
+            self.look_for_partitions = false;
+            if !added.is_empty() {
+                return Ok(Some(Delivery::Assigned { generation: Generation(0), partitions: added }));
+            }
+        }
+        self.read().await
+    }
+
+    /// Records of the partition whose turn it is, if there are any and the credit allows.
+    async fn read(&mut self) -> Result<Option<Delivery>, BrokerError> {
+        let (records_max, bytes_max) = match &self.credit {
+            Some(credit) if credit.is_used_up() => return Ok(None),
+            Some(credit) => (credit.records, credit.bytes_at_most(self.request.delivery_bytes_max)),
+            None => (u64::MAX, self.request.delivery_bytes_max),
+        };
+        let read = self.cursors.read_next(records_max, bytes_max, self.request.on_expired).await?;
+        let Some((partition, batches, high_watermark)) = read else { return Ok(None) };
+        if let Some(credit) = &mut self.credit {
+            batches.iter().for_each(|batch| credit.spend(batch.record_count.into(), batch.payload.len() as u64));
+        }
+        if let Ok(topic) = self.broker.topic(partition.topic.as_str()) {
+            crate::broker::fetch::count_batches(&topic, &batches);
+        }
+        Ok(Some(Delivery::Records { partition, batches, high_watermark }))
+    }
+
+    /// Waits until [`Subscription::ready`] may have something, or a heartbeat is due.
+    async fn wait(&mut self) -> Result<Option<Delivery>, BrokerError> {
+        let may_send = self.credit.as_ref().is_none_or(|credit| !credit.is_used_up());
+        let is_member = self.membership.is_some();
+        let told_to_drain = self.told_to_drain;
+        let event = async {
+            match &mut self.membership {
+                Some(membership) => membership.events.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            event = event => {
+                let event = event.ok_or(BrokerError::Draining)?;
+                return self.follow(event).await.map(Some);
+            }
+            () = self.cursors.wait_for_records(), if may_send => {}
+            _ = self.topic_changes.changed(), if !is_member => self.look_for_partitions = true,
+            () = self.broker.shutdown.draining(), if !told_to_drain => {}
+            () = tokio::time::sleep_until(self.last_delivery + HEARTBEAT_INTERVAL) => {
+                return Ok(Some(Delivery::Heartbeat(self.cursors.high_watermarks())));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Carries out what the group's coordinator says.
+    async fn follow(&mut self, event: MemberEvent) -> Result<Delivery, BrokerError> {
+        match event {
+            MemberEvent::Assigned { generation, partitions } => {
+                let mut begun = Vec::with_capacity(partitions.len());
+                for (at, committed) in partitions {
+                    let start = committed.map_or(self.request.start, Position::Offset);
+                    let on_expired = self.request.on_expired;
+                    begun.push((at.clone(), self.cursors.begin(&self.broker, at, start, on_expired).await?));
+                }
+                Ok(Delivery::Assigned { generation, partitions: begun })
+            }
+            MemberEvent::Revoked { generation, partitions } => {
+                self.cursors.end(&partitions);
+                Ok(Delivery::Revoked { generation, partitions })
+            }
+            MemberEvent::Removed { reason } => Err(BrokerError::MemberRemoved {
+                cause: match reason {
+                    RemovalReason::TooSlow { unread_events } => format!("it left {unread_events} events unread"),
+                    RemovalReason::Stopped { cause } => cause,
+                },
+            }),
+        }
+    }
+
+    /// Without a group: begins in every partition asked for in which it has not begun yet.
+    async fn add_partitions(&mut self) -> Result<Vec<(TopicPartition, Offset)>, BrokerError> {
+        let mut added = Vec::new();
+        for name in self.topics.clone() {
+            let topic = self.broker.topic(name.as_str())?;
+            // A partition that was added while the stream runs is read from its first record: all of it is new.
+            let is_first_look = !self.cursors.has_topic(&name);
+            let start = if is_first_look { self.request.start } else { Position::Earliest };
+            let all: Vec<u32> = (0..topic.entry.partitions).collect();
+            let wanted = if self.request.partitions.is_empty() { &all } else { &self.request.partitions };
+            for number in wanted.iter().copied() {
+                let at = topic.at(number);
+                if !self.cursors.has(&at) {
+                    let on_expired = self.request.on_expired;
+                    added.push((at.clone(), self.cursors.begin(&self.broker, at, start, on_expired).await?));
+                }
+            }
+        }
+        Ok(added)
+    }
+}
+
+async fn join(
+    broker: &Broker,
+    request: &OpenSubscription,
+    topics: &[TopicName],
+) -> Result<Membership, BrokerError> {
+    let join = JoinRequest {
+        group: group_name(&request.group)?,
+        topics: topics.to_vec(),
+        client_id: request.client_id.clone(),
+        peer: request.peer.clone(),
+    };
+    Ok(broker.groups.join(join).await?)
+}
