@@ -34,7 +34,8 @@ class Broker:
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         self.address = self._read_address()
         # Whatever it says later must be read, or it would block once the pipe is full.
-        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+        self.reader = threading.Thread(target=self.process.stderr.read, daemon=True)
+        self.reader.start()
         self.channel = grpc.insecure_channel(self.address)
         grpc.channel_ready_future(self.channel).result(timeout=CALL_SECONDS_MAX)
 
@@ -52,7 +53,10 @@ class Broker:
         self.channel.close()
         if self.process.poll() is None:
             self.process.send_signal(how)
-        return self.process.wait(timeout=CALL_SECONDS_MAX)
+        code = self.process.wait(timeout=CALL_SECONDS_MAX)
+        self.reader.join()
+        self.process.stderr.close()
+        return code
 
 
 class ClientTest(unittest.TestCase):
