@@ -40,7 +40,7 @@ fn text(ready: &Ready) -> String {
     };
     let address = match ready.listen.port() {
         7171 if ready.listen.ip().is_loopback() => String::new(),
-        _ => format!(" --server {}", ready.listen),
+        _ => format!(" --broker {}", ready.listen),
     };
     let lines = [
         format!("millstream {} is ready", env!("CARGO_PKG_VERSION")),
@@ -52,7 +52,7 @@ fn text(ready: &Ready) -> String {
         String::new(),
         "  try         millstream topic create orders --partitions 3".to_owned() + &address,
         "              echo hello | millstream produce orders".to_owned() + &address,
-        "              millstream consume orders --from earliest".to_owned() + &address,
+        "              millstream consume orders -o beginning".to_owned() + &address,
         String::new(),
     ];
     lines.join("\n")
@@ -82,6 +82,6 @@ mod tests {
         assert!(text.contains("\n  gRPC        127.0.0.1:40001\n"), "{text}");
         assert!(text.contains("\n  admin       http://127.0.0.1:40002\n"), "{text}");
         assert!(text.contains("1 topic, 3 partitions\n"), "{text}");
-        assert!(text.contains("topic create orders --partitions 3 --server 127.0.0.1:40001\n"), "{text}");
+        assert!(text.contains("topic create orders --partitions 3 --broker 127.0.0.1:40001\n"), "{text}");
     }
 }

@@ -67,8 +67,8 @@ pub async fn watch_signals(shutdown: Shutdown) -> std::io::Result<()> {
             tracing::warn!(signal = name, "told twice to stop: exiting without waiting for calls under way");
             break;
         }
-        let drain_timeout_ms = shutdown.drain_timeout.as_millis();
-        tracing::info!(signal = name, drain_timeout_ms, "stopping: waiting for calls under way; again to stop at once");
+        let drain_timeout = shutdown.drain_timeout;
+        tracing::info!(signal = name, ?drain_timeout, "stopping: waiting for calls under way; again to stop at once");
         shutdown.begin();
     }
     std::process::exit(EXIT_CODE_IMPATIENT)

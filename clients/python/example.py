@@ -2,7 +2,8 @@
 import queue
 import sys
 import grpc
-from millstream.v1 import consume_pb2, consume_pb2_grpc, produce_pb2, produce_pb2_grpc, record_pb2, topic_pb2, topic_pb2_grpc
+from millstream.v1 import consume_pb2, consume_pb2_grpc, produce_pb2, produce_pb2_grpc
+from millstream.v1 import record_pb2, topic_pb2, topic_pb2_grpc
 
 ADDRESS = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:7171"
 

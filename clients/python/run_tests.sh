@@ -10,4 +10,4 @@ if ! "$environment/bin/python" -c 'import grpc_tools, grpc_status' 2>/dev/null; 
   "$environment/bin/python" -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 fi
 PYTHON="$environment/bin/python" ./generate.sh
-MILLSTREAM_BROKER="$broker" exec "$environment/bin/python" -m unittest --verbose test_client
+MILLSTREAM_BINARY="$broker" exec "$environment/bin/python" -m unittest --verbose test_client

@@ -1,6 +1,6 @@
 """Promises of the wire contract, seen from a language without a client library of ours.
 
-Starts real broker processes (MILLSTREAM_BROKER names the binary) on free ports and temporary data directories.
+Starts real broker processes (MILLSTREAM_BINARY names the binary) on free ports and temporary data directories.
 """
 
 import os
@@ -29,12 +29,13 @@ class Broker:
     """A broker process on a free port. Its log is shown when a test fails to start it."""
 
     def __init__(self, data_dir):
-        command = [os.environ["MILLSTREAM_BROKER"], "serve", "--data-dir", data_dir]
+        command = [os.environ["MILLSTREAM_BINARY"], "serve", "--data-dir", data_dir]
         command += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         self.address = self._read_address()
         # Whatever it says later must be read, or it would block once the pipe is full.
-        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+        self.reader = threading.Thread(target=self.process.stderr.read, daemon=True)
+        self.reader.start()
         self.channel = grpc.insecure_channel(self.address)
         grpc.channel_ready_future(self.channel).result(timeout=CALL_SECONDS_MAX)
 
@@ -52,7 +53,10 @@ class Broker:
         self.channel.close()
         if self.process.poll() is None:
             self.process.send_signal(how)
-        return self.process.wait(timeout=CALL_SECONDS_MAX)
+        code = self.process.wait(timeout=CALL_SECONDS_MAX)
+        self.reader.join()
+        self.process.stderr.close()
+        return code
 
 
 class ClientTest(unittest.TestCase):
