@@ -1,58 +1,134 @@
-//! One process: opens the broker, then its doors, and closes them in the other order.
+//! One process: binds its doors, opens the broker, serves, and closes all in the other order.
 
 use crate::admin::{self, Inspect, Readiness};
 use crate::announce::{Ready, announce};
+use crate::broker::{Broker, BrokerError, BrokerOptions};
+use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::grpc::{self, DoorOptions, Listener};
 use crate::metrics::{Metrics, Readings};
 use crate::shutdown::Shutdown;
+use crate::storage::file_system::RealFileSystem;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::net::TcpListener;
 
 /// Why the broker could not start or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address}; is another broker running? choose another address with --{flag}")]
     Listen {
         /// The address.
         address: SocketAddr,
+        /// The flag that sets it.
+        flag: &'static str,
         /// What the operating system says.
         source: std::io::Error,
     },
+    /// There is no place for the data of an ephemeral broker.
+    #[error("cannot make a temporary directory")]
+    Temporary(#[source] std::io::Error),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Open(#[from] BrokerError),
+    /// The gRPC door failed.
+    #[error("the gRPC server failed")]
+    Grpc(#[from] tonic::transport::Error),
+    /// A log failed in a way that only a restart mends. What was acknowledged is safe.
+    #[error("stopped, because what the disk holds is no longer certain: {0}")]
+    Disk(String),
 }
 
-/// Serves until `shutdown`, then drains.
+/// Serves until `shutdown`, then drains and closes.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ServeError> {
+    let metrics = Arc::new(Metrics::default());
+    let listen = config.broker.listen;
+    let listen_failed = |source| ServeError::Listen { address: listen, flag: "listen", source };
+    let listener = Listener::bind(listen, config.limits.connections_max, Arc::clone(&metrics)).await;
+    let listener = listener.map_err(listen_failed)?;
+    let listen = listener.local_addr().map_err(listen_failed)?;
+
+    let inspector = Arc::new(Inspector { broker: OnceLock::new(), shutdown: shutdown.clone() });
     let address = config.broker.admin;
-    let failed = |source| ServeError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    announce(&Ready {
-        listen: config.broker.listen,
-        admin: listener.local_addr().map_err(failed)?,
-        data_dir: config.broker.data_dir,
-        ephemeral: config.broker.ephemeral,
-        topics: 0,
-        partitions: 0,
-        durability: config.topics.options.durability,
-    });
-    let door = admin::serve(listener, Arc::new(Metrics::default()), Arc::new(Nothing(shutdown.clone())));
+    let admin_failed = |source| ServeError::Listen { address, flag: "admin", source };
+    let admin_socket = TcpListener::bind(address).await.map_err(admin_failed)?;
+    let admin_address = admin_socket.local_addr().map_err(admin_failed)?;
+    let door: Arc<dyn Inspect> = Arc::clone(&inspector) as _;
+    let admin_door = tokio::spawn(admin::serve(admin_socket, Arc::clone(&metrics), door));
+
+    // Kept to the end: dropping it deletes an ephemeral broker's data.
+    let temporary = if config.broker.ephemeral { Some(temporary_directory()?) } else { None };
+    let data_dir = temporary.as_ref().map_or(config.broker.data_dir.clone(), |dir| dir.path().to_owned());
+    let options = broker_options(&config, data_dir.clone());
+    let fs = Arc::new(RealFileSystem);
+    let broker = Broker::open(options, fs, Arc::new(SystemClock), metrics, shutdown.clone()).await?;
+    let _ = inspector.broker.set(Arc::clone(&broker));
+    broker.start_upkeep(Duration::from_millis(config.broker.retention_check_ms));
+    announce(&ready(&broker, &config, listen, admin_address, data_dir));
+
+    let options = DoorOptions { streams_per_connection_max: config.limits.streams_per_connection_max };
     tokio::select! {
-        ended = door => ended.map_err(failed),
-        () = shutdown.draining() => Ok(()),
+        ended = grpc::serve(listener, Arc::clone(&broker), options) => ended?,
+        () = shutdown.overdue() => tracing::warn!("calls under way were given up, the drain took too long"),
+        cause = broker.failure() => return Err(ServeError::Disk(cause)),
+    }
+    let closed = broker.close().await;
+    admin_door.abort();
+    closed?;
+    tracing::info!("stopped: everything is on disk");
+    Ok(())
+}
+
+fn temporary_directory() -> Result<tempfile::TempDir, ServeError> {
+    tempfile::Builder::new().prefix("millstream-").tempdir().map_err(ServeError::Temporary)
+}
+
+fn broker_options(config: &Config, data_dir: PathBuf) -> BrokerOptions {
+    BrokerOptions {
+        data_dir,
+        ephemeral: config.broker.ephemeral,
+        auto_create_topics: config.broker.auto_create_topics,
+        storage_threads: config.storage_threads(),
+        default_partitions: config.topics.default_partitions,
+        topic_defaults: config.topics.options.clone(),
+        produce_in_flight_bytes_max: config.limits.produce_in_flight_bytes_max,
     }
 }
 
-/// Stands where the broker will.
-struct Nothing(Shutdown);
+fn ready(broker: &Broker, config: &Config, listen: SocketAddr, admin: SocketAddr, data_dir: PathBuf) -> Ready {
+    let (topics, _) = broker.list_topics("", "", usize::MAX, false);
+    Ready {
+        listen,
+        admin,
+        data_dir,
+        ephemeral: config.broker.ephemeral,
+        topics: topics.len(),
+        partitions: topics.iter().map(|topic| topic.entry.partitions as usize).sum(),
+        durability: config.topics.options.durability,
+    }
+}
 
-impl Inspect for Nothing {
+/// What the admin door sees, also before there is a broker.
+struct Inspector {
+    broker: OnceLock<Arc<Broker>>,
+    shutdown: Shutdown,
+}
+
+impl Inspect for Inspector {
     fn readiness(&self) -> Readiness {
-        Readiness::from(&self.0)
+        if self.broker.get().is_none() { Readiness::Starting } else { Readiness::from(&self.shutdown) }
     }
 
     fn readings(&self) -> Pin<Box<dyn Future<Output = Readings> + Send + '_>> {
-        Box::pin(async { Readings::default() })
+        Box::pin(async {
+            match self.broker.get() {
+                Some(broker) => broker.readings().await,
+                None => Readings::default(),
+            }
+        })
     }
 }

@@ -7,6 +7,7 @@ use crate::storage::StorageError;
 use crate::storage::reader::StoredBatch;
 use crate::types::{Offset, Position, TopicName, TopicPartition};
 use futures_util::future::{FutureExt as _, select_all};
+use std::collections::BTreeSet;
 use tokio::sync::watch;
 
 /// What to do when the place to read was deleted by retention: the client's choice, never a silent jump.
@@ -33,6 +34,7 @@ struct Cursor {
 pub(super) struct Cursors {
     cursors: Vec<Cursor>,
     turn: usize,
+    topics: BTreeSet<TopicName>,
 }
 
 impl Cursors {
@@ -65,8 +67,14 @@ impl Cursors {
         self.cursors.iter().any(|cursor| cursor.at == *at)
     }
 
-    pub(super) fn has_topic(&self, name: &TopicName) -> bool {
-        self.cursors.iter().any(|cursor| cursor.at.topic == *name)
+    /// Whether the partitions of this topic were never looked at.
+    pub(super) fn is_new_topic(&self, name: &TopicName) -> bool {
+        !self.topics.contains(name)
+    }
+
+    /// Notes that every partition the topic has now was looked at.
+    pub(super) fn looked_at(&mut self, name: TopicName) {
+        self.topics.insert(name);
     }
 
     /// How far each log goes.

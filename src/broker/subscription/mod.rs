@@ -91,8 +91,12 @@ pub struct Subscription {
     cursors: Cursors,
     credit: Option<Credit>,
     topic_changes: watch::Receiver<u64>,
+    /// What the coordinator said and was not carried out yet.
+    event: Option<MemberEvent>,
     /// Without a group: whether partitions may have been added since the last look.
     look_for_partitions: bool,
+    /// Without a group: partitions in which reading has begun and of which the client was not told yet.
+    begun: Vec<(TopicPartition, Offset)>,
     last_delivery: Instant,
     told_to_drain: bool,
 }
@@ -126,6 +130,8 @@ impl Subscription {
             topics,
             membership,
             cursors: Cursors::default(),
+            event: None,
+            begun: Vec::new(),
             topic_changes,
             last_delivery: Instant::now(),
             told_to_drain: false,
@@ -184,16 +190,20 @@ impl Subscription {
         if self.broker.shutdown.is_draining() && !std::mem::replace(&mut self.told_to_drain, true) {
             return Ok(Some(Delivery::Drain));
         }
-        if let Some(membership) = &mut self.membership
-            && let Ok(event) = membership.events.try_recv()
-        {
-            return self.follow(event).await.map(Some);
+        if self.event.is_none() {
+            self.event = self.membership.as_mut().and_then(|membership| membership.events.try_recv().ok());
         }
-        if self.membership.is_none() && self.look_for_partitions {
-            let added = self.add_partitions().await?;
+        if let Some(event) = self.event.clone() {
+            let delivery = self.follow(event).await?;
+            self.event = None;
+            return Ok(Some(delivery));
+        }
+        if self.look_for_partitions {
+            self.begin_new_partitions().await?;
             self.look_for_partitions = false;
-            if !added.is_empty() {
-                return Ok(Some(Delivery::Assigned { generation: Generation(0), partitions: added }));
+            if !self.begun.is_empty() {
+                let partitions = std::mem::take(&mut self.begun);
+                return Ok(Some(Delivery::Assigned { generation: Generation(0), partitions }));
             }
         }
         self.read().await
@@ -229,10 +239,7 @@ impl Subscription {
             }
         };
         tokio::select! {
-            event = event => {
-                let event = event.ok_or(BrokerError::Draining)?;
-                return self.follow(event).await.map(Some);
-            }
+            event = event => self.event = Some(event.ok_or(BrokerError::Draining)?),
             () = self.cursors.wait_for_records(), if may_send => {}
             _ = self.topic_changes.changed(), if !is_member => self.look_for_partitions = true,
             () = self.broker.shutdown.draining(), if !told_to_drain => {}
@@ -269,24 +276,24 @@ impl Subscription {
     }
 
     /// Without a group: begins in every partition asked for in which it has not begun yet.
-    async fn add_partitions(&mut self) -> Result<Vec<(TopicPartition, Offset)>, BrokerError> {
-        let mut added = Vec::new();
+    async fn begin_new_partitions(&mut self) -> Result<(), BrokerError> {
         for name in self.topics.clone() {
             let topic = self.broker.topic(name.as_str())?;
             // A partition that was added while the stream runs is read from its first record: all of it is new.
-            let is_first_look = !self.cursors.has_topic(&name);
+            let is_first_look = self.cursors.is_new_topic(&name);
             let start = if is_first_look { self.request.start } else { Position::Earliest };
             let all: Vec<u32> = (0..topic.entry.partitions).collect();
-            let wanted = if self.request.partitions.is_empty() { &all } else { &self.request.partitions };
-            for number in wanted.iter().copied() {
-                let at = topic.at(number);
+            let wanted = if self.request.partitions.is_empty() { all } else { self.request.partitions.clone() };
+            for at in wanted.into_iter().map(|number| topic.at(number)) {
                 if !self.cursors.has(&at) {
                     let on_expired = self.request.on_expired;
-                    added.push((at.clone(), self.cursors.begin(&self.broker, at, start, on_expired).await?));
+                    let offset = self.cursors.begin(&self.broker, at.clone(), start, on_expired).await?;
+                    self.begun.push((at, offset));
                 }
             }
+            self.cursors.looked_at(name);
         }
-        Ok(added)
+        Ok(())
     }
 }
 

@@ -1,0 +1,139 @@
+//! Wire types to ours and back.
+
+use super::status::part_error;
+use crate::broker::produce::ProduceOutcome;
+use crate::broker::{BrokerError, Topic};
+use crate::proto;
+use crate::storage::reader::StoredBatch;
+use crate::topic::TopicOptions;
+use crate::types::{Durability, Offset, Position, TopicPartition};
+
+/// A durability as a request gives it; `None` = unspecified.
+pub(super) fn durability_in(value: i32) -> Result<Option<Durability>, BrokerError> {
+    match proto::Durability::try_from(value) {
+        Ok(proto::Durability::Unspecified) => Ok(None),
+        Ok(proto::Durability::Written) => Ok(Some(Durability::Written)),
+        Ok(proto::Durability::Synced) => Ok(Some(Durability::Synced)),
+        Err(_) => Err(BrokerError::invalid("durability", format!("{value} is not a durability this broker knows"))),
+    }
+}
+
+pub(super) fn durability_out(durability: Durability) -> i32 {
+    match durability {
+        Durability::Written => proto::Durability::Written as i32,
+        Durability::Synced => proto::Durability::Synced as i32,
+    }
+}
+
+/// A position that must be given.
+pub(super) fn position_in(position: Option<proto::Position>) -> Result<Position, BrokerError> {
+    use proto::position::At;
+    match position.and_then(|position| position.at) {
+        Some(At::Offset(offset)) => Ok(Position::Offset(Offset(offset))),
+        Some(At::TimestampMs(time_ms)) => Ok(Position::Time(time_ms)),
+        Some(At::RecordsBeforeEnd(records)) => Ok(Position::BeforeEnd(records)),
+        Some(At::Edge(edge)) if edge == proto::Edge::Earliest as i32 => Ok(Position::Earliest),
+        Some(At::Edge(edge)) if edge == proto::Edge::Latest as i32 => Ok(Position::Latest),
+        Some(At::Edge(_)) | None => Err(BrokerError::invalid("position", "say which: an edge, an offset or a time")),
+    }
+}
+
+/// Applies the options that a request mentions.
+pub(super) fn apply_options(options: &mut TopicOptions, wanted: &proto::TopicOptions) -> Result<(), BrokerError> {
+    let set = |field: &mut u64, value: Option<u64>| *field = value.unwrap_or(*field);
+    set(&mut options.retention_ms, wanted.retention_ms);
+    set(&mut options.retention_bytes, wanted.retention_bytes);
+    set(&mut options.segment_bytes, wanted.segment_bytes);
+    set(&mut options.segment_age_ms, wanted.segment_age_ms);
+    options.record_bytes_max = wanted.record_bytes_max.unwrap_or(options.record_bytes_max);
+    options.batch_bytes_max = wanted.batch_bytes_max.unwrap_or(options.batch_bytes_max);
+    if let Some(durability) = wanted.durability {
+        options.durability = durability_in(durability)?.unwrap_or(options.durability);
+    }
+    Ok(())
+}
+
+/// Sets options back to the broker's default, by name.
+pub(super) fn reset_options(
+    options: &mut TopicOptions,
+    names: &[String],
+    defaults: &TopicOptions,
+) -> Result<(), BrokerError> {
+    for name in names {
+        match name.as_str() {
+            "retention_ms" => options.retention_ms = defaults.retention_ms,
+            "retention_bytes" => options.retention_bytes = defaults.retention_bytes,
+            "segment_bytes" => options.segment_bytes = defaults.segment_bytes,
+            "segment_age_ms" => options.segment_age_ms = defaults.segment_age_ms,
+            "durability" => options.durability = defaults.durability,
+            "record_bytes_max" => options.record_bytes_max = defaults.record_bytes_max,
+            "batch_bytes_max" => options.batch_bytes_max = defaults.batch_bytes_max,
+            _ => {
+                let what = format!(
+                    "{name:?} is not an option; there are retention_ms, retention_bytes, segment_bytes, \
+                     segment_age_ms, durability, record_bytes_max and batch_bytes_max"
+                );
+                return Err(BrokerError::invalid("reset", what));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn options_out(options: &TopicOptions) -> proto::TopicOptions {
+    proto::TopicOptions {
+        retention_ms: Some(options.retention_ms),
+        retention_bytes: Some(options.retention_bytes),
+        segment_bytes: Some(options.segment_bytes),
+        segment_age_ms: Some(options.segment_age_ms),
+        durability: Some(durability_out(options.durability)),
+        record_bytes_max: Some(options.record_bytes_max),
+        batch_bytes_max: Some(options.batch_bytes_max),
+    }
+}
+
+pub(super) fn topic_out(topic: &Topic) -> proto::Topic {
+    proto::Topic {
+        name: topic.name.to_string(),
+        topic_id: topic.entry.id.to_string(),
+        partitions: topic.entry.partitions,
+        options: Some(options_out(&topic.entry.options)),
+        created_at_ms: topic.entry.created_at_ms,
+        internal: topic.name.is_internal(),
+    }
+}
+
+/// Batches as they stand in the log; their payload is not copied.
+pub(super) fn batches_out(batches: Vec<StoredBatch>) -> Vec<proto::RecordBatch> {
+    let batch_out = |batch: StoredBatch| proto::RecordBatch {
+        base_offset: batch.base_offset.0,
+        record_count: batch.record_count,
+        append_time_ms: batch.append_time_ms,
+        leader_epoch: batch.leader_epoch,
+        records: batch.payload,
+    };
+    batches.into_iter().map(batch_out).collect()
+}
+
+pub(super) fn outcome_out(outcome: ProduceOutcome) -> proto::ProduceResult {
+    let ProduceOutcome { partition, record_count, record_indexes, result } = outcome;
+    let mut out = proto::ProduceResult { partition, record_count, record_indexes, ..proto::ProduceResult::default() };
+    match result {
+        Ok(ack) => {
+            out.base_offset = ack.base_offset.0;
+            out.append_time_ms = ack.append_time_ms;
+            out.durability = durability_out(ack.durability);
+        }
+        Err(error) => out.error = Some(part_error(&error)),
+    }
+    out
+}
+
+pub(super) fn partition_out(at: TopicPartition) -> proto::TopicPartition {
+    proto::TopicPartition { topic: at.topic.into(), partition: at.partition }
+}
+
+pub(super) fn partition_offset_out((at, offset): (TopicPartition, Offset)) -> proto::PartitionOffset {
+    let metadata = String::new();
+    proto::PartitionOffset { topic: at.topic.into(), partition: at.partition, offset: offset.0, metadata }
+}

@@ -1,0 +1,104 @@
+//! `GroupService`.
+
+use super::Door;
+use super::consume::check_count;
+use super::convert::{partition_out, position_in};
+use super::status::status;
+use crate::broker::groups::{Commit, DescribedGroup};
+use crate::group::{GroupPhase, GroupSummary, MemberDescription, PartitionDescription};
+use crate::limits::SUBSCRIBE_TOPICS_MAX;
+use crate::partition::PartitionOffsets;
+use crate::proto::{self, group_service_server::GroupService};
+use crate::types::Offset;
+use tonic::{Request, Response, Status, async_trait};
+
+#[async_trait]
+impl GroupService for Door {
+    async fn list_groups(
+        &self,
+        request: Request<proto::ListGroupsRequest>,
+    ) -> Result<Response<proto::ListGroupsResponse>, Status> {
+        let groups = self.broker.list_groups(&request.into_inner().prefix).await.map_err(|error| status(&error))?;
+        Ok(Response::new(proto::ListGroupsResponse { groups: groups.iter().map(summary_out).collect() }))
+    }
+
+    async fn describe_group(
+        &self,
+        request: Request<proto::DescribeGroupRequest>,
+    ) -> Result<Response<proto::DescribeGroupResponse>, Status> {
+        let described = self.broker.describe_group(&request.into_inner().group).await;
+        let DescribedGroup { description, offsets } = described.map_err(|error| status(&error))?;
+        let partitions = description.partitions.into_iter().zip(offsets).map(group_partition_out).collect();
+        Ok(Response::new(proto::DescribeGroupResponse {
+            group: Some(summary_out(&description.summary)),
+            members: description.members.into_iter().map(member_out).collect(),
+            partitions,
+        }))
+    }
+
+    async fn seek_group(
+        &self,
+        request: Request<proto::SeekGroupRequest>,
+    ) -> Result<Response<proto::SeekGroupResponse>, Status> {
+        let proto::SeekGroupRequest { group, topics, partitions, position, dry_run } = request.into_inner();
+        check_count("topics", topics.len(), SUBSCRIBE_TOPICS_MAX).map_err(|error| status(&error))?;
+        let position = position_in(position).map_err(|error| status(&error))?;
+        let set = self.broker.seek_group(&group, &topics, &partitions, position, dry_run).await;
+        let offset_out = |Commit { topic, partition, offset, metadata }| {
+            proto::PartitionOffset { topic, partition, offset: offset.0, metadata }
+        };
+        let offsets = set.map_err(|error| status(&error))?.into_iter().map(offset_out).collect();
+        Ok(Response::new(proto::SeekGroupResponse { offsets }))
+    }
+
+    async fn delete_group(
+        &self,
+        request: Request<proto::DeleteGroupRequest>,
+    ) -> Result<Response<proto::DeleteGroupResponse>, Status> {
+        self.broker.delete_group(&request.into_inner().group).await.map_err(|error| status(&error))?;
+        Ok(Response::new(proto::DeleteGroupResponse {}))
+    }
+}
+
+fn summary_out(summary: &GroupSummary) -> proto::Group {
+    let state = match summary.phase {
+        GroupPhase::Empty => proto::GroupState::Empty,
+        GroupPhase::Rebalancing => proto::GroupState::Rebalancing,
+        GroupPhase::Stable => proto::GroupState::Stable,
+    };
+    proto::Group {
+        name: summary.name.to_string(),
+        state: state.into(),
+        generation: summary.generation.0,
+        members: u32::try_from(summary.members).unwrap_or(u32::MAX),
+    }
+}
+
+fn member_out(member: MemberDescription) -> proto::GroupMember {
+    proto::GroupMember {
+        member_id: member.member_id.to_string(),
+        client_id: member.client_id,
+        peer: member.peer,
+        partitions: member.partitions.into_iter().map(partition_out).collect(),
+    }
+}
+
+fn group_partition_out(
+    (partition, offsets): (PartitionDescription, Option<PartitionOffsets>),
+) -> proto::GroupPartition {
+    let nothing = PartitionOffsets { log_start: Offset::ZERO, high_watermark: Offset::ZERO, log_end: Offset::ZERO };
+    let PartitionOffsets { log_start, high_watermark, .. } = offsets.unwrap_or(nothing);
+    let committed = partition.committed;
+    let next = committed.as_ref().map_or(log_start, |committed| committed.offset.max(log_start));
+    proto::GroupPartition {
+        topic: partition.partition.topic.into(),
+        partition: partition.partition.partition,
+        committed_offset: committed.as_ref().map(|committed| committed.offset.0),
+        log_start_offset: log_start.0,
+        high_watermark: high_watermark.0,
+        lag_records: high_watermark.records_since(next),
+        member_id: partition.owner.map(|owner| owner.to_string()).unwrap_or_default(),
+        committed_at_ms: committed.as_ref().map_or(0, |committed| committed.committed_at_ms),
+        metadata: committed.map(|committed| committed.metadata).unwrap_or_default(),
+    }
+}
