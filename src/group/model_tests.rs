@@ -116,6 +116,7 @@ struct Reads {
 struct Client {
     group: GroupName,
     id: MemberId,
+    topics: Vec<&'static str>,
     gone: bool,
     reads: BTreeMap<TopicPartition, Reads>,
 }
@@ -198,7 +199,13 @@ impl World {
         assert!(exist, "a join to a topic that does not exist was accepted");
         let id = decision.reply.clone();
         assert!(self.clients.iter().all(|c| c.id != id || c.group != group(GROUPS[number])), "{id} was used before");
-        self.clients.push(Client { group: group(GROUPS[number]), id, gone: false, reads: BTreeMap::new() });
+        self.clients.push(Client {
+            group: group(GROUPS[number]),
+            id,
+            topics: names,
+            gone: false,
+            reads: BTreeMap::new(),
+        });
         self.enact(decision);
     }
 
@@ -414,6 +421,12 @@ impl World {
             let with: Vec<_> = clients.iter().filter(|c| c.reads.contains_key(&partition.partition)).collect();
             assert!(with.len() <= 1, "{} is with {with:?}", partition.partition);
             assert_eq!(with.first().map(|client| &client.id), partition.owner.as_ref(), "{}", partition.partition);
+        }
+        for topic in clients.iter().flat_map(|client| &client.topics) {
+            for partition in 0..self.topics.get(topic).map_or(0, |(_, partitions)| *partitions) {
+                let read = clients.iter().any(|client| client.reads.contains_key(&place(topic, partition)));
+                assert!(read, "{topic}/{partition} is subscribed to and with nobody");
+            }
         }
         for member in &described.members {
             let client = clients.iter().find(|c| c.id == member.member_id).expect("members are clients");
