@@ -134,9 +134,9 @@ impl Shares {
             if most <= least + 1 {
                 break;
             }
-            let gives = self.held.get_mut(&from).expect("givers are those who hold something");
-            let partition = gives.pop().expect("a member that holds nothing is taken out below");
-            let gives_more = !gives.is_empty();
+            let shared = self.held.get_mut(&from).expect("givers are those who hold something");
+            let partition = shared.pop().expect("a member that holds nothing is taken out below");
+            let gives_more = !shared.is_empty();
             if !gives_more {
                 self.held.remove(&from);
             }

@@ -100,7 +100,7 @@ pub enum GroupError {
         cause: String,
     },
     /// The coordinator no longer runs. Whether the call had an effect is known after the broker's next start.
-    #[error("the group coordinator has stopped: {cause}; the broker must be restarted")]
+    #[error("the group coordinator has stopped: {cause}")]
     Stopped {
         /// Why it stopped.
         cause: String,

@@ -31,6 +31,10 @@ mod coordinator_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
+mod model_world;
+#[cfg(test)]
+mod random_lives_tests;
+#[cfg(test)]
 mod state_tests;
 #[cfg(test)]
 mod test_support;

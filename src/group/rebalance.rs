@@ -119,8 +119,6 @@ impl GroupState {
         now: Now,
     ) -> Decision<()> {
         let ids: BTreeSet<&MemberId> = members.iter().map(|member| &member.id).collect();
-        let holder = |partition| self.ownership.get(partition).filter(|held| ids.contains(&held.owner));
-
         let subscribers: Vec<_> = members.iter().map(|m| Subscriber { member: &m.id, topics: &m.topics }).collect();
         let partitions_of = |topic: &_| topics.get(topic).map_or(0, |topic| topic.partitions);
         // What is being revoked is interrupted already: the assignor may give it to anybody without a further move.
@@ -132,14 +130,19 @@ impl GroupState {
 
         let mut moves = Moves::new(self, generation, topics);
         moves.events.push(Event::GenerationAdvanced { group: self.name.clone(), generation });
-        let partitions: BTreeSet<_> = self.ownership.keys().chain(target.keys()).collect();
-        for partition in partitions {
+        for (partition, held) in &self.ownership {
             let next = target.get(partition);
-            match holder(partition) {
-                None => moves.give(partition, next),
-                Some(held) if held.revocation.is_some() => moves.redirect(partition, held, next),
-                Some(held) if next == Some(&held.owner) && topics.has(partition, held.topic_id) => {}
-                Some(held) => moves.revoke(partition, held, next, now),
+            if !ids.contains(&held.owner) {
+                moves.give(partition, next);
+            } else if held.revocation.is_some() {
+                moves.redirect(partition, held, next);
+            } else if next != Some(&held.owner) || !topics.has(partition, held.topic_id) {
+                moves.revoke(partition, held, next, now);
+            }
+        }
+        for (partition, next) in &target {
+            if !self.ownership.contains_key(partition) {
+                moves.give(partition, Some(next));
             }
         }
         moves.decide()
@@ -210,18 +213,18 @@ impl<'a> Moves<'a> {
         self.events.push(Event::OwnershipChanged { group, partition, ownership });
     }
 
-    /// One event for each member and kind; what is lost comes before what is gained.
+    /// One event for each member and kind, its partitions in order; what is lost comes before what is gained.
     fn decide(self) -> Decision<()> {
         let (name, generation) = (&self.group.name, self.generation);
-        let effect = |member, event| Effect { group: name.clone(), member, event };
-        let revoked = self
-            .revoked
-            .into_iter()
-            .map(|(member, partitions)| effect(member, MemberEvent::Revoked { generation, partitions }));
-        let assigned = self
-            .assigned
-            .into_iter()
-            .map(|(member, partitions)| effect(member, MemberEvent::Assigned { generation, partitions }));
-        Decision { reply: (), events: self.events, effects: revoked.chain(assigned).collect() }
+        let mut effects = Vec::with_capacity(self.revoked.len() + self.assigned.len());
+        let mut tell = |member, event| effects.push(Effect { group: name.clone(), member, event });
+        for (member, partitions) in self.revoked {
+            tell(member, MemberEvent::Revoked { generation, partitions });
+        }
+        for (member, mut partitions) in self.assigned {
+            partitions.sort();
+            tell(member, MemberEvent::Assigned { generation, partitions });
+        }
+        Decision { reply: (), events: self.events, effects }
     }
 }

@@ -69,6 +69,13 @@ impl MemoryJournal {
         Self::with_permits(Semaphore::MAX_PERMITS)
     }
 
+    /// A journal found on disk, with these entries.
+    pub(super) fn open_with(entries: Vec<JournalEntry>) -> Arc<Self> {
+        let journal = Self::open();
+        journal.batches.lock().unwrap().push(entries);
+        journal
+    }
+
     /// A journal in which every append waits until the test adds a permit to `gate`.
     pub(super) fn slow() -> Arc<Self> {
         Self::with_permits(0)
