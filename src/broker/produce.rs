@@ -120,9 +120,9 @@ impl Broker {
         let acquire = Arc::clone(&self.in_flight).acquire_many_owned(units);
         let acquired = match patience {
             None => acquire.await,
-            Some(patience) => tokio::time::timeout(patience, acquire)
-                .await
-                .map_err(|_| BrokerError::Overloaded { limit_bytes })?,
+            Some(patience) => {
+                tokio::time::timeout(patience, acquire).await.map_err(|_| BrokerError::Overloaded { limit_bytes })?
+            }
         };
         acquired.map_err(|_| BrokerError::Draining)
     }
@@ -189,12 +189,7 @@ fn split(topic: &Topic, records: Bytes, summary: RecordSetSummary) -> Vec<Part> 
     parts.into_iter().map(part).collect()
 }
 
-fn queue(
-    topic: &Topic,
-    part: Part,
-    durability: Option<Durability>,
-    permit: OwnedSemaphorePermit,
-) -> PendingPart {
+fn queue(topic: &Topic, part: Part, durability: Option<Durability>, permit: OwnedSemaphorePermit) -> PendingPart {
     let (record_count, bytes) = (part.batch.summary.record_count, part.batch.payload.len() as u64);
     let append =
         topic.partition(part.partition).map(|partition| partition.append(part.batch, durability, Some(permit)));

@@ -138,8 +138,11 @@ struct Opener<'a> {
 impl Opener<'_> {
     /// Opens every partition of the catalog, on `threads` threads.
     fn open_all(&self, catalog: &Catalog, threads: usize) -> TopicTable {
-        let all: Vec<(&TopicEntry, u32)> =
-            catalog.topics.values().flat_map(|entry| (0..entry.partitions).map(move |number| (entry, number))).collect();
+        let all: Vec<(&TopicEntry, u32)> = catalog
+            .topics
+            .values()
+            .flat_map(|entry| (0..entry.partitions).map(move |number| (entry, number)))
+            .collect();
         let next = AtomicUsize::new(0);
         let open_some = || {
             let mut opened = Vec::new();
@@ -270,8 +273,7 @@ async fn start_groups(
 ) -> Result<GroupCoordinator, BrokerError> {
     let replayed = journal.replay().await.map_err(BrokerError::Files)?;
     let entries = journal.len();
-    let groups =
-        GroupCoordinator::start(Arc::new(journal.clone()), replayed, Arc::clone(clock), topics.snapshot())?;
+    let groups = GroupCoordinator::start(Arc::new(journal.clone()), replayed, Arc::clone(clock), topics.snapshot())?;
     if entries > JOURNAL_ENTRIES_KEPT {
         // Nobody else calls yet, so the snapshot is the whole state.
         let snapshot = groups.snapshot().await?;

@@ -58,10 +58,7 @@ pub(super) fn partition_options(options: &TopicOptions) -> PartitionOptions {
     PartitionOptions {
         log: LogOptions { segment_bytes: options.segment_bytes, seal_age_ms: options.seal_age_ms() },
         durability: options.durability,
-        retention: RetentionPolicy {
-            retention_ms: options.retention_ms,
-            retention_bytes: options.retention_bytes,
-        },
+        retention: RetentionPolicy { retention_ms: options.retention_ms, retention_bytes: options.retention_bytes },
     }
 }
 

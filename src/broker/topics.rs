@@ -117,9 +117,9 @@ impl Broker {
         let mut changed = Topic { entry, ..Topic::clone(&topic) };
         let options = partition_options(&changed.entry.options);
         changed.partitions.iter().flatten().for_each(|partition| partition.set_options(options));
-        changed.partitions.extend(tokio::task::block_in_place(|| {
-            self.open_partitions(&changed.entry, before..partitions)
-        }));
+        changed
+            .partitions
+            .extend(tokio::task::block_in_place(|| self.open_partitions(&changed.entry, before..partitions)));
         let changed = self.topics.put(changed);
         self.groups.topics_changed(self.topics.snapshot()).await?;
         Ok(changed)

@@ -70,8 +70,7 @@ impl ConsumerService for Door {
     ) -> Result<Response<proto::CommitOffsetsResponse>, Status> {
         let proto::CommitOffsetsRequest { group, offsets, member_id, generation } = request.into_inner();
         check_count("offsets", offsets.len(), limits::COMMIT_OFFSETS_MAX).map_err(|error| status(&error))?;
-        let member =
-            (!member_id.is_empty()).then(|| (MemberId::new(&member_id), Some(Generation(generation))));
+        let member = (!member_id.is_empty()).then(|| (MemberId::new(&member_id), Some(Generation(generation))));
         let refused = self.broker.commit(&group, member, commits_in(offsets)).await;
         let errors = refused_out(refused.map_err(|error| status(&error))?);
         Ok(Response::new(proto::CommitOffsetsResponse { errors }))
@@ -97,9 +96,8 @@ fn fetch_in(request: &proto::FetchRequest) -> Result<Fetch, BrokerError> {
     let bytes_max = if request.max_bytes == 0 { limits::FETCH_BYTES_DEFAULT } else { request.max_bytes };
     at_most("max_bytes", bytes_max, limits::FETCH_BYTES_MAX)?;
     at_most("max_wait_ms", request.max_wait_ms, limits::FETCH_WAIT_MS_MAX)?;
-    let position_in = |position: &proto::FetchPosition| {
-        (position.topic.clone(), position.partition, Offset(position.offset))
-    };
+    let position_in =
+        |position: &proto::FetchPosition| (position.topic.clone(), position.partition, Offset(position.offset));
     Ok(Fetch {
         positions: request.positions.iter().map(position_in).collect(),
         bytes_max: bytes_max as usize,

@@ -44,8 +44,11 @@ impl GroupService for Door {
         check_count("topics", topics.len(), SUBSCRIBE_TOPICS_MAX).map_err(|error| status(&error))?;
         let position = position_in(position).map_err(|error| status(&error))?;
         let set = self.broker.seek_group(&group, &topics, &partitions, position, dry_run).await;
-        let offset_out = |Commit { topic, partition, offset, metadata }| {
-            proto::PartitionOffset { topic, partition, offset: offset.0, metadata }
+        let offset_out = |Commit { topic, partition, offset, metadata }| proto::PartitionOffset {
+            topic,
+            partition,
+            offset: offset.0,
+            metadata,
         };
         let offsets = set.map_err(|error| status(&error))?.into_iter().map(offset_out).collect();
         Ok(Response::new(proto::SeekGroupResponse { offsets }))

@@ -51,7 +51,11 @@ struct Door {
 }
 
 /// Serves until the broker drains and every call has ended.
-pub async fn serve(listener: Listener, broker: Arc<Broker>, options: DoorOptions) -> Result<(), tonic::transport::Error> {
+pub async fn serve(
+    listener: Listener,
+    broker: Arc<Broker>,
+    options: DoorOptions,
+) -> Result<(), tonic::transport::Error> {
     use proto::admin_service_server::AdminServiceServer;
     use proto::consumer_service_server::ConsumerServiceServer;
     use proto::group_service_server::GroupServiceServer;
@@ -102,9 +106,8 @@ fn reflection_v1()
 }
 
 /// The same for tools that know only the older version.
-fn reflection_v1alpha() -> tonic_reflection::server::v1alpha::ServerReflectionServer<
-    impl tonic_reflection::server::v1alpha::ServerReflection,
-> {
+fn reflection_v1alpha()
+-> tonic_reflection::server::v1alpha::ServerReflectionServer<impl tonic_reflection::server::v1alpha::ServerReflection> {
     described().build_v1alpha().expect("the descriptors were made by the build")
 }
 

@@ -93,11 +93,7 @@ impl Door {
 }
 
 /// Queues what a client sends until it stops, or the broker does.
-async fn read_requests(
-    door: Door,
-    mut requests: Streaming<proto::ProduceStreamRequest>,
-    queue: mpsc::Sender<Pending>,
-) {
+async fn read_requests(door: Door, mut requests: Streaming<proto::ProduceStreamRequest>, queue: mpsc::Sender<Pending>) {
     let shutdown = door.broker.shutdown().clone();
     let mut topic = String::new();
     loop {
@@ -146,10 +142,7 @@ async fn answer(
     }
 }
 
-fn results_out(
-    outcomes: Vec<crate::broker::produce::ProduceOutcome>,
-    metrics: &Metrics,
-) -> Vec<proto::ProduceResult> {
+fn results_out(outcomes: Vec<crate::broker::produce::ProduceOutcome>, metrics: &Metrics) -> Vec<proto::ProduceResult> {
     for error in outcomes.iter().filter_map(|outcome| outcome.result.as_ref().err()) {
         metrics.produce_failed(reason(error));
     }

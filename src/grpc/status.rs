@@ -198,9 +198,10 @@ fn commit_row(error: &CommitError) -> Row {
         E::UnknownTopic { group, topic } => {
             Row::new(Code::NotFound, "TOPIC_NOT_FOUND").fact("group", group).fact("topic", topic)
         }
-        E::UnknownPartition { group, partition, partitions } => {
-            Row::new(Code::NotFound, "PARTITION_NOT_FOUND").fact("group", group).at(partition).fact("partitions", partitions)
-        }
+        E::UnknownPartition { group, partition, partitions } => Row::new(Code::NotFound, "PARTITION_NOT_FOUND")
+            .fact("group", group)
+            .at(partition)
+            .fact("partitions", partitions),
         E::MetadataTooLong { group, partition, bytes, limit_bytes } => {
             Row::new(Code::InvalidArgument, "METADATA_TOO_LONG")
                 .fact("group", group)
@@ -227,10 +228,11 @@ fn commit_row(error: &CommitError) -> Row {
                 .fact("committed_offset", committed)
         }
         E::OutOfRange { group, partition, offset, log_start, high_watermark } => {
-            Row::new(Code::OutOfRange, "OFFSET_OUT_OF_RANGE")
-                .fact("group", group)
-                .at(partition)
-                .range(*offset, *log_start, *high_watermark)
+            Row::new(Code::OutOfRange, "OFFSET_OUT_OF_RANGE").fact("group", group).at(partition).range(
+                *offset,
+                *log_start,
+                *high_watermark,
+            )
         }
     }
 }
@@ -249,8 +251,11 @@ mod tests {
         used.sort_unstable();
         used.dedup();
         let documented = include_str!("../../docs/errors.md");
-        let mut described: Vec<_> =
-            documented.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).filter(is_reason).collect();
+        let mut described: Vec<_> = documented
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+            .filter(is_reason)
+            .collect();
         described.sort_unstable();
         described.dedup();
         assert_eq!(used, described);
@@ -264,9 +269,13 @@ mod tests {
         assert_eq!(status.code(), Code::OutOfRange);
         let info = status.get_details_error_info().expect("every status has one");
         assert_eq!((info.reason.as_str(), info.domain.as_str()), ("OFFSET_OUT_OF_RANGE", "millstream"));
-        for (name, value) in
-            [("topic", "orders"), ("partition", "2"), ("earliest_offset", "10"), ("latest_offset", "20"), ("retryable", "false")]
-        {
+        for (name, value) in [
+            ("topic", "orders"),
+            ("partition", "2"),
+            ("earliest_offset", "10"),
+            ("latest_offset", "20"),
+            ("retryable", "false"),
+        ] {
             assert_eq!(info.metadata[name], value, "{name}");
         }
     }

@@ -8,7 +8,9 @@ use crate::broker::BrokerError;
 use crate::broker::subscription::{Credit, Delivery, OffsetExpired, OpenSubscription, Subscription};
 use crate::group::Generation;
 use crate::limits;
-use crate::proto::{self, subscribe_request, subscribe_request::Request, subscribe_response, subscribe_response::Response};
+use crate::proto::{
+    self, subscribe_request, subscribe_request::Request, subscribe_response, subscribe_response::Response,
+};
 use crate::types::Position;
 use futures_util::Stream;
 use std::pin::Pin;
@@ -42,11 +44,7 @@ impl From<BrokerError> for End {
 }
 
 /// Starts the task of a stream.
-pub(super) fn subscribe(
-    door: Door,
-    requests: Streaming<proto::SubscribeRequest>,
-    peer: String,
-) -> ResponseStream {
+pub(super) fn subscribe(door: Door, requests: Streaming<proto::SubscribeRequest>, peer: String) -> ResponseStream {
     let (outbox, responses) = mpsc::channel(OUTBOX_MESSAGES_MAX);
     tokio::spawn(async move {
         if let Err(End::Status(status)) = run(door, requests, peer, &outbox).await {
@@ -91,11 +89,7 @@ async fn run(
 }
 
 /// Does what a client's message asks for.
-async fn obey(
-    subscription: &mut Subscription,
-    message: proto::SubscribeRequest,
-    outbox: &Outbox,
-) -> Result<(), End> {
+async fn obey(subscription: &mut Subscription, message: proto::SubscribeRequest, outbox: &Outbox) -> Result<(), End> {
     match message.request {
         Some(Request::Credit(credit)) => Ok(subscription.grant(credit_in(credit))?),
         Some(Request::Released(subscribe_request::Released { generation })) => {
@@ -107,7 +101,9 @@ async fn obey(
             send(outbox, Response::Committed(subscribe_response::Committed { correlation_id, errors })).await
         }
         Some(Request::Open(_)) => Err(BrokerError::invalid("open", "the stream is open already").into()),
-        None => Err(BrokerError::invalid("request", "the message is empty, or of a kind this broker does not know").into()),
+        None => {
+            Err(BrokerError::invalid("request", "the message is empty, or of a kind this broker does not know").into())
+        }
     }
 }
 
@@ -154,14 +150,12 @@ fn delivery_out(delivery: Delivery) -> Response {
             generation: generation.0,
             partitions: partitions.into_iter().map(partition_out).collect(),
         }),
-        Delivery::Records { partition, batches, high_watermark } => {
-            Response::Records(subscribe_response::Records {
-                topic: partition.topic.into(),
-                partition: partition.partition,
-                batches: batches_out(batches),
-                high_watermark: high_watermark.0,
-            })
-        }
+        Delivery::Records { partition, batches, high_watermark } => Response::Records(subscribe_response::Records {
+            topic: partition.topic.into(),
+            partition: partition.partition,
+            batches: batches_out(batches),
+            high_watermark: high_watermark.0,
+        }),
         Delivery::Heartbeat(ends) => Response::Heartbeat(subscribe_response::Heartbeat {
             high_watermarks: ends.into_iter().map(partition_offset_out).collect(),
         }),

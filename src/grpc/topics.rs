@@ -29,9 +29,7 @@ impl TopicService for Door {
         let topic = self.broker.topic(&request.into_inner().name).map_err(|error| status(&error))?;
         let states = self.broker.partition_states(&topic);
         let state_out = |(partition, state)| match state {
-            Err(error) => {
-                proto::PartitionState { partition, error: Some(part_error(&error)), ..Default::default() }
-            }
+            Err(error) => proto::PartitionState { partition, error: Some(part_error(&error)), ..Default::default() },
             Ok(crate::broker::topics::PartitionState { offsets, size }) => proto::PartitionState {
                 partition,
                 log_start_offset: offsets.log_start.0,

@@ -34,10 +34,10 @@ impl PartitionJournal {
             let batches = self.partition.read(next, BATCH_BYTES).await?;
             for batch in batches {
                 next = batch.next_offset();
-                entries.extend(record_set::records(&batch.payload).map(|record| JournalEntry {
-                    key: record.key.unwrap_or_default(),
-                    value: record.value,
-                }));
+                entries.extend(
+                    record_set::records(&batch.payload)
+                        .map(|record| JournalEntry { key: record.key.unwrap_or_default(), value: record.value }),
+                );
             }
         }
         Ok(entries)
@@ -64,9 +64,8 @@ impl PartitionJournal {
 
     async fn append_all(&self, entries: Vec<JournalEntry>) -> Result<(), JournalError> {
         // All batches are queued before the first answer is awaited, so they share a drain and its sync.
-        let answers: Vec<_> = batches(&entries)
-            .map(|batch| self.partition.append(batch, Some(Durability::Synced), None))
-            .collect();
+        let answers: Vec<_> =
+            batches(&entries).map(|batch| self.partition.append(batch, Some(Durability::Synced), None)).collect();
         for answer in answers {
             let ack = answer.await.map_err(|error| self.error(&error))?;
             debug_assert!(ack.base_offset >= Offset::ZERO);

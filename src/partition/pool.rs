@@ -34,11 +34,8 @@ struct Ready {
 impl StoragePool {
     /// Starts `threads` storage threads.
     pub fn start(threads: usize) -> std::io::Result<Self> {
-        let run_queue = Arc::new(RunQueue {
-            ready: Mutex::default(),
-            wake: Condvar::new(),
-            failure: watch::Sender::new(None),
-        });
+        let run_queue =
+            Arc::new(RunQueue { ready: Mutex::default(), wake: Condvar::new(), failure: watch::Sender::new(None) });
         let start = |i| {
             let queue = Arc::clone(&run_queue);
             Builder::new().name(format!("storage-{i}")).spawn(move || {

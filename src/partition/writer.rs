@@ -81,9 +81,8 @@ impl Writer {
         };
         let batches: Vec<NewBatch> = requests.iter().map(|request| request.batch.clone()).collect();
         let outcome = log.append(&batches, clock.now_ms());
-        let ack = |base_offset, durability| {
-            Ok(AppendAck { base_offset, append_time_ms: outcome.append_time_ms, durability })
-        };
+        let ack =
+            |base_offset, durability| Ok(AppendAck { base_offset, append_time_ms: outcome.append_time_ms, durability });
 
         self.metrics.append_drained(outcome.base_offsets.len() as u64);
 

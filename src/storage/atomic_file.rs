@@ -36,9 +36,8 @@ pub fn read(fs: &dyn FileSystem, path: &Path) -> Result<Option<String>, StorageE
     }
     let mut bytes = vec![0; usize::try_from(len).expect("64 MiB fit memory")];
     file.read_exact_at(0, &mut bytes).context("read", path)?;
-    let mut text = String::from_utf8(bytes).map_err(|error| {
-        StorageError::corrupt(path, error.utf8_error().valid_up_to() as u64, "it is not text")
-    })?;
+    let mut text = String::from_utf8(bytes)
+        .map_err(|error| StorageError::corrupt(path, error.utf8_error().valid_up_to() as u64, "it is not text"))?;
     let body = text.trim_end_matches('\n').rfind('\n').map_or(0, |newline| newline + 1);
     if text[body..] != checksum_line(&text[..body]) {
         return Err(StorageError::corrupt(path, body as u64, "the checksum in its last line does not match"));

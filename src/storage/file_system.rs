@@ -163,7 +163,11 @@ impl File for RealFile {
             // Not every file system can reserve space; there a sparse file still gives the same bytes, and a full
             // disk shows at the write instead of here.
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
-                if self.len()? < len { self.0.set_len(len) } else { Ok(()) }
+                if self.len()? < len {
+                    self.0.set_len(len)
+                } else {
+                    Ok(())
+                }
             }
             result => Ok(result?),
         }

@@ -129,7 +129,11 @@ impl FrameHeader {
         let frame = bytes.get(..frame_bytes).ok_or(FrameError::Short)?;
         let expected = u32_at(frame, 4);
         let (head, payload) = frame.split_at(HEADER_BYTES);
-        if checksum(seed, &head[CHECKED_FROM..], payload) == expected { Ok((header, frame_bytes)) } else { Err(FrameError::Checksum) }
+        if checksum(seed, &head[CHECKED_FROM..], payload) == expected {
+            Ok((header, frame_bytes))
+        } else {
+            Err(FrameError::Checksum)
+        }
     }
 }
 

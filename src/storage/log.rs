@@ -186,7 +186,8 @@ impl Log {
     /// from here on; [`Log::sync`] makes them survive the machine.
     pub fn append(&mut self, batches: &[NewBatch], now_ms: TimestampMs) -> AppendOutcome {
         let append_time_ms = now_ms.max(self.last_append_time_ms);
-        let mut outcome = AppendOutcome { base_offsets: Vec::with_capacity(batches.len()), append_time_ms, error: None };
+        let mut outcome =
+            AppendOutcome { base_offsets: Vec::with_capacity(batches.len()), append_time_ms, error: None };
         while outcome.base_offsets.len() < batches.len() {
             let remaining = &batches[outcome.base_offsets.len()..];
             if let Err(error) = self.append_run(remaining, append_time_ms, &mut outcome.base_offsets) {
@@ -257,8 +258,7 @@ impl Log {
             }
         }
         if self.active.is_none() {
-            let header =
-                SegmentHeader { log: self.shared.id, base_offset: self.next_offset, created_at_ms: now_ms };
+            let header = SegmentHeader { log: self.shared.id, base_offset: self.next_offset, created_at_ms: now_ms };
             let shared = &self.shared;
             let segment = Arc::new(Segment::create(&shared.fs, &shared.directory, &header, self.view_bytes())?);
             shared.change_segments(|segments| segments.push(Arc::clone(&segment)));
@@ -273,7 +273,8 @@ impl Log {
     fn undo_failed_write(&mut self, error: StorageError) -> StorageError {
         let active = self.active.as_mut().expect("a write was tried on it");
         let end = u64::from(active.segment.end_position());
-        let cut = active.segment.open().and_then(|opened| opened.file.set_len(end).context("cut", active.segment.path()));
+        let cut =
+            active.segment.open().and_then(|opened| opened.file.set_len(end).context("cut", active.segment.path()));
         active.allocated_bytes = end;
         match (&error, cut) {
             (StorageError::Full { .. }, Ok(())) => error,

@@ -124,7 +124,9 @@ fn check_nothing_is_missing(directory: &Path, bases: &[Offset], checkpoint: &Che
         _ => None,
     };
     match first_missing {
-        Some(offset) => Err(StorageError::corrupt(directory, 0, format!("the segment file with offset {offset} is missing"))),
+        Some(offset) => {
+            Err(StorageError::corrupt(directory, 0, format!("the segment file with offset {offset} is missing")))
+        }
         None => Ok(()),
     }
 }
@@ -163,8 +165,8 @@ impl Recovery<'_> {
             remove_segment(&**self.fs, self.directory, base)?;
             return Ok(None);
         }
-        let seed = SegmentHeader::decode_seed(header, self.id, base)
-            .map_err(|what| StorageError::corrupt(&path, 0, what))?;
+        let seed =
+            SegmentHeader::decode_seed(header, self.id, base).map_err(|what| StorageError::corrupt(&path, 0, what))?;
         let trusted = if checkpoint.segment == base { checkpoint.position } else { 0 };
         if trusted > end {
             let what = format!("it has {end} bytes, {trusted} were written and synced");
@@ -200,7 +202,9 @@ impl Recovery<'_> {
             && next_base != index.next_offset
         {
             let (last, stop) = (index.next_offset, describe(stop));
-            return Err(damage(format!("it ends at offset {last} ({stop}), but the next segment begins at {next_base}")));
+            return Err(damage(format!(
+                "it ends at offset {last} ({stop}), but the next segment begins at {next_base}"
+            )));
         }
         match stop {
             ScanEnd::Clean => {}
@@ -238,7 +242,8 @@ impl Recovery<'_> {
     }
 
     fn position(&self, path: &Path, len: u64) -> Result<u32, StorageError> {
-        u32::try_from(len).map_err(|_| StorageError::corrupt(path, 0, format!("{len} bytes are too many for a segment")))
+        u32::try_from(len)
+            .map_err(|_| StorageError::corrupt(path, 0, format!("{len} bytes are too many for a segment")))
     }
 }
 

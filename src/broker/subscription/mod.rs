@@ -297,11 +297,7 @@ impl Subscription {
     }
 }
 
-async fn join(
-    broker: &Broker,
-    request: &OpenSubscription,
-    topics: &[TopicName],
-) -> Result<Membership, BrokerError> {
+async fn join(broker: &Broker, request: &OpenSubscription, topics: &[TopicName]) -> Result<Membership, BrokerError> {
     let join = JoinRequest {
         group: group_name(&request.group)?,
         topics: topics.to_vec(),
