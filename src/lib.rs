@@ -9,10 +9,12 @@
 //! announce, clock, config, metrics, shutdown: leaves
 //! ```
 
+<<<<<<< HEAD
 pub mod admin;
 pub mod announce;
 pub mod broker;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod group;

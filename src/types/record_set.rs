@@ -134,6 +134,12 @@ pub fn records(set: &Bytes) -> impl Iterator<Item = Record> + '_ {
     })
 }
 
+/// The value of each record in a checked set, borrowed: the quickest way through it for a reader that needs no more.
+pub fn values(set: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+    let mut cursor = Cursor { bytes: set, position: 0 };
+    std::iter::from_fn(move || next_record(&mut cursor).ok().map(|body| field_of(body, VALUE)))
+}
+
 /// The key of each record in a checked set, with the record's own bytes: what choosing a partition needs.
 pub fn keyed_records(set: &Bytes) -> impl Iterator<Item = (Option<&[u8]>, &[u8])> {
     let mut position = 0;
@@ -142,7 +148,7 @@ pub fn keyed_records(set: &Bytes) -> impl Iterator<Item = (Option<&[u8]>, &[u8])
         let start = position;
         let body = next_record(&mut cursor).ok()?;
         position = cursor.position;
-        Some((key_of(body), &set[start..position]))
+        Some((field_of(body, KEY), &set[start..position]))
     })
 }
 
@@ -349,16 +355,16 @@ fn check_header(mut body: Cursor<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The key of a record; the last one wins if the field is there twice, as in every protobuf decoder.
-fn key_of(mut body: Cursor<'_>) -> Option<&[u8]> {
-    let mut key = None;
+/// The key or value of a record; the last one wins if the field is there twice, as in every protobuf decoder.
+fn field_of(mut body: Cursor<'_>, wanted: u32) -> Option<&[u8]> {
+    let mut found = None;
     while !body.is_at_end() {
         match body.tag().ok()? {
-            (KEY, WIRE_BYTES) => key = Some(body.field().ok()?.rest()),
+            (field, WIRE_BYTES) if field == wanted => found = Some(body.field().ok()?.rest()),
             (_, wire) => body.skip_unknown(wire).ok()?,
         }
     }
-    key
+    found
 }
 
 fn decode_record(set: &Bytes, mut body: Cursor<'_>) -> Result<Record, Fault> {

@@ -32,7 +32,9 @@ proptest! {
         let summary = check(&set, usize::MAX).expect("our own encoding is valid");
         prop_assert_eq!(summary.record_count as usize, all.len());
         prop_assert_eq!(summary.max_timestamp, all.iter().filter_map(|r| r.timestamp).max());
-        prop_assert_eq!(records(&set).collect::<Vec<_>>(), all);
+        prop_assert_eq!(records(&set).collect::<Vec<_>>(), all.as_slice());
+        let borrowed: Vec<_> = values(&set).collect();
+        prop_assert_eq!(borrowed, all.iter().map(|r| r.value.as_deref()).collect::<Vec<_>>());
     }
 
     #[test]

@@ -1,0 +1,172 @@
+//! Consumer groups: look at them, move them, delete them.
+
+use crate::client::connection::service;
+use crate::client::convert::{offsets_from_wire, partition_from_wire, position_to_wire, required};
+use crate::client::{Client, ClientError, PartitionOffset};
+use crate::proto;
+use crate::types::{Offset, Position, TimestampMs, TopicName, TopicPartition};
+
+/// What a group is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupState {
+    /// No members; the committed offsets are kept.
+    Empty,
+    /// Partitions are moving between members.
+    Rebalancing,
+    /// Every partition has its owner.
+    Stable,
+    /// A state this client does not know: the broker is newer.
+    Unknown,
+}
+
+impl std::fmt::Display for GroupState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Empty => "empty",
+            Self::Rebalancing => "rebalancing",
+            Self::Stable => "stable",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+/// A group, as listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupListing {
+    /// Its name.
+    pub name: String,
+    /// What it is doing.
+    pub state: GroupState,
+    /// Grows with every change of the assignment.
+    pub generation: u64,
+    /// How many members it has.
+    pub members: u32,
+}
+
+/// A member of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupMember {
+    /// Given by the broker.
+    pub member_id: String,
+    /// Given by the client.
+    pub client_id: String,
+    /// Address and port of the client.
+    pub peer: String,
+    /// What it reads.
+    pub partitions: Vec<TopicPartition>,
+}
+
+/// How far a group is in one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupPartition {
+    /// Where.
+    pub partition: TopicPartition,
+    /// `None` when nothing was committed yet.
+    pub committed_offset: Option<Offset>,
+    /// First retained record.
+    pub log_start_offset: Offset,
+    /// Readers see records below this.
+    pub high_watermark: Offset,
+    /// Records between the committed offset and the high watermark.
+    pub lag_records: u64,
+    /// Who reads it now; empty = nobody.
+    pub member_id: String,
+    /// As committed.
+    pub metadata: String,
+    /// When it was committed; `None` = never.
+    pub committed_at: Option<TimestampMs>,
+}
+
+/// A group with its members and its progress.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupDescription {
+    /// The group.
+    pub group: GroupListing,
+    /// Who is in it.
+    pub members: Vec<GroupMember>,
+    /// How far it is, by topic and partition.
+    pub partitions: Vec<GroupPartition>,
+}
+
+impl Client {
+    /// All groups whose names begin with `prefix`, in order of name.
+    pub async fn list_groups(&self, prefix: &str) -> Result<Vec<GroupListing>, ClientError> {
+        let mut groups = service!(self, group_service_client, GroupServiceClient);
+        let request = proto::ListGroupsRequest { prefix: prefix.to_owned() };
+        let answer = self.answer(groups.list_groups(request)).await?;
+        Ok(answer.groups.into_iter().map(group_from_wire).collect())
+    }
+
+    /// A group with its members and its progress.
+    pub async fn describe_group(&self, group: &str) -> Result<GroupDescription, ClientError> {
+        let mut groups = service!(self, group_service_client, GroupServiceClient);
+        let request = proto::DescribeGroupRequest { group: group.to_owned() };
+        let answer = self.answer(groups.describe_group(request)).await?;
+        Ok(GroupDescription {
+            group: group_from_wire(required(answer.group, "an answer about a group has no group in it")?),
+            members: answer.members.into_iter().map(member_from_wire).collect::<Result<_, _>>()?,
+            partitions: answer.partitions.into_iter().map(progress_from_wire).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Sets the committed offsets of a group without members to a position in these topics, in these partitions of
+    /// each (empty = all); what was set, or would be with `dry_run`.
+    pub async fn seek_group(
+        &self,
+        group: &str,
+        topics: &[TopicName],
+        partitions: &[u32],
+        position: Position,
+        dry_run: bool,
+    ) -> Result<Vec<PartitionOffset>, ClientError> {
+        let mut groups = service!(self, group_service_client, GroupServiceClient);
+        let request = proto::SeekGroupRequest {
+            group: group.to_owned(),
+            topics: topics.iter().map(ToString::to_string).collect(),
+            partitions: partitions.to_vec(),
+            position: Some(position_to_wire(position)),
+            dry_run,
+        };
+        offsets_from_wire(self.answer(groups.seek_group(request)).await?.offsets)
+    }
+
+    /// Deletes a group without members, with its committed offsets.
+    pub async fn delete_group(&self, group: &str) -> Result<(), ClientError> {
+        let mut groups = service!(self, group_service_client, GroupServiceClient);
+        let request = proto::DeleteGroupRequest { group: group.to_owned() };
+        self.answer(groups.delete_group(request)).await.map(drop)
+    }
+}
+
+fn group_from_wire(group: proto::Group) -> GroupListing {
+    let state = match group.state() {
+        proto::GroupState::Empty => GroupState::Empty,
+        proto::GroupState::Rebalancing => GroupState::Rebalancing,
+        proto::GroupState::Stable => GroupState::Stable,
+        proto::GroupState::Unspecified => GroupState::Unknown,
+    };
+    GroupListing { name: group.name, state, generation: group.generation, members: group.members }
+}
+
+fn member_from_wire(member: proto::GroupMember) -> Result<GroupMember, ClientError> {
+    let partitions = member.partitions.iter().map(|owned| partition_from_wire(&owned.topic, owned.partition));
+    Ok(GroupMember {
+        partitions: partitions.collect::<Result<_, _>>()?,
+        member_id: member.member_id,
+        client_id: member.client_id,
+        peer: member.peer,
+    })
+}
+
+fn progress_from_wire(progress: proto::GroupPartition) -> Result<GroupPartition, ClientError> {
+    Ok(GroupPartition {
+        partition: partition_from_wire(&progress.topic, progress.partition)?,
+        committed_offset: progress.committed_offset.map(Offset),
+        log_start_offset: Offset(progress.log_start_offset),
+        high_watermark: Offset(progress.high_watermark),
+        lag_records: progress.lag_records,
+        member_id: progress.member_id,
+        metadata: progress.metadata,
+        committed_at: (progress.committed_at_ms != 0).then_some(progress.committed_at_ms),
+    })
+}

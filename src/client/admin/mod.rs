@@ -1,0 +1,14 @@
+//! One call, one answer: topics, consumer groups, offsets, and the broker itself.
+//!
+//! Every function is a method of [`crate::client::Client`], in the file of its noun. Nothing here retries: what a
+//! caller wants after a lost connection differs from call to call.
+
+mod groups;
+mod offsets;
+mod server;
+mod topics;
+
+pub use groups::{GroupDescription, GroupListing, GroupMember, GroupPartition, GroupState};
+pub use offsets::{ListedOffset, OffsetQuery};
+pub use server::ServerInfo;
+pub use topics::{PartitionDescription, TopicDescription, TopicSettings};

@@ -1,0 +1,271 @@
+//! Receiving records: a subscription that follows topics, and a reader of bounded ranges.
+//!
+//! ```text
+//! Consumer --- Subscription (one Subscribe stream, credit, commits)      while the connection lasts
+//!          \-- Polling (Fetch from known offsets)                         after a loss, without a group
+//! PartitionReader (Fetch from A until B, the next one under way while the last is read)
+//! ```
+//!
+//! A [`Consumer`] has no task of its own: it does its work inside [`Consumer::next`], so a reader that stops calling
+//! stops granting credit, and the broker stops sending. Memory is bounded by the window, whatever the backlog.
+//!
+//! In a group, records count as done when they are committed: [`Consumer::mark`] what is done, then
+//! [`Consumer::commit_marked`]. What was marked is also committed when partitions are handed over. After a lost
+//! connection the consumer joins again and begins at what was committed, so records may come twice.
+
+mod batch;
+mod credit;
+mod event;
+mod fetching;
+mod polling;
+mod progress;
+mod reader;
+mod subscription;
+
+pub use batch::{ConsumedBatch, ConsumedRecord};
+pub use event::{Event, RecordsEvent};
+pub use reader::PartitionReader;
+
+use super::backoff::Backoff;
+use super::{Client, ClientError, PartitionOffset, PartitionOutcome};
+use crate::types::{Offset, Position, TopicName, TopicPartition};
+use polling::Polling;
+use progress::Progress;
+use std::time::Duration;
+use subscription::Subscription;
+use tokio::task::JoinSet;
+
+/// What to read, and how.
+#[derive(Debug, Clone)]
+pub struct ConsumerOptions {
+    /// 1 to 100 topics.
+    pub topics: Vec<TopicName>,
+    /// Join this consumer group; `None` = read every partition asked for, and commit nothing.
+    pub group: Option<String>,
+    /// For people, in `group describe`.
+    pub client_id: String,
+    /// Where to begin in partitions without a committed offset.
+    pub start: Position,
+    /// What to do when retention has deleted the place to begin.
+    pub on_expired: OnExpired,
+    /// Only these partitions of each topic, without a group; empty = all.
+    pub partitions: Vec<u32>,
+    /// Most bytes of records that are on their way or not taken yet.
+    pub window_bytes: u64,
+    /// Most records on their way or not taken yet.
+    pub window_records: u64,
+    /// About how large one message is, in bytes. At most 8 MiB.
+    pub message_bytes: u32,
+    /// Come back after a lost connection, and tell with [`Event::Disconnected`] and
+    /// [`Event::Reconnected`]. Otherwise it is an error.
+    pub reconnect: bool,
+}
+
+impl ConsumerOptions {
+    /// The defaults for these topics: no group, from the end.
+    pub fn new(topics: Vec<TopicName>) -> Self {
+        Self {
+            topics,
+            group: None,
+            client_id: concat!("millstream-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
+            start: Position::Latest,
+            on_expired: OnExpired::default(),
+            partitions: Vec::new(),
+            window_bytes: 8 << 20,
+            window_records: 4 << 20,
+            message_bytes: 256 << 10,
+            reconnect: true,
+        }
+    }
+}
+
+/// What to do when retention has deleted the place to begin.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum OnExpired {
+    /// End with `OFFSET_OUT_OF_RANGE`.
+    Fail,
+    /// Go on at the first retained record.
+    #[default]
+    Earliest,
+    /// Go on at the end.
+    Latest,
+}
+
+/// A reader of topics, alone or as a member of a group.
+///
+/// ```no_run
+/// use millstream::client::{Client, ConsumerOptions, Event};
+/// use millstream::types::TopicName;
+///
+/// # async fn example(topic: TopicName) -> Result<(), millstream::client::ClientError> {
+/// let client = Client::connect("127.0.0.1:7171").await?;
+/// let options = ConsumerOptions { group: Some("billing".to_owned()), ..ConsumerOptions::new(vec![topic]) };
+/// let mut consumer = client.consumer(options).await?;
+/// loop {
+///     if let Event::Records(records) = consumer.next().await? {
+///         for record in records.batches.iter().flat_map(|batch| batch.records()) {
+///             println!("{}: {:?}", record.offset, record.value);
+///         }
+///         consumer.mark(&records.partition, records.next_offset());
+///         consumer.commit_marked().await?;
+///     }
+/// }
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Consumer {
+    client: Client,
+    options: ConsumerOptions,
+    source: Source,
+    progress: Progress,
+    /// The generation of a Revoked event that the caller has seen and we have not answered.
+    unanswered_revoke: Option<u64>,
+    backoff: Backoff,
+}
+
+/// Where records come from now.
+#[derive(Debug)]
+enum Source {
+    Subscribed(Subscription),
+    Polling(Box<Polling>),
+    /// A task that waits and connects; see [`reconnect`].
+    Lost(JoinSet<Result<Source, ClientError>>),
+}
+
+impl Client {
+    /// Subscribes.
+    pub async fn consumer(&self, options: ConsumerOptions) -> Result<Consumer, ClientError> {
+        let subscription = Subscription::open(self, &options).await?;
+        Ok(Consumer {
+            client: self.clone(),
+            options,
+            source: Source::Subscribed(subscription),
+            progress: Progress::default(),
+            unanswered_revoke: None,
+            backoff: Backoff::new(),
+        })
+    }
+}
+
+impl Consumer {
+    /// The next thing that happened. Calling it says that what the last call returned has been dealt with: its
+    /// credit goes back to the broker, and revoked partitions are committed as marked and released.
+    ///
+    /// May be dropped at any await and called again; nothing is lost.
+    pub async fn next(&mut self) -> Result<Event, ClientError> {
+        loop {
+            let was_lost = matches!(self.source, Source::Lost(_));
+            match self.next_of_source().await {
+                Ok(event) => {
+                    self.backoff.reset();
+                    self.observe(&event);
+                    return Ok(event);
+                }
+                Err(lost) if lost.is_retryable() && self.options.reconnect => {
+                    self.lose(&lost);
+                    if !was_lost {
+                        return Ok(Event::Disconnected { lost });
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn next_of_source(&mut self) -> Result<Event, ClientError> {
+        match &mut self.source {
+            Source::Subscribed(subscription) => {
+                if let Some(generation) = self.unanswered_revoke.take() {
+                    subscription.release(self.progress.take_marked(), generation)?;
+                    self.progress.forget_revoked();
+                }
+                subscription.next(&self.options.topics).await
+            }
+            Source::Polling(polling) => polling.next(&self.client).await,
+            Source::Lost(reconnecting) => {
+                let joined = reconnecting.join_next().await;
+                let joined = joined.and_then(Result::ok);
+                self.source = joined.ok_or(ClientError::Closed)??;
+                Ok(Event::Reconnected)
+            }
+        }
+    }
+
+    /// Says that everything of a partition before `next_offset` is done; [`Consumer::commit_marked`] commits it.
+    pub fn mark(&mut self, partition: &TopicPartition, next_offset: Offset) {
+        self.progress.mark(partition, next_offset);
+    }
+
+    /// Commits what was marked since the last commit, and waits until it is durable. What was refused: empty if
+    /// nothing was. Records that arrive meanwhile are kept for [`Consumer::next`].
+    pub async fn commit_marked(&mut self) -> Result<Vec<PartitionOutcome>, ClientError> {
+        let offsets = self.progress.take_marked();
+        self.commit(offsets).await
+    }
+
+    /// Commits offsets, as [`Consumer::commit_marked`] does.
+    pub async fn commit(&mut self, offsets: Vec<PartitionOffset>) -> Result<Vec<PartitionOutcome>, ClientError> {
+        match &mut self.source {
+            _ if offsets.is_empty() => Ok(Vec::new()),
+            Source::Subscribed(subscription) => subscription.commit(offsets).await,
+            Source::Polling(_) => Err(ClientError::BadAnswer { what: "a consumer without a group commits nothing" }),
+            Source::Lost(_) => Err(ClientError::ConnectionLost { cause: "not connected again yet".to_owned() }),
+        }
+    }
+
+    /// Where this reader is: the next offset of every partition it reads.
+    pub fn positions(&self) -> Vec<(TopicPartition, Offset)> {
+        self.progress.positions()
+    }
+
+    /// The id that the broker gave this member; empty without a group.
+    pub fn member_id(&self) -> &str {
+        match &self.source {
+            Source::Subscribed(subscription) => subscription.member_id(),
+            Source::Polling(_) | Source::Lost(_) => "",
+        }
+    }
+
+    fn observe(&mut self, event: &Event) {
+        match event {
+            Event::Assigned { partitions, .. } => self.progress.assign(partitions),
+            Event::Records(records) => self.progress.advance(&records.partition, records.next_offset()),
+            Event::Revoked { generation, partitions } => {
+                self.progress.revoke(partitions);
+                self.unanswered_revoke = Some(*generation);
+            }
+            Event::Reconnected if self.options.group.is_some() => self.progress = Progress::default(),
+            Event::Heartbeat { .. } | Event::Draining | Event::Disconnected { .. } | Event::Reconnected => {}
+        }
+    }
+
+    /// Gives the source up and begins to look for a new one, after a while.
+    fn lose(&mut self, lost: &ClientError) {
+        self.unanswered_revoke = None;
+        let wait = self.backoff.next_wait(lost.retry_after());
+        let mut task = JoinSet::new();
+        task.spawn(reconnect(self.client.clone(), self.options.clone(), self.progress.positions(), wait));
+        self.source = Source::Lost(task);
+    }
+}
+
+/// A new source after the old one was lost: a group is joined again and its committed offsets count; without a group
+/// we know better than the broker where we were.
+async fn reconnect(
+    client: Client,
+    options: ConsumerOptions,
+    positions: Vec<(TopicPartition, Offset)>,
+    wait: Duration,
+) -> Result<Source, ClientError> {
+    tokio::time::sleep(wait).await;
+    if options.group.is_some() || positions.is_empty() {
+        return Ok(Source::Subscribed(Subscription::open(&client, &options).await?));
+    }
+    let mut polling = Polling::new(positions, options.on_expired);
+    polling.probe(&client).await?;
+    Ok(Source::Polling(Box::new(polling)))
+}
+
+#[cfg(test)]
+#[path = "consumer_tests.rs"]
+mod tests;

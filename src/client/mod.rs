@@ -1,0 +1,41 @@
+//! The Rust client of a Millstream broker.
+//!
+//! ```text
+//! Client (connection) -+- admin/     topics, groups, offsets, server: one call, one answer
+//!                      +- producer/  records -> batches -> one pipelined stream of requests
+//!                      +- consumer/  one subscription -> batches of records; PartitionReader for bounded ranges
+//! ```
+//!
+//! The broker does the clever part; this library batches, retries and keeps memory bounded. Everything it promises
+//! is at-least-once: a lost connection makes it send again what was not acknowledged. It knows the generated wire
+//! types and shows its users only [`crate::types`] and its own small structs.
+//!
+//! ```no_run
+//! use millstream::client::{Client, NewRecord, ProducerOptions};
+//!
+//! # async fn example() -> Result<(), millstream::client::ClientError> {
+//! let client = Client::connect("127.0.0.1:7171").await?;
+//! let producer = client.producer("orders", ProducerOptions::default()).await?;
+//! let receipt = producer.send(NewRecord::value(b"two coffees").with_key(b"table-7")).await?;
+//! let ack = receipt.wait().await?;
+//! println!("partition {} offset {}", ack.partition, ack.offset);
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod admin;
+mod backoff;
+mod connection;
+pub mod consumer;
+mod convert;
+mod error;
+pub mod producer;
+
+pub use connection::{BROKER_PORT_DEFAULT, Client, ClientOptions};
+pub use consumer::{ConsumedBatch, ConsumedRecord, Consumer, ConsumerOptions, Event, PartitionReader};
+pub use convert::{PartitionOffset, PartitionOutcome};
+pub use error::{ClientError, Refusal};
+pub use producer::{NewRecord, Producer, ProducerOptions, Receipt, RecordAck};
+
+#[cfg(test)]
+mod fake_broker;
