@@ -21,10 +21,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let public = protox::compile(&files, ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
-    std::fs::write(out.join("millstream_descriptor.bin"), public.encode_to_vec())?;
+    write(out.join("millstream_descriptor.bin"), public.encode_to_vec())?;
 
     tonic_prost_build::configure().bytes(".").compile_fds(with_opaque_records(public))?;
     Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a build script has no file system to simulate")]
+fn write(path: PathBuf, bytes: Vec<u8>) -> std::io::Result<()> {
+    std::fs::write(path, bytes)
 }
 
 /// The same descriptors with every field of type [`OPAQUE_MESSAGE`] declared as `bytes`.

@@ -9,7 +9,6 @@
 //! announce, clock, config, metrics, shutdown: leaves
 //! ```
 
-<<<<<<< HEAD
 pub mod admin;
 pub mod announce;
 pub mod broker;
