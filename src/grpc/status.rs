@@ -80,7 +80,7 @@ impl Row {
         self
     }
 
-    fn fact(mut self, name: &'static str, value: impl ToString) -> Self {
+    fn fact(mut self, name: &'static str, value: impl std::fmt::Display) -> Self {
         self.facts.push((name, value.to_string()));
         self
     }

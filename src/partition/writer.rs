@@ -8,7 +8,7 @@ use crate::clock::SharedClock;
 use crate::metrics::Metrics;
 use crate::partition::handle::PartitionOptions;
 use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Request};
-use crate::storage::log::NewBatch;
+use crate::storage::log::{AppendOutcome, NewBatch};
 use crate::storage::{Log, StorageError};
 use crate::types::{Durability, Offset};
 use std::sync::Arc;
@@ -76,51 +76,41 @@ impl Writer {
             return Ok(());
         }
         let Some(log) = &mut self.log else {
-            requests.into_iter().for_each(|request| answer(request, Err(AppendError::Closed)));
+            answer_all(requests, || Err(AppendError::Closed));
             return Ok(());
         };
         let batches: Vec<NewBatch> = requests.iter().map(|request| request.batch.clone()).collect();
-        let outcome = log.append(&batches, clock.now_ms());
-        let ack =
-            |base_offset, durability| Ok(AppendAck { base_offset, append_time_ms: outcome.append_time_ms, durability });
-
-        self.metrics.append_drained(outcome.base_offsets.len() as u64);
+        let AppendOutcome { base_offsets, append_time_ms, error: refusal } = log.append(&batches, clock.now_ms());
+        self.metrics.append_drained(base_offsets.len() as u64);
 
         let promised = self.durability;
-        let mut waiting = Vec::new();
-        let mut refused = Vec::new();
-        let mut bases = outcome.base_offsets.iter().copied();
-        let mut written = Vec::new();
-        for request in requests {
-            let wanted = request.durability.unwrap_or(promised);
-            match bases.next() {
-                Some(base) if wanted == Durability::Synced => waiting.push((request, base)),
-                Some(base) => written.push((request, base)),
-                None => refused.push(request),
-            }
-        }
-        let must_sync = !outcome.base_offsets.is_empty() && (promised == Durability::Synced || !waiting.is_empty());
-        let end = log.next_offset();
+        let any_written = !base_offsets.is_empty();
+        let mut requests = requests.into_iter();
+        // The offsets lead: when they end, the requests that were refused are still there.
+        let (to_sync, as_written): (Vec<_>, Vec<_>) = base_offsets
+            .into_iter()
+            .zip(requests.by_ref())
+            .partition(|(_, request)| request.durability.unwrap_or(promised) == Durability::Synced);
+        let ack = |base_offset, durability| Ok(AppendAck { base_offset, append_time_ms, durability });
         if promised == Durability::Written {
-            show(high_watermark, end);
+            show(high_watermark, log.next_offset());
         }
-        for (request, base) in written {
+        for (base, request) in as_written {
             answer(request, ack(base, Durability::Written));
         }
 
+        let must_sync = any_written && (promised == Durability::Synced || !to_sync.is_empty());
         let synced = if must_sync { timed_sync(log, &self.metrics) } else { Ok(()) };
-        match &synced {
-            Ok(()) => {
-                show(high_watermark, end);
-                waiting.into_iter().for_each(|(request, base)| answer(request, ack(base, Durability::Synced)));
-            }
-            Err(error) => {
-                let unknown = || Err(AppendError::OutcomeUnknown(error.clone()));
-                waiting.into_iter().for_each(|(request, _)| answer(request, unknown()));
-            }
+        if synced.is_ok() {
+            show(high_watermark, log.next_offset());
         }
-        let Some(error) = outcome.error else { return synced };
-        refused.into_iter().for_each(|request| answer(request, Err(AppendError::Refused(error.clone()))));
+        for (base, request) in to_sync {
+            let unknown = |error: &StorageError| AppendError::OutcomeUnknown(error.clone());
+            answer(request, synced.as_ref().map_err(unknown).and_then(|()| ack(base, Durability::Synced)));
+        }
+        let Some(error) = refusal else { return synced };
+        answer_all(requests, || Err(AppendError::Refused(error.clone())));
+        // A full disk passes; anything else closed the log for good.
         let for_good = matches!(error, StorageError::Poisoned { .. });
         synced.and(if for_good { Err(error) } else { Ok(()) })
     }
@@ -140,6 +130,12 @@ fn show(high_watermark: &watch::Sender<Offset>, end: Offset) {
         *shown = end.max(*shown);
         moved
     });
+}
+
+fn answer_all(requests: impl IntoIterator<Item = AppendRequest>, result: impl Fn() -> Result<AppendAck, AppendError>) {
+    for request in requests {
+        answer(request, result());
+    }
 }
 
 /// Whoever asked may be gone; the append stands all the same.

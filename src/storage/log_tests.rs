@@ -1,3 +1,7 @@
+//! What a log promises: what was written is read back, after any end of the process and at any offset.
+
+#![expect(clippy::disallowed_methods, reason = "damage is done past the seam on purpose")]
+
 use super::*;
 use crate::storage::file_system::RealFileSystem;
 use crate::types::record_set;

@@ -143,7 +143,7 @@ impl Recovery<'_> {
     fn trusted_segments(&self, bases: &[Offset]) -> Result<Vec<Arc<Segment>>, StorageError> {
         let open = |base: &Offset| {
             let (_, path, len) = self.open_file(*base)?;
-            let end = self.position(&path, len)?;
+            let end = position_of(&path, len)?;
             Ok(Arc::new(Segment::sealed(self.fs, self.directory, self.id, *base, end, true)))
         };
         bases.iter().map(open).collect()
@@ -157,7 +157,7 @@ impl Recovery<'_> {
         checkpoint: &Checkpoint,
     ) -> Result<Option<(Segment, SparseIndex)>, StorageError> {
         let (file, path, len) = self.open_file(base)?;
-        let end = self.position(&path, len)?;
+        let end = position_of(&path, len)?;
         let bytes = file.view(end.max(1) as usize).context("map", &path)?.slice(0, end as usize);
         let header = &bytes[..bytes.len().min(SEGMENT_HEADER_BYTES)];
         if following.is_none() && header.iter().all(|byte| *byte == 0) && checkpoint.segment < base {
@@ -240,11 +240,10 @@ impl Recovery<'_> {
         let len = file.len().context("read", &path)?;
         Ok((file, path, len))
     }
+}
 
-    fn position(&self, path: &Path, len: u64) -> Result<u32, StorageError> {
-        u32::try_from(len)
-            .map_err(|_| StorageError::corrupt(path, 0, format!("{len} bytes are too many for a segment")))
-    }
+fn position_of(path: &Path, len: u64) -> Result<u32, StorageError> {
+    u32::try_from(len).map_err(|_| StorageError::corrupt(path, 0, format!("{len} bytes are too many for a segment")))
 }
 
 /// The index of the part of a segment that the checkpoint vouches for: from its file, or from the frame headers.

@@ -32,7 +32,7 @@ struct Cursor {
 /// Cursors in the order in which they have their turn.
 #[derive(Debug, Default)]
 pub(super) struct Cursors {
-    cursors: Vec<Cursor>,
+    in_turn: Vec<Cursor>,
     turn: usize,
     topics: BTreeSet<TopicName>,
 }
@@ -54,17 +54,17 @@ impl Cursors {
         };
         let high_watermark = partition.watch_high_watermark();
         self.end(std::slice::from_ref(&at));
-        self.cursors.push(Cursor { at, partition, next_offset, high_watermark });
+        self.in_turn.push(Cursor { at, partition, next_offset, high_watermark });
         Ok(next_offset)
     }
 
     /// Stops reading partitions.
     pub(super) fn end(&mut self, partitions: &[TopicPartition]) {
-        self.cursors.retain(|cursor| !partitions.contains(&cursor.at));
+        self.in_turn.retain(|cursor| !partitions.contains(&cursor.at));
     }
 
     pub(super) fn has(&self, at: &TopicPartition) -> bool {
-        self.cursors.iter().any(|cursor| cursor.at == *at)
+        self.in_turn.iter().any(|cursor| cursor.at == *at)
     }
 
     /// Whether the partitions of this topic were never looked at.
@@ -79,7 +79,7 @@ impl Cursors {
 
     /// How far each log goes.
     pub(super) fn high_watermarks(&self) -> Vec<(TopicPartition, Offset)> {
-        self.cursors.iter().map(|cursor| (cursor.at.clone(), cursor.partition.high_watermark())).collect()
+        self.in_turn.iter().map(|cursor| (cursor.at.clone(), cursor.partition.high_watermark())).collect()
     }
 
     /// Records of the next partition, in turn, that has any: at most so many records and bytes, but one at least.
@@ -89,10 +89,10 @@ impl Cursors {
         bytes_max: usize,
         on_expired: OffsetExpired,
     ) -> Result<Option<(TopicPartition, Vec<StoredBatch>, Offset)>, BrokerError> {
-        let count = self.cursors.len();
+        let count = self.in_turn.len();
         for i in 0..count {
             let turn = (self.turn + i) % count;
-            let cursor = &mut self.cursors[turn];
+            let cursor = &mut self.in_turn[turn];
             if cursor.next_offset >= cursor.partition.high_watermark() {
                 continue;
             }
@@ -114,10 +114,10 @@ impl Cursors {
 
     /// Ends when some partition has records to read.
     pub(super) async fn wait_for_records(&mut self) {
-        if self.cursors.is_empty() {
-            std::future::pending().await
+        if self.in_turn.is_empty() {
+            std::future::pending::<()>().await;
         }
-        let waits = self.cursors.iter_mut().map(|cursor| {
+        let waits = self.in_turn.iter_mut().map(|cursor| {
             let next_offset = cursor.next_offset;
             async move { drop(cursor.high_watermark.wait_for(|end| *end > next_offset).await) }.boxed()
         });

@@ -145,13 +145,11 @@ impl Subscription {
 
     /// Adds to what may be sent.
     pub fn grant(&mut self, more: Credit) -> Result<(), BrokerError> {
-        match &mut self.credit {
-            Some(credit) => credit.add(more),
-            None => {
-                let what = "the stream was opened without a credit limit; give one in open to use credit";
-                return Err(BrokerError::invalid("credit", what));
-            }
-        }
+        let Some(credit) = &mut self.credit else {
+            let what = "the stream was opened without a credit limit; give one in open to use credit";
+            return Err(BrokerError::invalid("credit", what));
+        };
+        credit.add(more);
         Ok(())
     }
 
@@ -219,7 +217,9 @@ impl Subscription {
         let read = self.cursors.read_next(records_max, bytes_max, self.request.on_expired).await?;
         let Some((partition, batches, high_watermark)) = read else { return Ok(None) };
         if let Some(credit) = &mut self.credit {
-            batches.iter().for_each(|batch| credit.spend(batch.record_count.into(), batch.payload.len() as u64));
+            for batch in &batches {
+                credit.spend(batch.record_count.into(), batch.payload.len() as u64);
+            }
         }
         if let Ok(topic) = self.broker.topic(partition.topic.as_str()) {
             crate::broker::fetch::count_batches(&topic, &batches);

@@ -137,11 +137,13 @@ impl SparseIndex {
 }
 
 fn decode_entry(bytes: &[u8; ENTRY_BYTES]) -> Entry {
-    let [a, b, c, d, e, f, g, h, time @ ..] = *bytes;
+    let (words, time) = bytes.split_at(8);
+    let (offset, position) = words.split_at(4);
+    let word = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("half of eight bytes"));
     Entry {
-        relative_offset: u32::from_le_bytes([a, b, c, d]),
-        position: u32::from_le_bytes([e, f, g, h]),
-        max_record_time_before_ms: i64::from_le_bytes(time),
+        relative_offset: word(offset),
+        position: word(position),
+        max_record_time_before_ms: i64::from_le_bytes(time.try_into().expect("the other half of sixteen bytes")),
     }
 }
 
