@@ -47,7 +47,7 @@ fn assigned(generation: u64, partitions: &[(u32, Option<u64>)]) -> MemberEvent {
 /// The next thing the member is told. Waits long beyond every deadline of the coordinator, and not for ever: a test
 /// that is told nothing fails.
 async fn heard(member: &mut Membership) -> Option<MemberEvent> {
-    timeout(Duration::from_secs(60), member.events.recv()).await.expect("the member is told something")
+    timeout(Duration::from_mins(1), member.events.recv()).await.expect("the member is told something")
 }
 
 /// Lets every task that can go on go on, without time passing.
