@@ -127,3 +127,17 @@ proptest! {
         prop_assert_eq!(scene.assign(&scene.held), target);
     }
 }
+
+/// Balancing went topic by topic once: in `t0` the member with a fair share gave a partition up, because somebody had
+/// less, before the one with too many was looked at in `t1`. One move was enough.
+#[test]
+fn who_has_most_gives_first_whatever_the_topic() {
+    let place = |t, partition| TopicPartition { topic: topic(t), partition };
+    let fair = [place(0, 0), place(0, 1), place(0, 2)];
+    let too_many = [place(1, 0), place(1, 1), place(1, 2), place(1, 4)];
+    let held: BTreeMap<_, _> =
+        fair.iter().map(|p| (p.clone(), member(1))).chain(too_many.map(|p| (p, member(5)))).collect();
+    let scene = Scene { partitions: vec![10, 6], subscriptions: vec![BTreeSet::from([topic(0), topic(1)]); 7], held };
+    let target = scene.assign(&scene.held);
+    assert!(fair.iter().all(|partition| target[partition] == member(1)), "{target:?}");
+}

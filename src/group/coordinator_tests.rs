@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc::error::TryRecvError;
-use tokio::time::{Instant, advance};
+use tokio::time::{Instant, advance, timeout};
 
 const NOW_MS: i64 = 1_700_000_000_000;
 
@@ -42,6 +42,12 @@ pub(super) fn commit(member: Option<&MemberId>, partition: u32, offset: u64) -> 
 fn assigned(generation: u64, partitions: &[(u32, Option<u64>)]) -> MemberEvent {
     let partitions = partitions.iter().map(|&(p, offset)| (place("t", p), offset.map(Offset))).collect();
     MemberEvent::Assigned { generation: Generation(generation), partitions }
+}
+
+/// The next thing the member is told. Waits long beyond every deadline of the coordinator, and not for ever: a test
+/// that is told nothing fails.
+async fn heard(member: &mut Membership) -> Option<MemberEvent> {
+    timeout(Duration::from_mins(1), member.events.recv()).await.expect("the member is told something")
 }
 
 /// Lets every task that can go on go on, without time passing.
@@ -79,13 +85,13 @@ async fn members_are_told_only_what_is_durable() {
     journal.gate.add_permits(2);
     let groups = start(&journal);
     let (mut a, mut b) = (join(&groups).await, join(&groups).await);
-    a.events.recv().await.unwrap();
-    a.events.recv().await.unwrap();
+    heard(&mut a).await.unwrap();
+    heard(&mut a).await.unwrap();
     drop(a);
     settle().await;
     assert_eq!(b.events.try_recv(), Err(TryRecvError::Empty), "told before the append has ended");
     journal.gate.add_permits(1);
-    assert_eq!(b.events.recv().await, Some(assigned(3, &[(0, None), (1, None)])));
+    assert_eq!(heard(&mut b).await, Some(assigned(3, &[(0, None), (1, None)])));
 }
 
 #[tokio::test(start_paused = true)]
@@ -99,7 +105,7 @@ async fn what_waits_is_made_durable_by_one_append() {
         })
         .collect();
     settle().await;
-    journal.gate.add_permits(2);
+    journal.gate.add_permits(100);
     for commit in commits {
         assert_eq!(commit.await.unwrap(), Ok(vec![Ok(())]));
     }
@@ -113,7 +119,7 @@ async fn a_failed_journal_stops_everything() {
     journal.gate.add_permits(1);
     let groups = start(&journal);
     let mut a = join(&groups).await;
-    a.events.recv().await.unwrap();
+    heard(&mut a).await.unwrap();
 
     journal.fails.store(true, Ordering::SeqCst);
     let in_the_drain = tokio::spawn({
@@ -133,8 +139,8 @@ async fn a_failed_journal_stops_everything() {
     assert!(is_stopped(&in_the_drain.await.unwrap().unwrap_err()));
     assert!(is_stopped(&waiting.await.unwrap().unwrap_err()));
     assert!(is_stopped(&groups.list(String::new()).await.unwrap_err()));
-    assert!(matches!(a.events.recv().await, Some(MemberEvent::Removed { reason: RemovalReason::Stopped { .. } })));
-    assert_eq!(a.events.recv().await, None);
+    assert!(matches!(heard(&mut a).await, Some(MemberEvent::Removed { reason: RemovalReason::Stopped { .. } })));
+    assert_eq!(heard(&mut a).await, None);
 
     journal.fails.store(false, Ordering::SeqCst);
     journal.gate.add_permits(10);
@@ -148,7 +154,7 @@ async fn dropping_a_membership_frees_its_partitions_at_once() {
     let (a, mut b) = (join(&groups).await, join(&groups).await);
     let before = Instant::now();
     drop(a);
-    assert_eq!(b.events.recv().await, Some(assigned(3, &[(0, None), (1, None)])));
+    assert_eq!(heard(&mut b).await, Some(assigned(3, &[(0, None), (1, None)])));
     assert_eq!(before.elapsed(), Duration::ZERO);
 }
 
@@ -173,9 +179,9 @@ async fn a_revoked_partition_passes_on_by_itself_when_its_time_is_over() {
     let groups = start(&MemoryJournal::open());
     let mut a = join(&groups).await;
     let mut b = join(&groups).await;
-    a.events.recv().await.unwrap();
+    heard(&mut a).await.unwrap();
     let revoked = MemberEvent::Revoked { generation: Generation(2), partitions: vec![place("t", 1)] };
-    assert_eq!(a.events.recv().await, Some(revoked));
+    assert_eq!(heard(&mut a).await, Some(revoked));
     advance(Duration::from_millis(RELEASE_MS - 1)).await;
     settle().await;
     assert_eq!(b.events.try_recv(), Err(TryRecvError::Empty));
@@ -196,20 +202,20 @@ async fn a_member_that_does_not_read_is_removed() {
     }
     assert_eq!(groups.describe(group("g")).await.unwrap().members, []);
     for _ in 0..MEMBER_EVENTS_MAX {
-        assert!(matches!(a.events.recv().await, Some(MemberEvent::Assigned { .. })));
+        assert!(matches!(heard(&mut a).await, Some(MemberEvent::Assigned { .. })));
     }
     let reason = RemovalReason::TooSlow { unread_events: MEMBER_EVENTS_MAX };
-    assert_eq!(a.events.recv().await, Some(MemberEvent::Removed { reason }));
-    assert_eq!(a.events.recv().await, None);
+    assert_eq!(heard(&mut a).await, Some(MemberEvent::Removed { reason }));
+    assert_eq!(heard(&mut a).await, None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn leaving_is_answered_and_ends_the_events() {
     let groups = start(&MemoryJournal::open());
     let mut a = join(&groups).await;
-    a.events.recv().await.unwrap();
+    heard(&mut a).await.unwrap();
     groups.leave(group("g"), a.member_id.clone()).await.unwrap();
-    assert_eq!(a.events.recv().await, None);
+    assert_eq!(heard(&mut a).await, None);
     let again = groups.leave(group("g"), a.member_id.clone()).await;
     assert_eq!(again, Err(GroupError::UnknownMember { group: group("g"), member: a.member_id.clone() }));
 }
@@ -231,7 +237,7 @@ async fn a_restart_keeps_offsets_and_generations_and_no_members() {
     assert_eq!((committed[0].offset, committed[0].committed_at_ms), (Offset(7), NOW_MS));
     let mut b = join(&groups).await;
     assert_ne!(a.member_id, b.member_id);
-    assert_eq!(b.events.recv().await, Some(assigned(2, &[(0, None), (1, Some(7))])));
+    assert_eq!(heard(&mut b).await, Some(assigned(2, &[(0, None), (1, Some(7))])));
 }
 
 #[tokio::test(start_paused = true)]

@@ -61,7 +61,10 @@ pub(super) enum Step {
     CreateTopic {
         topic: usize,
     },
-    Restart,
+    /// From the journal, or from a journal that was cut down to a snapshot.
+    Restart {
+        from_snapshot: bool,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -87,7 +90,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => topic.clone().prop_map(|topic| Step::AddPartitions { topic }),
         1 => topic.clone().prop_map(|topic| Step::DeleteTopic { topic }),
         1 => topic.prop_map(|topic| Step::CreateTopic { topic }),
-        1 => Just(Step::Restart),
+        1 => any::<bool>().prop_map(|from_snapshot| Step::Restart { from_snapshot }),
     ]
 }
 

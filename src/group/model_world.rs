@@ -103,7 +103,7 @@ impl World {
                 self.topics.insert(TOPICS[*topic], (self.topics_created, 2));
                 self.topics_changed();
             }
-            Step::Restart => self.restart(),
+            Step::Restart { from_snapshot } => self.restart(*from_snapshot),
         }
     }
 
@@ -251,7 +251,10 @@ impl World {
         self.enact(decision);
     }
 
-    fn restart(&mut self) {
+    fn restart(&mut self, from_snapshot: bool) {
+        if from_snapshot {
+            self.journal = self.groups.snapshot();
+        }
         self.groups = Groups::replay(self.journal.clone(), self.snapshot_of_topics()).expect("we wrote it");
         self.now.monotonic_ms = 0;
         for client in &mut self.clients {
@@ -346,8 +349,10 @@ impl World {
         }
         for topic in clients.iter().flat_map(|client| &client.topics) {
             for partition in 0..self.topics.get(topic).map_or(0, |(_, partitions)| *partitions) {
-                let read = clients.iter().any(|client| client.reads.contains_key(&place(topic, partition)));
-                assert!(read, "{topic}/{partition} is subscribed to and with nobody");
+                let reads = clients.iter().find_map(|client| client.reads.get(&place(topic, partition)));
+                let reads = reads.unwrap_or_else(|| panic!("{topic}/{partition} is subscribed to and with nobody"));
+                let of_this_topic = reads.topic_id.0.as_u128() == self.topics[topic].0;
+                assert!(of_this_topic || reads.revoked.is_some(), "{topic}/{partition} is read as of a deleted topic");
             }
         }
         for member in &described.members {
