@@ -9,6 +9,7 @@
 //! clock, config, metrics: leaves
 //! ```
 
+pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod limits;

@@ -3,7 +3,14 @@
 //! Only [`crate::grpc`] (the server's door) and [`crate::client`] use these; everything below speaks [`crate::types`].
 //! Fields of type `RecordSet` appear here as `Bytes`: see `build.rs`.
 
-#![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, unused_qualifications, reason = "generated code")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    unused_qualifications,
+    reason = "generated code"
+)]
 
 tonic::include_proto!("millstream.v1");
 

@@ -267,5 +267,8 @@ async fn reconnect(
 }
 
 #[cfg(test)]
+pub(crate) use batch::tests::batch as test_batch;
+
+#[cfg(test)]
 #[path = "consumer_tests.rs"]
 mod tests;
