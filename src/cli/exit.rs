@@ -60,9 +60,8 @@ impl CliError {
 
     fn code(&self) -> u8 {
         match self {
-            Self::Usage(_) => 2,
+            Self::Usage(_) | Self::Client(ClientError::BadAddress { .. } | ClientError::Name(_)) => 2,
             Self::Client(ClientError::TimedOut { .. }) | Self::NoData(_) => 4,
-            Self::Client(ClientError::BadAddress { .. } | ClientError::Name(_)) => 2,
             Self::Client(ClientError::NoSuchPartition { .. }) => 3,
             Self::Client(ClientError::Refused(refusal)) => match refusal.code {
                 Code::NotFound => 3,
@@ -76,7 +75,7 @@ impl CliError {
         }
     }
 
-    /// What to do about it, where we know more than the message says.
+    /// What to do about it. A refusal says that itself: the broker knows best.
     fn advice(&self) -> Option<&'static str> {
         match self {
             Self::Client(ClientError::Unreachable { .. }) => {
@@ -87,7 +86,6 @@ impl CliError {
             Self::Client(ClientError::BadAnswer { .. }) => {
                 Some("is this a Millstream broker of this version? see: millstream version --server")
             }
-            Self::Client(ClientError::Refused(refusal)) => advice_for_reason(&refusal.reason),
             Self::Partial { rest, .. } => rest.advice(),
             _ => None,
         }
@@ -102,15 +100,6 @@ impl CliError {
                 None => format!("millstream: {self}"),
             }),
         }
-    }
-}
-
-fn advice_for_reason(reason: &str) -> Option<&'static str> {
-    match reason {
-        "TOPIC_NOT_FOUND" => Some("see: millstream topic list, or create it with: millstream topic create"),
-        "GROUP_NOT_FOUND" => Some("see: millstream group list"),
-        "TOPIC_ALREADY_EXISTS" => Some("--if-not-exists makes that no error"),
-        _ => None,
     }
 }
 
@@ -137,7 +126,7 @@ mod tests {
         let refusal = Refusal {
             code,
             reason: reason.to_owned(),
-            message: "there is no topic orders".to_owned(),
+            message: "there is no topic orders; create it".to_owned(),
             metadata: BTreeMap::new(),
             retryable: false,
             retry_after: None,
@@ -164,10 +153,7 @@ mod tests {
     #[test]
     fn a_message_is_one_line_that_says_what_to_do() {
         let line = refused(Code::NotFound, "TOPIC_NOT_FOUND").line().expect("there is something to say");
-        assert_eq!(
-            line,
-            "millstream: there is no topic orders; see: millstream topic list, or create it with: millstream topic create"
-        );
+        assert_eq!(line, "millstream: there is no topic orders; create it");
         let unreachable = ClientError::Unreachable { address: "b:1".to_owned(), cause: "refused".to_owned() };
         let line = CliError::from(unreachable).line().expect("there is something to say");
         assert!(line.contains("start one with: millstream serve"), "{line}");

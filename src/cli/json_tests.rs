@@ -1,3 +1,5 @@
+//! Records as JSON: the names that scripts read, and that what was written is read back.
+
 use super::*;
 use crate::types::{Offset, TopicName, TopicPartition};
 use bytes::Bytes;

@@ -45,7 +45,11 @@ pub(super) async fn run(args: VersionArgs) -> Result<(), CliError> {
     if let Some(info) = server {
         let kept = if info.ephemeral { ", ephemeral" } else { "" };
         let started = format_time(info.started_at);
-        text += &format!("broker {} at {} since {started}{kept}\n", info.version, args.broker.broker);
+        let address = &args.broker.broker;
+        text += "broker ";
+        text += &[info.version.as_str(), "at", address, "since", &started].join(" ");
+        text += kept;
+        text += "\n";
     }
     std::io::stdout().write_all(text.as_bytes()).map_err(CliError::output)
 }

@@ -1,7 +1,7 @@
 //! A broker in a few lines, for tests: a real gRPC server over logs in memory.
 //!
-//! Produce appends, unless the next scripted [`Reaction`] says otherwise. Fetch and ListOffsets read. A Subscribe
-//! stream is handed to the test, which plays the broker's part itself. Every other call is UNIMPLEMENTED.
+//! Produce appends, unless the next scripted [`Reaction`] says otherwise. Fetch reads. A Subscribe stream is
+//! handed to the test, which plays the broker's part itself. Every other call is refused.
 
 use crate::proto;
 use crate::proto::consumer_service_server::{ConsumerService, ConsumerServiceServer};

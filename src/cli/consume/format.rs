@@ -34,13 +34,13 @@ impl Template {
         let mut chars = text.chars();
         while let Some(c) = chars.next() {
             let piece = match c {
-                '%' => match directive(chars.next())? {
-                    Some(piece) => piece,
-                    None => {
+                '%' => {
+                    let Some(piece) = directive(chars.next())? else {
                         literal.push(b'%');
                         continue;
-                    }
-                },
+                    };
+                    piece
+                }
                 '\\' => {
                     literal.push(escape(&mut chars)?);
                     continue;
@@ -74,8 +74,8 @@ impl Template {
                 Piece::Value => out.write_all(record.value.as_deref().unwrap_or_default())?,
                 Piece::Headers => write_headers(out, record)?,
                 Piece::Time => write!(out, "{}", record.timestamp.unwrap_or(record.append_time))?,
-                Piece::ValueBytes => out.write_all(length(record.value.as_ref().map(|v| v.len())).as_bytes())?,
-                Piece::KeyBytes => out.write_all(length(record.key.as_ref().map(|k| k.len())).as_bytes())?,
+                Piece::ValueBytes => out.write_all(length(record.value.as_ref().map(bytes::Bytes::len)).as_bytes())?,
+                Piece::KeyBytes => out.write_all(length(record.key.as_ref().map(bytes::Bytes::len)).as_bytes())?,
             }
         }
         Ok(())
@@ -121,7 +121,8 @@ fn escape(chars: &mut std::str::Chars<'_>) -> Result<u8, FormatError> {
         Some('\\') => Ok(b'\\'),
         Some('x') => {
             let digits: String = chars.by_ref().take(2).collect();
-            u8::from_str_radix(&digits, 16).map_err(|_| FormatError(format!("\\x{digits}")))
+            let byte = u8::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 2);
+            byte.ok_or_else(|| FormatError(format!("\\x{digits}")))
         }
         other => Err(FormatError(format!("\\{}", other.map(String::from).unwrap_or_default()))),
     }
@@ -150,8 +151,8 @@ mod tests {
     #[test]
     fn every_part_has_its_letter() {
         assert_eq!(
-            written(r"%t/%p@%o %k=%s (%h) %T %S %K %%\t\x41\\é\n", Some("value")),
-            "orders/3@7 k=value (a=1,b=2) 99 5 1 %\tA\\é\n"
+            written("%t/%p@%o %k=%s (%h) %T %S %K %%\\t\\x41\\\\\u{e9}\\n", Some("value")),
+            "orders/3@7 k=value (a=1,b=2) 99 5 1 %\tA\\\u{e9}\n"
         );
         assert_eq!(written("[%s] %S", None), "[] -1");
     }

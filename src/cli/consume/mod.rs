@@ -48,6 +48,7 @@ Examples:
 /// Options of `consume`.
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct ConsumeArgs {
     /// Topics to read.
     #[arg(required = true, value_name = "TOPIC")]
@@ -157,10 +158,10 @@ fn way_of(args: &ConsumeArgs, now: i64) -> Result<Way, CliError> {
 
 /// The end came before the records that were asked for.
 fn check_count(plan: &Plan, printer: &Printer<File>) -> Result<(), CliError> {
-    let printed = printer.printed().records;
+    let records = printer.printed().records;
     match plan.count {
-        Some(wanted) if printed < wanted => {
-            Err(CliError::NoData(format!("there were {printed} of the {wanted} records that were asked for")))
+        Some(wanted) if records < wanted => {
+            Err(CliError::NoData(format!("there were {records} of the {wanted} records that were asked for")))
         }
         _ => Ok(()),
     }

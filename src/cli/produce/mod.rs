@@ -160,7 +160,7 @@ impl<'a> Feeder<'a> {
             json: args.json,
             keep_partition: args.keep_partition,
             key: args.key.as_deref().map(str::as_bytes),
-            key_separator: args.key_separator.as_ref().map(|separator| memchr::memmem::Finder::new(separator)),
+            key_separator: args.key_separator.as_ref().map(memchr::memmem::Finder::new),
             null_value: args.null_value.as_deref().map(str::as_bytes),
             headers: args.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect(),
         };

@@ -1,3 +1,5 @@
+//! Consumers against a fake broker: credit, commits, hand-overs, lost connections. The test plays the broker.
+
 use super::*;
 use crate::client::fake_broker::{FakeBroker, SubscribedClient, record_batch};
 use crate::proto::subscribe_request::Request;
