@@ -117,7 +117,7 @@ fn present<'de, D: Deserializer<'de>>(field: D) -> Result<Option<String>, D::Err
 
 /// Reads a record from one line; the error says what is wrong with it.
 pub(super) fn read_record(line: &[u8]) -> Result<JsonRecord, String> {
-    let record: RecordIn = serde_json::from_slice(line).map_err(|error| format!("not a record in JSON: {error}"))?;
+    let record: RecordIn = serde_json::from_slice(line).map_err(|error| what_is_wrong(&error))?;
     let headers = record.headers.into_iter().map(|header| match header {
         HeaderIn::Text(name, value) => Ok((name, value.into_bytes())),
         HeaderIn::Encoded(name, value, encoding) => Ok((name, bytes_of(value, Some(encoding), "a header")?)),
@@ -130,6 +130,16 @@ pub(super) fn read_record(line: &[u8]) -> Result<JsonRecord, String> {
         headers: headers.collect::<Result<_, String>>()?,
         timestamp: record.timestamp_ms,
     })
+}
+
+/// The parser counts lines too, and to it there is only one: its column is of use, its line would mislead.
+fn what_is_wrong(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    match message.strip_suffix(&place) {
+        Some(what) => format!("not a record in JSON at column {}: {what}", error.column()),
+        None => format!("not a record in JSON: {message}"),
+    }
 }
 
 /// Prints objects, one a line.

@@ -56,6 +56,8 @@ fn null_is_not_empty_and_a_missing_value_is_a_mistake() {
     for wrong in [r#"{"key":"k"}"#, r#"{"value":"v","header":[]}"#, "", "[]", r#"{"value":1}"#] {
         assert!(read_record(wrong.as_bytes()).is_err(), "{wrong}");
     }
+    let error = read_record(br#"{"val":1}"#).expect_err("a name that means nothing");
+    assert!(error.starts_with("not a record in JSON at column 6: unknown field"), "{error}");
     let error = read_record(br#"{"value":"?","value_encoding":"base64"}"#).expect_err("not base64");
     assert!(error.contains("the value is not base64"), "{error}");
 }
