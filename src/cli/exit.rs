@@ -29,7 +29,7 @@ pub(super) enum CliError {
     /// Some of it was done. What was not is said in the words of the error inside.
     #[error("{done}; then: {rest}")]
     Partial { done: String, rest: Box<CliError> },
-    /// Ctrl-C.
+    /// Ctrl-C, or a signal to terminate.
     #[error("interrupted")]
     Interrupted,
     /// Whoever read our output has gone.

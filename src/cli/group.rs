@@ -3,6 +3,7 @@
 use super::confirm::confirm;
 use super::consume::parse_position;
 use super::exit::CliError;
+use super::interrupt::interrupt;
 use super::time::format_time;
 use super::topic::topic_name;
 use super::units::format_count;
@@ -192,7 +193,7 @@ async fn watch_lag(client: &Client, group: &str, json: bool) -> Result<(), CliEr
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            _ = tokio::signal::ctrl_c() => return Err(CliError::Interrupted),
+            () = interrupt() => return Err(CliError::Interrupted),
         }
         if std::io::stdout().is_terminal() && !json {
             std::io::stdout().write_all(b"\x1b[2J\x1b[H").map_err(CliError::output)?;

@@ -1,11 +1,11 @@
 //! The command line: `millstream VERB`, and the same verbs under names of their own (`millstream-produce`).
 //!
-//! Data goes to standard output, everything else to standard error. Exit codes and messages are in [`exit`]; every
+//! Data goes to standard output, everything else to standard error. Exit codes and messages are in `exit`; every
 //! verb but `serve` is an ordinary client of a broker, and has a file or folder of its own:
 //!
 //! ```text
 //! serve   topic   produce/   consume/   group   completion   version        verbs
-//! exit    units   time   json   table   confirm                             what they share
+//! exit   interrupt   units   time   json   table   confirm                  what they share
 //! ```
 
 mod completion;
@@ -13,6 +13,7 @@ mod confirm;
 mod consume;
 mod exit;
 mod group;
+mod interrupt;
 mod json;
 mod produce;
 pub mod serve;

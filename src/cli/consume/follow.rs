@@ -5,8 +5,9 @@
 //! over, and at the end, whichever end that is.
 
 use super::printer::Printer;
-use super::{Plan, Way, check_count, interrupt};
+use super::{Plan, Way, check_count};
 use crate::cli::exit::CliError;
+use crate::cli::interrupt::interrupt;
 use crate::client::admin::OffsetQuery;
 use crate::client::{Client, Consumer, ConsumerOptions, Event, PartitionOffset};
 use crate::types::{Offset, Position, TopicPartition};

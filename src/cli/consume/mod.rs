@@ -180,13 +180,6 @@ fn summary(printed: Printed, elapsed: Duration) -> String {
     )
 }
 
-async fn interrupt() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        // No handler, no interrupt: the signal then ends the process in its own way.
-        std::future::pending::<()>().await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,8 +2,9 @@
 //! is read. A topic that grows meanwhile does not make the work longer.
 
 use super::printer::Printer;
-use super::{Plan, check_count, interrupt};
+use super::{Plan, check_count};
 use crate::cli::exit::CliError;
+use crate::cli::interrupt::interrupt;
 use crate::client::admin::OffsetQuery;
 use crate::client::{Client, ClientError, PartitionReader};
 use crate::types::{Offset, Position, TopicPartition};

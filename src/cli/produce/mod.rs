@@ -11,6 +11,7 @@ mod input;
 mod plan;
 
 use super::exit::CliError;
+use super::interrupt::interrupt;
 use super::units::{format_bytes, format_count, parse_bytes, parse_duration, parse_rate, per_second};
 use super::{BrokerArgs, topic::DurabilityArg};
 use crate::client::{ClientError, NewRecord, Producer, ProducerOptions};
@@ -135,13 +136,6 @@ fn finish(
     }
     let done = (records > 0).then(|| format!("{} of {} records are safe", records, totals.records_sent));
     result.map_err(|error| error.after(done))
-}
-
-async fn interrupt() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        // No handler, no interrupt: the signal then ends the process in its own way.
-        std::future::pending::<()>().await;
-    }
 }
 
 /// Puts records into the producer, at the pace and with the parts that were asked for.

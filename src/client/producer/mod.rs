@@ -11,7 +11,7 @@
 //! order of `send`, with one exception: if the broker refuses one batch as retryable while later ones of the same
 //! partition are already on their way, those come first. `max_in_flight: 1` rules that out.
 //!
-//! One task owns the connection and everything in flight ([`pump`]); senders and that task share the accumulator
+//! One task owns the connection and everything in flight (the pump); senders and that task share the accumulator
 //! behind a lock that is held for one record at a time and never across an await.
 
 mod accumulator;
