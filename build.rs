@@ -23,9 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     write(out.join("millstream_descriptor.bin"), public.encode_to_vec())?;
 
-    tonic_prost_build::configure()
-        .bytes(".")
-        .compile_fds(with_opaque_records(public))?;
+    tonic_prost_build::configure().bytes(".").compile_fds(with_opaque_records(public))?;
     Ok(())
 }
 

@@ -1,16 +1,10 @@
-//! The `millstream` command.
-use clap::Parser;
-#[derive(Parser)]
-struct A {
-    #[command(subcommand)]
-    c: C,
-}
-#[derive(clap::Subcommand)]
-enum C {
-    Serve(millstream::cli::serve::ServeArgs),
-}
-fn main() -> std::process::ExitCode {
-    match A::parse().c {
-        C::Serve(a) => millstream::cli::serve::run(a),
-    }
+//! The `millstream` binary: the command line, and nothing else.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    millstream::cli::main()
 }

@@ -1,1 +1,10 @@
-fn main(){}
+//! The `millstream-consume` binary: `millstream consume` under a name of its own.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    millstream::cli::main_as("consume")
+}

@@ -35,7 +35,7 @@ impl Backoff {
         self.seed ^= self.seed >> 7;
         self.seed ^= self.seed << 17;
         let thousandths = u32::try_from(self.seed % 500).expect("below 500");
-        (full - full * thousandths / 1000).max(at_least.unwrap_or_default())
+        full.saturating_sub(full * thousandths / 1000).max(at_least.unwrap_or_default())
     }
 }
 

@@ -57,7 +57,7 @@ pub enum ClientError {
         limit_bytes: usize,
     },
     /// The topic has no such partition.
-    #[error("topic {topic} has {partitions} partitions; there is no partition {partition}")]
+    #[error("topic {topic} has no partition {partition}; its partitions are numbered 0 to {}", partitions.saturating_sub(1))]
     NoSuchPartition {
         /// The topic.
         topic: String,

@@ -1,7 +1,7 @@
 //! A broker in a few lines, for tests: a real gRPC server over logs in memory.
 //!
-//! Produce appends, unless the next scripted [`Reaction`] says otherwise. Fetch and ListOffsets read. A Subscribe
-//! stream is handed to the test, which plays the broker's part itself. Every other call is UNIMPLEMENTED.
+//! Produce appends, unless the next scripted [`Reaction`] says otherwise. Fetch reads. A Subscribe stream is
+//! handed to the test, which plays the broker's part itself. Every other call is refused.
 
 use crate::proto;
 use crate::proto::consumer_service_server::{ConsumerService, ConsumerServiceServer};
@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 type Answers<T> = ReceiverStream<Result<T, Status>>;
 
@@ -40,6 +40,11 @@ impl SubscribedClient {
         self.responses.send(Ok(message)).await.expect("the client listens");
     }
 
+    /// Ends the stream with an error.
+    pub(crate) async fn fail(&self, status: Status) {
+        self.responses.send(Err(status)).await.expect("the client listens");
+    }
+
     pub(crate) async fn request(&mut self) -> proto::subscribe_request::Request {
         let message = self.requests.message().await.expect("the stream is whole").expect("the client has a request");
         message.request.expect("a request is never empty")
@@ -52,6 +57,7 @@ struct State {
     reactions: VecDeque<Reaction>,
     requests: u64,
     options: proto::TopicOptions,
+    log_start_offset: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -72,7 +78,7 @@ impl FakeBroker {
     pub(crate) async fn start(partitions: usize) -> Self {
         let options = proto::TopicOptions { record_bytes_max: Some(1000), ..proto::TopicOptions::default() };
         let logs = vec![Vec::new(); partitions];
-        let state = State { logs, reactions: VecDeque::new(), requests: 0, options };
+        let state = State { logs, reactions: VecDeque::new(), requests: 0, options, log_start_offset: 0 };
         let state = Arc::new(Mutex::new(state));
         let (sender, subscribed) = mpsc::channel(8);
         let services = Services { state: Arc::clone(&state), subscribed: sender };
@@ -93,6 +99,11 @@ impl FakeBroker {
     pub(crate) fn append(&self, partition: usize, values: &[&str]) {
         let set = encode_values(values);
         lock(&self.state).logs[partition].extend(record_set::raw_records(&set));
+    }
+
+    /// Fetches below this offset are refused, as if retention had deleted the records.
+    pub(crate) fn expire_before(&self, offset: u64) {
+        lock(&self.state).log_start_offset = offset;
     }
 
     /// Every value of a partition, in order.
@@ -157,6 +168,15 @@ impl State {
 
     fn fetch(&self, position: proto::FetchPosition, max_bytes: usize) -> proto::FetchedPartition {
         let log = &self.logs[position.partition as usize];
+        if position.offset < self.log_start_offset {
+            return proto::FetchedPartition {
+                topic: position.topic,
+                partition: position.partition,
+                log_start_offset: self.log_start_offset,
+                error: Some(proto::Error { code: Code::OutOfRange.into(), ..proto::Error::default() }),
+                ..proto::FetchedPartition::default()
+            };
+        }
         let from = usize::try_from(position.offset).expect("small").min(log.len());
         let mut bytes = 0;
         let fits = |record: &&Bytes| {

@@ -39,3 +39,6 @@ pub use producer::{NewRecord, Producer, ProducerOptions, Receipt, RecordAck};
 
 #[cfg(test)]
 mod fake_broker;
+
+#[cfg(test)]
+pub(crate) use consumer::test_batch;

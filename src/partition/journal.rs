@@ -30,8 +30,6 @@ pub struct JournalError {
 /// Where a coordinator appends its events.
 pub trait Journal: Send + Sync + 'static {
     /// Appends entries, in order, as one batch; durable (synced) when the future ends.
-    fn append(
-        &self,
-        entries: Vec<JournalEntry>,
-    ) -> Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send + '_>>;
+    fn append(&self, entries: Vec<JournalEntry>)
+    -> Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send + '_>>;
 }

@@ -126,21 +126,23 @@ pub(super) fn batches_from_wire(
 }
 
 #[cfg(test)]
-pub(in crate::client) mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::client::fake_broker::encode_values;
+    use crate::client::fake_broker::record_batch;
     use crate::types::TopicName;
 
-    fn batch(base_offset: u64, values: &[&str], record_count: u32) -> Result<ConsumedBatch, ClientError> {
-        let partition = TopicPartition { topic: TopicName::new("orders").expect("valid"), partition: 1 };
-        let records = encode_values(values);
-        let wire = proto::RecordBatch { base_offset, record_count, append_time_ms: 5, leader_epoch: 0, records };
-        ConsumedBatch::from_wire(&partition, wire)
+    fn partition() -> TopicPartition {
+        TopicPartition { topic: TopicName::new("orders").expect("valid"), partition: 1 }
+    }
+
+    /// A batch of these values, for the tests of whoever takes batches.
+    pub(crate) fn batch(base_offset: u64, values: &[&str]) -> ConsumedBatch {
+        ConsumedBatch::from_wire(&partition(), record_batch(base_offset, values)).expect("a valid batch")
     }
 
     #[test]
     fn records_have_their_places() {
-        let batch = batch(7, &["a", "b"], 2).expect("valid");
+        let batch = batch(7, &["a", "b"]);
         let read: Vec<_> = batch.records().map(|record| (record.offset.0, record.value.expect("it has one"))).collect();
         assert_eq!(read, [(7, "a".into()), (8, "b".into())]);
         assert_eq!(batch.values().collect::<Vec<_>>(), [Some(b"a".as_slice()), Some(b"b")]);
@@ -149,7 +151,7 @@ pub(in crate::client) mod tests {
 
     #[test]
     fn a_batch_is_cut_at_an_offset() {
-        let whole = batch(7, &["a", "b", "c"], 3).expect("valid");
+        let whole = batch(7, &["a", "b", "c"]);
         assert_eq!(whole.clone().before(Offset(7)), None);
         let cut = whole.clone().before(Offset(9)).expect("two are left");
         assert_eq!(cut.values().count(), 2);
@@ -159,7 +161,8 @@ pub(in crate::client) mod tests {
 
     #[test]
     fn a_batch_that_lies_is_refused() {
-        assert!(batch(0, &["a"], 2).is_err());
-        assert!(batch(0, &[], 0).is_err());
+        let lying = proto::RecordBatch { record_count: 2, ..record_batch(0, &["a"]) };
+        assert!(ConsumedBatch::from_wire(&partition(), lying).is_err());
+        assert!(ConsumedBatch::from_wire(&partition(), record_batch(0, &[])).is_err());
     }
 }

@@ -1,8 +1,11 @@
+//! Consumers against a fake broker: credit, commits, hand-overs, lost connections. The test plays the broker.
+
 use super::*;
 use crate::client::fake_broker::{FakeBroker, SubscribedClient, record_batch};
 use crate::proto::subscribe_request::Request;
 use crate::proto::subscribe_response::{Assigned, Committed, Opened, Records, Response, Revoked};
 use crate::proto::{self, Credit};
+use tonic_types::StatusExt as _;
 
 fn topic() -> TopicName {
     TopicName::new("orders").expect("a valid name")
@@ -145,4 +148,36 @@ async fn a_reader_gives_out_its_range_and_nothing_else() {
     let expected = (1..9).zip("bcdefghi".chars()).map(|(offset, c)| (offset, c.to_string().into()));
     assert_eq!(read, expected.collect::<Vec<_>>());
     assert!(reader.next().await.expect("still at the end").is_none());
+}
+
+/// Retention may pass a reader while it is away; it goes on where it is told to, or says so.
+#[tokio::test]
+async fn a_place_that_retention_deleted_is_left_as_was_asked() {
+    for (on_expired, begins_at) in [(OnExpired::Earliest, Some(2)), (OnExpired::Fail, None)] {
+        let mut broker = FakeBroker::start(1).await;
+        broker.append(0, &["a", "b", "c"]);
+        let (mut consumer, server) = subscribe(&mut broker, ConsumerOptions { on_expired, ..options(None) }).await;
+        server.send(assigned(0, 0)).await;
+        server.send(records(0, &["a"])).await;
+        next_records(&mut consumer).await;
+        broker.expire_before(2);
+        drop(server);
+        assert!(matches!(consumer.next().await, Ok(Event::Disconnected { .. })));
+        match begins_at {
+            Some(offset) => assert_eq!(next_records(&mut consumer).await.batches[0].base_offset(), Offset(offset)),
+            None => assert!(matches!(consumer.next().await, Err(ClientError::Refused(_)))),
+        }
+    }
+}
+
+/// A member that was silent for too long is removed; it may come back as a new one.
+#[tokio::test]
+async fn a_member_that_was_removed_joins_again() {
+    let mut broker = FakeBroker::start(1).await;
+    let (mut consumer, server) = subscribe(&mut broker, options(Some("g"))).await;
+    let facts = tonic_types::ErrorDetails::with_error_info("MEMBER_REMOVED", "millstream", []);
+    server.fail(tonic::Status::with_error_details(tonic::Code::Aborted, "removed", facts)).await;
+    assert!(matches!(consumer.next().await, Ok(Event::Disconnected { .. })));
+    let (event, _server) = tokio::join!(consumer.next(), accept(&mut broker));
+    assert!(matches!(event, Ok(Event::Reconnected)));
 }

@@ -126,7 +126,7 @@ pub struct Consumer {
 /// Where records come from now.
 #[derive(Debug)]
 enum Source {
-    Subscribed(Subscription),
+    Subscribed(Box<Subscription>),
     Polling(Box<Polling>),
     /// A task that waits and connects; see [`reconnect`].
     Lost(JoinSet<Result<Source, ClientError>>),
@@ -139,7 +139,7 @@ impl Client {
         Ok(Consumer {
             client: self.clone(),
             options,
-            source: Source::Subscribed(subscription),
+            source: Source::Subscribed(Box::new(subscription)),
             progress: Progress::default(),
             unanswered_revoke: None,
             backoff: Backoff::new(),
@@ -161,7 +161,7 @@ impl Consumer {
                     self.observe(&event);
                     return Ok(event);
                 }
-                Err(lost) if lost.is_retryable() && self.options.reconnect => {
+                Err(lost) if self.options.reconnect && helps_to_reconnect(&lost) => {
                     self.lose(&lost);
                     if !was_lost {
                         return Ok(Event::Disconnected { lost });
@@ -249,6 +249,13 @@ impl Consumer {
     }
 }
 
+/// Besides what may simply be tried again: a member that was removed from its group, because it was silent for too
+/// long, may join as a new one.
+fn helps_to_reconnect(lost: &ClientError) -> bool {
+    let reason = lost.refusal().map(|refusal| refusal.reason.as_str());
+    lost.is_retryable() || reason == Some("MEMBER_REMOVED")
+}
+
 /// A new source after the old one was lost: a group is joined again and its committed offsets count; without a group
 /// we know better than the broker where we were.
 async fn reconnect(
@@ -259,12 +266,15 @@ async fn reconnect(
 ) -> Result<Source, ClientError> {
     tokio::time::sleep(wait).await;
     if options.group.is_some() || positions.is_empty() {
-        return Ok(Source::Subscribed(Subscription::open(&client, &options).await?));
+        return Ok(Source::Subscribed(Box::new(Subscription::open(&client, &options).await?)));
     }
     let mut polling = Polling::new(positions, options.on_expired);
     polling.probe(&client).await?;
     Ok(Source::Polling(Box::new(polling)))
 }
+
+#[cfg(test)]
+pub(crate) use batch::tests::batch as test_batch;
 
 #[cfg(test)]
 #[path = "consumer_tests.rs"]

@@ -146,10 +146,9 @@ impl Accumulator {
 
     /// The next batch to send: a sealed one, or an open one that has waited long enough.
     pub(super) fn take_ready(&mut self, now: Instant) -> Option<Batch> {
-        if self.sealed.is_empty() && self.next_deadline().is_some_and(|deadline| deadline <= now) {
-            if let Some((_, partition)) = self.opened.pop_front() {
-                self.seal(partition);
-            }
+        let is_due = self.sealed.is_empty() && self.next_deadline().is_some_and(|deadline| deadline <= now);
+        if is_due && let Some((_, partition)) = self.opened.pop_front() {
+            self.seal(partition);
         }
         self.sealed.pop_front()
     }

@@ -1,3 +1,5 @@
+//! When batches are ready, what bounds them, and what a flush waits for.
+
 use super::*;
 use crate::types::{Offset, record_set};
 
@@ -20,9 +22,7 @@ fn values(batch: &Batch) -> Vec<Vec<u8>> {
     record_set::records(&batch.records).map(|record| record.value.expect("it has one").to_vec()).collect()
 }
 
-fn ack() -> Result<RecordAck, ClientError> {
-    Ok(RecordAck { partition: 0, offset: Offset(0), append_time: 0, durability: None })
-}
+const ACK: RecordAck = RecordAck { partition: 0, offset: Offset(0), append_time: 0, durability: None };
 
 #[test]
 fn a_batch_waits_for_company_and_no_longer() {
@@ -66,7 +66,7 @@ fn memory_is_bounded_until_batches_are_settled() {
     // Being full is a reason to send what waits, whatever the linger.
     let batch = accumulator.take_ready(Instant::now()).expect("sealed because there is no room");
     assert!(accumulator.is_full(), "what is in flight still counts");
-    accumulator.settle(&batch, ack());
+    accumulator.settle(&batch, Ok(ACK));
     assert!(!accumulator.is_full());
     assert_eq!(accumulator.totals().records_acked, 1);
 }
@@ -90,7 +90,7 @@ fn a_flush_waits_for_every_batch_and_for_none_that_is_settled() {
     assert_eq!(accumulator.seal_all().len(), 1);
     let batch = accumulator.take_ready(Instant::now()).expect("sealed");
     assert_eq!(accumulator.seal_all().len(), 1, "in flight");
-    accumulator.settle(&batch, ack());
+    accumulator.settle(&batch, Ok(ACK));
     assert!(accumulator.seal_all().is_empty());
 }
 

@@ -11,7 +11,7 @@
 //! order of `send`, with one exception: if the broker refuses one batch as retryable while later ones of the same
 //! partition are already on their way, those come first. `max_in_flight: 1` rules that out.
 //!
-//! One task owns the connection and everything in flight ([`pump`]); senders and that task share the accumulator
+//! One task owns the connection and everything in flight (the pump); senders and that task share the accumulator
 //! behind a lock that is held for one record at a time and never across an await.
 
 mod accumulator;
@@ -24,6 +24,7 @@ mod record;
 pub use receipt::{Receipt, RecordAck};
 pub use record::NewRecord;
 
+use crate::client::admin::{TopicDescription, TopicSettings};
 use crate::client::{Client, ClientError};
 use crate::limits;
 use crate::types::{Durability, TopicName};
@@ -61,7 +62,7 @@ impl Default for ProducerOptions {
             linger: Duration::from_millis(5),
             max_in_flight: 16,
             buffer_bytes_max: 16 << 20,
-            delivery_timeout: Duration::from_secs(120),
+            delivery_timeout: Duration::from_mins(2),
         }
     }
 }
@@ -118,10 +119,10 @@ impl Drop for Open {
 }
 
 impl Client {
-    /// A producer for one topic, which must exist.
+    /// A producer for one topic, which must exist; only an ephemeral broker makes the topics that are produced to.
     pub async fn producer(&self, topic: &str, options: ProducerOptions) -> Result<Producer, ClientError> {
         let topic = TopicName::new(topic)?;
-        let (description, _) = self.topic(&topic).await?;
+        let description = self.topic_to_produce_to(&topic).await?;
         let partitions = description.partitions.max(1);
         if let Some(partition) = options.partition.filter(|partition| *partition >= partitions) {
             return Err(ClientError::NoSuchPartition { topic: topic.to_string(), partition, partitions });
@@ -142,6 +143,19 @@ impl Client {
         });
         tokio::spawn(pump::Pump::new(self.clone(), topic, &options, Arc::clone(&shared)).run());
         Ok(Producer { _open: Arc::new(Open(Arc::clone(&shared))), shared })
+    }
+
+    async fn topic_to_produce_to(&self, topic: &TopicName) -> Result<TopicDescription, ClientError> {
+        match self.topic(topic).await {
+            Err(error) if error.is_not_found() && self.server_info().await?.ephemeral => {
+                // Somebody else may be quicker, which is as good.
+                match self.create_topic(topic, 0, &TopicSettings::default()).await {
+                    Ok(description) => Ok(description),
+                    Err(_) => Ok(self.topic(topic).await?.0),
+                }
+            }
+            found => Ok(found?.0),
+        }
     }
 }
 

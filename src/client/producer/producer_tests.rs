@@ -1,3 +1,5 @@
+//! Producers against a fake broker: order, acknowledgements, retries, limits.
+
 use super::*;
 use crate::client::fake_broker::{FakeBroker, Reaction};
 use crate::proto;
@@ -104,7 +106,7 @@ async fn delivery_is_given_up_in_the_end() {
 #[tokio::test]
 async fn senders_wait_while_too_much_is_not_acknowledged() {
     let broker = FakeBroker::start(1).await;
-    let options = ProducerOptions { buffer_bytes_max: 1, linger: Duration::from_secs(3600), ..Default::default() };
+    let options = ProducerOptions { buffer_bytes_max: 1, linger: Duration::from_hours(1), ..Default::default() };
     let producer = producer(&broker, options).await;
     let record = NewRecord::value(b"x");
     assert!(producer.try_send(&record).expect("the first is taken").is_some());

@@ -135,7 +135,9 @@ impl Pump {
                 tokio::time::sleep(self.backoff.next_wait(error.retry_after())).await;
                 return Ok(false);
             }
-            self.recovering = !self.resend.is_empty();
+            if std::mem::take(&mut self.recovering) {
+                return Ok(false);
+            }
         }
         let deadline = {
             let mut accumulator = self.shared.accumulator();

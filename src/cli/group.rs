@@ -1,0 +1,234 @@
+//! `millstream group`: list, describe, lag, seek, delete.
+
+use super::confirm::confirm;
+use super::consume::parse_position;
+use super::exit::CliError;
+use super::interrupt::interrupt;
+use super::time::format_time;
+use super::topic::topic_name;
+use super::units::format_count;
+use super::{BrokerArgs, json, table};
+use crate::client::Client;
+use crate::client::admin::{GroupDescription, GroupListing, GroupPartition};
+use crate::clock::{Clock as _, SystemClock};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+/// How often `lag --watch` looks again.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Options of `group`.
+#[derive(Debug, Args)]
+pub(super) struct GroupArgs {
+    #[command(subcommand)]
+    verb: GroupVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum GroupVerb {
+    /// List consumer groups.
+    #[command(after_help = "Examples:\n  millstream group list\n  millstream group list billing --json")]
+    List {
+        /// Only groups whose names begin with this.
+        #[arg(default_value = "")]
+        prefix: String,
+        #[command(flatten)]
+        out: OutputArgs,
+    },
+    /// Show the members and the progress of a group.
+    #[command(after_help = "Example:\n  millstream group describe billing")]
+    Describe {
+        /// The group.
+        group: String,
+        #[command(flatten)]
+        out: OutputArgs,
+    },
+    /// Show how far a group is behind, partition by partition.
+    #[command(after_help = "Examples:\n  millstream group lag billing\n  millstream group lag billing --watch")]
+    Lag {
+        /// The group.
+        group: String,
+        /// Look again every two seconds, until interrupted.
+        #[arg(short, long)]
+        watch: bool,
+        #[command(flatten)]
+        out: OutputArgs,
+    },
+    /// Move the committed offsets of a group that has no members.
+    #[command(after_help = "\
+Examples:
+  millstream group seek billing --topic orders --to earliest
+  millstream group seek billing --topic orders -p 0 -p 1 --to @-15m --dry-run
+  millstream group seek billing --topic orders --to -100       the last 100 records again")]
+    Seek {
+        /// The group; created if there is none.
+        group: String,
+        /// In this topic; may be given more than once.
+        #[arg(short, long = "topic", value_name = "TOPIC", required = true)]
+        topics: Vec<String>,
+        /// Only in this partition of each topic; may be given more than once.
+        #[arg(short, long = "partition", value_name = "N")]
+        partitions: Vec<u32>,
+        /// Where to: earliest, latest, OFFSET, -N (N records before the end), @TIME.
+        #[arg(long, value_name = "PLACE", allow_hyphen_values = true)]
+        to: String,
+        /// Show what would be set, and set nothing.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        out: OutputArgs,
+    },
+    /// Delete a group that has no members, with its committed offsets.
+    #[command(after_help = "Example:\n  millstream group delete billing --yes")]
+    Delete {
+        /// The group.
+        group: String,
+        /// Do it without being asked.
+        #[arg(short, long)]
+        yes: bool,
+        #[command(flatten)]
+        broker: BrokerArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+struct OutputArgs {
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    broker: BrokerArgs,
+}
+
+/// Does what was asked.
+pub(super) async fn run(args: GroupArgs) -> Result<(), CliError> {
+    match args.verb {
+        GroupVerb::List { prefix, out } => list(&out.broker.connect().await?.list_groups(&prefix).await?, out.json),
+        GroupVerb::Describe { group, out } => {
+            describe(&out.broker.connect().await?.describe_group(&group).await?, out.json)
+        }
+        GroupVerb::Lag { group, watch, out } => {
+            let client = out.broker.connect().await?;
+            if watch { watch_lag(&client, &group, out.json).await } else { lag(&client, &group, out.json).await }
+        }
+        GroupVerb::Seek { group, topics, partitions, to, dry_run, out } => {
+            let topics = topics.iter().map(|topic| topic_name(topic)).collect::<Result<Vec<_>, _>>()?;
+            let position = parse_position(&to, SystemClock.now_ms()).map_err(CliError::usage)?;
+            let client = out.broker.connect().await?;
+            let offsets = client.seek_group(&group, &topics, &partitions, position, dry_run).await?;
+            if dry_run {
+                eprintln!("nothing was set; these would be:");
+            }
+            let rows = offsets.iter().map(|set| (&set.partition, set.offset));
+            if out.json {
+                return json::print_lines(rows.map(
+                    |(at, offset)| json!({ "topic": at.topic.as_str(), "partition": at.partition, "offset": offset }),
+                ));
+            }
+            let rows = rows.map(|(at, offset)| [at.topic.to_string(), at.partition.to_string(), offset.to_string()]);
+            table::print(["TOPIC", ">PARTITION", ">OFFSET"], rows)
+        }
+        GroupVerb::Delete { group, yes, broker } => {
+            confirm(&format!("delete group {group} and its committed offsets"), yes)?;
+            Ok(broker.connect().await?.delete_group(&group).await?)
+        }
+    }
+}
+
+fn list(groups: &[GroupListing], json: bool) -> Result<(), CliError> {
+    if json {
+        return json::print_lines(groups.iter().map(group_json));
+    }
+    let rows = groups.iter().map(|group| [group.name.clone(), group.state.to_string(), group.members.to_string()]);
+    table::print(["NAME", "STATE", ">MEMBERS"], rows)
+}
+
+fn describe(group: &GroupDescription, json: bool) -> Result<(), CliError> {
+    if json {
+        let mut object = group_json(&group.group);
+        object["members"] = group
+            .members
+            .iter()
+            .map(|member| {
+                let partitions = member.partitions.iter();
+                json!({
+                    "member_id": member.member_id, "client_id": member.client_id, "peer": member.peer,
+                    "partitions": partitions
+                        .map(|at| json!({ "topic": at.topic.as_str(), "partition": at.partition }))
+                        .collect::<Value>(),
+                })
+            })
+            .collect();
+        object["partitions"] = group.partitions.iter().map(partition_json).collect();
+        return json::print_lines([object]);
+    }
+    let listing = &group.group;
+    let text = format!("group {}: {}, generation {}\n\n", listing.name, listing.state, listing.generation);
+    std::io::stdout().write_all(text.as_bytes()).map_err(CliError::output)?;
+    let members = group.members.iter().map(|member| {
+        let partitions: Vec<_> = member.partitions.iter().map(ToString::to_string).collect();
+        [member.member_id.clone(), member.client_id.clone(), member.peer.clone(), partitions.join(" ")]
+    });
+    table::print(["MEMBER", "CLIENT", "PEER", "PARTITIONS"], members)?;
+    std::io::stdout().write_all(b"\n").map_err(CliError::output)?;
+    print_progress(&group.partitions)
+}
+
+async fn lag(client: &Client, group: &str, json: bool) -> Result<(), CliError> {
+    let group = client.describe_group(group).await?;
+    if json {
+        return json::print_lines(group.partitions.iter().map(partition_json));
+    }
+    print_progress(&group.partitions)?;
+    let total = group.partitions.iter().map(|partition| partition.lag_records).sum();
+    let text = format!("\ntotal lag: {} records\n", format_count(total));
+    std::io::stdout().write_all(text.as_bytes()).map_err(CliError::output)
+}
+
+/// Again and again; on a terminal each time over the last.
+async fn watch_lag(client: &Client, group: &str, json: bool) -> Result<(), CliError> {
+    let mut ticks = tokio::time::interval(WATCH_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = interrupt() => return Err(CliError::Interrupted),
+        }
+        if std::io::stdout().is_terminal() && !json {
+            std::io::stdout().write_all(b"\x1b[2J\x1b[H").map_err(CliError::output)?;
+        }
+        lag(client, group, json).await?;
+    }
+}
+
+fn print_progress(partitions: &[GroupPartition]) -> Result<(), CliError> {
+    let rows = partitions.iter().map(|progress| {
+        [
+            progress.partition.topic.to_string(),
+            progress.partition.partition.to_string(),
+            progress.committed_offset.map_or_else(|| "-".to_owned(), |offset| offset.to_string()),
+            progress.high_watermark.to_string(),
+            format_count(progress.lag_records),
+            progress.committed_at.map(format_time).unwrap_or_default(),
+            progress.member_id.clone(),
+        ]
+    });
+    table::print(["TOPIC", ">PARTITION", ">COMMITTED", ">END", ">LAG", "COMMITTED-AT", "MEMBER"], rows)
+}
+
+fn group_json(group: &GroupListing) -> Value {
+    json!({
+        "name": group.name, "state": group.state.to_string(), "generation": group.generation,
+        "member_count": group.members,
+    })
+}
+
+fn partition_json(progress: &GroupPartition) -> Value {
+    json!({
+        "topic": progress.partition.topic.as_str(), "partition": progress.partition.partition,
+        "committed_offset": progress.committed_offset, "log_start_offset": progress.log_start_offset,
+        "high_watermark": progress.high_watermark, "lag_records": progress.lag_records,
+        "member_id": progress.member_id, "committed_at_ms": progress.committed_at, "metadata": progress.metadata,
+    })
+}

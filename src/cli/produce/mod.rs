@@ -1,0 +1,267 @@
+//! `millstream produce`: sends records, and says how it went.
+//!
+//! ```text
+//! input (a thread that reads chunks) -> Lines (split in place) -> RecordPlan (key, headers, JSON) -> Producer
+//! ```
+//!
+//! Bytes are copied once on the way, from the chunk into the batch. On Ctrl-C reading stops, what was read is
+//! delivered, and the command says how much was acknowledged; a second Ctrl-C ends it at once.
+
+mod input;
+mod plan;
+
+use super::exit::CliError;
+use super::interrupt::interrupt;
+use super::units::{format_bytes, format_count, parse_bytes, parse_duration, parse_rate, per_second};
+use super::{BrokerArgs, topic::DurabilityArg};
+use crate::client::{ClientError, NewRecord, Producer, ProducerOptions};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use input::{Lines, Source};
+use plan::RecordPlan;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::time::Instant;
+
+const EXAMPLES: &str = "\
+Examples:
+  echo 'two coffees' | millstream produce orders
+  millstream produce orders -k table-7 'two coffees' 'one tea'
+  millstream produce orders -K : -f orders.txt        lines such as table-7:two coffees
+  millstream consume orders -e --json | millstream produce --json copy-of-orders";
+
+/// Options of `produce`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct ProduceArgs {
+    /// The topic to send to.
+    topic: String,
+    /// Values to send, one record each; without any, the lines of standard input.
+    #[arg(value_name = "VALUE", conflicts_with = "file")]
+    values: Vec<String>,
+    /// Send the lines of this file; - is standard input.
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Split each value at the first SEP: what is before is the key. Without SEP in it, a record has no key.
+    #[arg(short = 'K', long, value_name = "SEP", conflicts_with_all = ["key", "json"])]
+    key_separator: Option<String>,
+    /// The key of every record.
+    #[arg(short, long, value_name = "KEY", conflicts_with = "json")]
+    key: Option<String>,
+    /// A header of every record, as NAME=VALUE; may be given more than once.
+    #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", conflicts_with = "json", value_parser = parse_header)]
+    headers: Vec<(String, String)>,
+    /// Send to this partition, whatever the key.
+    #[arg(short, long, value_name = "N")]
+    partition: Option<u32>,
+    /// Each line is a record in JSON, as `consume --json` prints it.
+    #[arg(long)]
+    json: bool,
+    /// With --json: send each record to the partition it names.
+    #[arg(long, requires = "json", conflicts_with = "partition")]
+    keep_partition: bool,
+    /// A value that is exactly TEXT is sent as no value at all (a tombstone).
+    #[arg(long, value_name = "TEXT", conflicts_with = "json")]
+    null_value: Option<String>,
+    /// Send no faster than this many records a second, as N or N/s.
+    #[arg(long, value_name = "N/s", value_parser = parse_rate)]
+    rate: Option<u64>,
+    /// What an acknowledgement must wait for; without it, what the topic promises.
+    #[arg(long, value_enum)]
+    durability: Option<DurabilityArg>,
+    /// Send a batch when it reaches this size.
+    #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = parse_bytes)]
+    batch_bytes: u64,
+    /// Send a batch that is not full when its first record has waited this long.
+    #[arg(long, value_name = "TIME", default_value = "5ms", value_parser = parse_duration)]
+    linger: Duration,
+    /// Give up on records that cannot be delivered for this long.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    timeout: Duration,
+    /// Say nothing at the end.
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    broker: BrokerArgs,
+}
+
+/// Sends the records.
+pub(super) async fn run(args: ProduceArgs) -> Result<(), CliError> {
+    let client = args.broker.connect().await?;
+    let options = ProducerOptions {
+        partition: args.partition,
+        durability: args.durability.map(Into::into),
+        batch_bytes: usize::try_from(args.batch_bytes).map_err(|_| CliError::usage("--batch-bytes is too large"))?,
+        linger: args.linger,
+        delivery_timeout: args.timeout,
+        ..ProducerOptions::default()
+    };
+    let producer = client.producer(&args.topic, options).await?;
+    let started = Instant::now();
+    let mut feeder = Feeder::new(&args, &producer, started);
+    let fed = tokio::select! {
+        biased;
+        () = interrupt() => Err(CliError::Interrupted),
+        fed = feeder.feed(&args) => fed,
+    };
+    feeder.progress.finish_and_clear();
+    let flushed = tokio::select! {
+        biased;
+        () = interrupt() => Err(CliError::Interrupted),
+        flushed = producer.flush() => flushed.map_err(CliError::from),
+    };
+    finish(&args, &producer, started.elapsed(), fed.and(flushed))
+}
+
+/// Says how much was acknowledged, and makes an error that came after a success a partial one.
+fn finish(
+    args: &ProduceArgs,
+    producer: &Producer,
+    elapsed: Duration,
+    result: Result<(), CliError>,
+) -> Result<(), CliError> {
+    let totals = producer.totals();
+    let (records, bytes) = (totals.records_acked, totals.bytes_acked);
+    if !args.quiet {
+        eprintln!(
+            "{} {}, {} in {:.3} s ({} records/s, {}/s)",
+            format_count(records),
+            if records == 1 { "record" } else { "records" },
+            format_bytes(bytes),
+            elapsed.as_secs_f64(),
+            format_count(per_second(records, elapsed)),
+            format_bytes(per_second(bytes, elapsed)),
+        );
+    }
+    let done = (records > 0).then(|| format!("{} of {} records are safe", records, totals.records_sent));
+    result.map_err(|error| error.after(done))
+}
+
+/// Puts records into the producer, at the pace and with the parts that were asked for.
+struct Feeder<'a> {
+    producer: &'a Producer,
+    plan: RecordPlan<'a>,
+    pace: Option<u64>,
+    sent: u64,
+    started: Instant,
+    progress: ProgressBar,
+}
+
+impl<'a> Feeder<'a> {
+    fn new(args: &'a ProduceArgs, producer: &'a Producer, started: Instant) -> Self {
+        let plan = RecordPlan {
+            json: args.json,
+            keep_partition: args.keep_partition,
+            key: args.key.as_deref().map(str::as_bytes),
+            key_separator: args.key_separator.as_ref().map(memchr::memmem::Finder::new),
+            null_value: args.null_value.as_deref().map(str::as_bytes),
+            headers: args.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect(),
+        };
+        let progress = progress_bar(args);
+        Self { producer, plan, pace: args.rate, sent: 0, started, progress }
+    }
+
+    async fn feed(&mut self, args: &ProduceArgs) -> Result<(), CliError> {
+        if !args.values.is_empty() {
+            for (number, value) in (1..).zip(&args.values) {
+                self.send(value.as_bytes(), number).await?;
+            }
+            return Ok(());
+        }
+        let source = Source::open(args.file.as_deref())?;
+        if source.is_terminal() && !args.quiet {
+            eprintln!("Each line is a record; Ctrl-D ends.");
+        }
+        let mut chunks = source.read_in_chunks();
+        let mut lines = Lines::new(self.longest_line());
+        while let Some(chunk) = chunks.recv().await {
+            lines.push(chunk.map_err(|source| CliError::Io { what: "cannot read the input".to_owned(), source })?);
+            while let Some((number, line)) = lines.next_line()? {
+                self.send(line, number).await?;
+            }
+            self.look_around()?;
+        }
+        if let Some((number, line)) = lines.finish() {
+            self.send(line, number).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends the record of one line.
+    async fn send(&mut self, line: &[u8], number: u64) -> Result<(), CliError> {
+        if let Some(per_second) = self.pace {
+            let due_ns = u128::from(self.sent) * 1_000_000_000 / u128::from(per_second);
+            let due = Duration::from_nanos(u64::try_from(due_ns).unwrap_or(u64::MAX));
+            tokio::time::sleep_until(self.started + due).await;
+        }
+        self.sent += 1;
+        let refused = |what| CliError::Input { line: number, what };
+        if self.plan.json {
+            let record = super::json::read_record(line).map_err(refused)?;
+            let headers: Vec<_> =
+                record.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+            let record = NewRecord {
+                key: record.key.as_deref(),
+                value: record.value.as_deref(),
+                headers: &headers,
+                timestamp: record.timestamp,
+                partition: record.partition.filter(|_| self.plan.keep_partition),
+            };
+            return self.put(record, number).await;
+        }
+        self.put(self.plan.record(line), number).await
+    }
+
+    async fn put(&self, record: NewRecord<'_>, number: u64) -> Result<(), CliError> {
+        loop {
+            match self.producer.try_send(&record) {
+                Ok(Some(_)) => return Ok(()),
+                Ok(None) => {
+                    self.producer.ready().await;
+                    self.stop_on_failure()?;
+                }
+                Err(error @ (ClientError::RecordTooLarge { .. } | ClientError::NoSuchPartition { .. })) => {
+                    return Err(CliError::Input { line: number, what: error.to_string() });
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Between chunks: whether it is all in vain, and how far we are.
+    fn look_around(&self) -> Result<(), CliError> {
+        self.stop_on_failure()?;
+        if !self.progress.is_hidden() {
+            let totals = self.producer.totals();
+            self.progress.set_position(totals.bytes_acked);
+            self.progress.set_message(format_count(totals.records_acked));
+        }
+        Ok(())
+    }
+
+    fn stop_on_failure(&self) -> Result<(), CliError> {
+        self.producer.failure().map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// A line of JSON may be longer than its record: escapes take up to six times the room, and names come on top.
+    fn longest_line(&self) -> usize {
+        let record_bytes_max = self.producer.record_bytes_max();
+        if self.plan.json { record_bytes_max.saturating_mul(6).saturating_add(4096) } else { record_bytes_max }
+    }
+}
+
+/// Shown on a terminal only, and never between a person and the lines they type.
+fn progress_bar(args: &ProduceArgs) -> ProgressBar {
+    let typed = args.file.is_none() && std::io::stdin().is_terminal();
+    if args.quiet || typed || !args.values.is_empty() || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {msg} records, {binary_bytes} ({binary_bytes_per_sec})");
+    ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+}
+
+fn parse_header(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("write a header as NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}

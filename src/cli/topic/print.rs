@@ -1,0 +1,121 @@
+//! Topics and partitions as tables for people and as JSON for programs.
+
+use crate::cli::exit::CliError;
+use crate::cli::time::format_time;
+use crate::cli::units::{format_bytes, format_count, format_duration_ms};
+use crate::cli::{json, table};
+use crate::client::admin::{PartitionDescription, TopicDescription, TopicSettings};
+use serde_json::{Value, json};
+
+/// A topic in a few words.
+pub(super) fn summary(topic: &TopicDescription) -> String {
+    let partitions = if topic.partitions == 1 { "partition" } else { "partitions" };
+    format!("{} {partitions}, retention {}", topic.partitions, retention(&topic.settings))
+}
+
+/// Many topics, one a line.
+pub(super) fn list(topics: &[TopicDescription], json: bool) -> Result<(), CliError> {
+    if json {
+        return json::print_lines(topics.iter().map(topic_json));
+    }
+    let rows = topics.iter().map(|topic| {
+        let durability = topic.settings.durability.map(|durability| durability.to_string()).unwrap_or_default();
+        [topic.name.to_string(), topic.partitions.to_string(), retention(&topic.settings), durability]
+    });
+    table::print(["NAME", ">PARTITIONS", "RETENTION", "DURABILITY"], rows)
+}
+
+/// One topic and its partitions.
+pub(super) fn describe(
+    topic: &TopicDescription,
+    partitions: &[PartitionDescription],
+    json: bool,
+) -> Result<(), CliError> {
+    if json {
+        let mut object = topic_json(topic);
+        object["partition_states"] = partitions.iter().map(partition_json).collect();
+        return json::print_lines([object]);
+    }
+    let settings = &topic.settings;
+    let bytes = |bytes: Option<u64>| bytes.map(format_bytes).unwrap_or_default();
+    let facts = [
+        ["name", &topic.name.to_string()],
+        ["id", &topic.topic_id],
+        ["created", &format_time(topic.created_at)],
+        ["retention", &retention(settings)],
+        ["durability", &settings.durability.map(|durability| durability.to_string()).unwrap_or_default()],
+        ["segment-bytes", &bytes(settings.segment_bytes)],
+        ["segment-age", &settings.segment_age_ms.map(format_duration_ms).unwrap_or_default()],
+        ["record-bytes-max", &bytes(settings.record_bytes_max.map(u64::from))],
+        ["batch-bytes-max", &bytes(settings.batch_bytes_max.map(u64::from))],
+    ];
+    table::print(["TOPIC", ""], facts.map(|row| row.map(str::to_owned)))?;
+    println_blank()?;
+    let rows = partitions.iter().map(|state| {
+        [
+            state.partition.to_string(),
+            state.log_start_offset.to_string(),
+            state.high_watermark.to_string(),
+            state.log_end_offset.to_string(),
+            format_count(state.high_watermark.records_since(state.log_start_offset)),
+            format_bytes(state.log_bytes),
+            state.segments.to_string(),
+            state.refusal.as_ref().map(|refusal| refusal.message.clone()).unwrap_or_default(),
+        ]
+    });
+    let header = [">PARTITION", ">START", ">HIGH-WATERMARK", ">END", ">RECORDS", ">BYTES", ">SEGMENTS", ""];
+    table::print(header, rows)
+}
+
+fn println_blank() -> Result<(), CliError> {
+    use std::io::Write as _;
+    std::io::stdout().write_all(b"\n").map_err(CliError::output)
+}
+
+fn retention(settings: &TopicSettings) -> String {
+    let time = settings.retention_ms.filter(|ms| *ms > 0).map(format_duration_ms);
+    let bytes = settings.retention_bytes.filter(|bytes| *bytes > 0).map(format_bytes);
+    match (time, bytes) {
+        (None, None) => "forever".to_owned(),
+        (Some(time), None) => time,
+        (None, Some(bytes)) => bytes,
+        (Some(time), Some(bytes)) => format!("{time} or {bytes}"),
+    }
+}
+
+fn topic_json(topic: &TopicDescription) -> Value {
+    let settings = &topic.settings;
+    json!({
+        "name": topic.name.as_str(), "topic_id": topic.topic_id, "partitions": topic.partitions,
+        "created_at_ms": topic.created_at, "internal": topic.internal,
+        "retention_ms": settings.retention_ms, "retention_bytes": settings.retention_bytes,
+        "segment_bytes": settings.segment_bytes, "segment_age_ms": settings.segment_age_ms,
+        "durability": settings.durability, "record_bytes_max": settings.record_bytes_max,
+        "batch_bytes_max": settings.batch_bytes_max,
+    })
+}
+
+fn partition_json(state: &PartitionDescription) -> Value {
+    json!({
+        "partition": state.partition, "log_start_offset": state.log_start_offset,
+        "high_watermark": state.high_watermark, "log_end_offset": state.log_end_offset,
+        "log_bytes": state.log_bytes, "segments": state.segments,
+        "error": state.refusal.as_ref().map(|refusal| refusal.message.as_str()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retention_is_said_in_words() {
+        let settings = |retention_ms, retention_bytes| TopicSettings {
+            retention_ms: Some(retention_ms),
+            retention_bytes: Some(retention_bytes),
+            ..TopicSettings::default()
+        };
+        assert_eq!(retention(&settings(0, 0)), "forever");
+        assert_eq!(retention(&settings(86_400_000, 1 << 30)), "1d or 1 GiB");
+    }
+}
