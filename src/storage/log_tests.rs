@@ -189,7 +189,7 @@ fn deleting_before_an_offset_hides_it_at_once_and_stays_after_a_restart() {
         append(&mut log, batch(i * 50, 50, 1000));
     }
     let before = log.reader().size();
-    let held = log.reader().read(Offset(0), Offset(3000), 1000).expect("readable");
+    let held = log.reader().read(Offset(0), Offset(3000), 60_000).expect("readable");
     assert_eq!(log.keeper().delete_before(Offset(1500)).expect("deletes"), Offset(1500));
     assert!(log.reader().size().bytes < before.bytes);
     assert!(matches!(
