@@ -15,6 +15,14 @@ mod topic_table;
 pub mod topics;
 mod upkeep;
 
+/// The words of the layers below that doors need: they see no further than here.
+pub use crate::group::{
+    CommitError, CommittedOffset, Generation, GroupError, GroupPhase, GroupSummary, MemberDescription, MemberId,
+    PartitionDescription,
+};
+pub use crate::partition::PartitionOffsets;
+pub use crate::storage::StorageError;
+pub use crate::storage::reader::StoredBatch;
 pub use error::BrokerError;
 pub use startup::BrokerOptions;
 pub use topic_table::Topic;

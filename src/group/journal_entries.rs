@@ -142,7 +142,7 @@ mod tests {
         let group = GroupName::new("billing").unwrap();
         let key = OffsetKey { topic_id: TopicId(uuid::Uuid::from_u128(7)), partition: 3 };
         let topic = TopicName::new("orders").unwrap();
-        let committed = Committed { topic, offset: Offset(u64::MAX), metadata: "\"\u{0}ä".to_owned(), at_ms: -1 };
+        let committed = Committed { topic, offset: Offset(u64::MAX), metadata: "\"\u{0}\u{e4}".to_owned(), at_ms: -1 };
         vec![
             Event::GenerationFloorRaised { generation: Generation(9) },
             Event::GenerationAdvanced { group: group.clone(), generation: Generation(7) },

@@ -3,10 +3,9 @@
 use super::convert::{batches_out, position_in};
 use super::status::{part_error, status};
 use super::{Door, subscribe};
-use crate::broker::BrokerError;
 use crate::broker::fetch::{Fetch, Fetched};
 use crate::broker::groups::{Commit, RefusedCommits};
-use crate::group::{Generation, MemberId};
+use crate::broker::{BrokerError, CommittedOffset, Generation, MemberId};
 use crate::limits;
 use crate::proto::{self, consumer_service_server::ConsumerService};
 use crate::types::Offset;
@@ -82,7 +81,7 @@ impl ConsumerService for Door {
     ) -> Result<Response<proto::FetchOffsetsResponse>, Status> {
         let proto::FetchOffsetsRequest { group, topics } = request.into_inner();
         let committed = self.broker.committed(&group, &topics).await.map_err(|error| status(&error))?;
-        let offset_out = |committed: crate::group::CommittedOffset| proto::PartitionOffset {
+        let offset_out = |committed: CommittedOffset| proto::PartitionOffset {
             topic: committed.topic.into(),
             partition: committed.partition,
             offset: committed.offset.0,

@@ -2,9 +2,8 @@
 
 use super::status::part_error;
 use crate::broker::produce::ProduceOutcome;
-use crate::broker::{BrokerError, Topic};
+use crate::broker::{BrokerError, StoredBatch, Topic};
 use crate::proto;
-use crate::storage::reader::StoredBatch;
 use crate::topic::TopicOptions;
 use crate::types::{Durability, Offset, Position, TopicPartition};
 

@@ -4,10 +4,8 @@
 //! An error that ends a call becomes a [`Status`] with `google.rpc.ErrorInfo` (and `RetryInfo` where waiting helps); an
 //! error about one part of a call becomes a [`proto::Error`] with the same facts.
 
-use crate::broker::BrokerError;
-use crate::group::{CommitError, GroupError};
+use crate::broker::{BrokerError, CommitError, GroupError, StorageError};
 use crate::proto;
-use crate::storage::StorageError;
 use crate::types::record_set::RecordSetError;
 use crate::types::{Offset, TopicPartition};
 use std::collections::HashMap;

@@ -4,9 +4,8 @@ use super::Door;
 use super::consume::{at_most, commits_in, refused_out};
 use super::convert::{batches_out, partition_offset_out, partition_out, position_in};
 use super::status::status;
-use crate::broker::BrokerError;
 use crate::broker::subscription::{Credit, Delivery, OffsetExpired, OpenSubscription, Subscription};
-use crate::group::Generation;
+use crate::broker::{BrokerError, Generation};
 use crate::limits;
 use crate::proto::{
     self, subscribe_request, subscribe_request::Request, subscribe_response, subscribe_response::Response,
