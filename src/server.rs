@@ -8,9 +8,11 @@ use crate::config::Config;
 use crate::grpc::{self, DoorOptions, Listener};
 use crate::metrics::{Metrics, Readings};
 use crate::shutdown::Shutdown;
+use crate::storage::data_dir::DataDir;
 use crate::storage::file_system::RealFileSystem;
+use crate::topic::Catalog;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -80,6 +82,13 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ServeError> {
     admin_door.abort();
     closed?;
     tracing::info!("stopped: everything is on disk");
+    Ok(())
+}
+
+/// Whether a data directory that exists could be served: its format is known and its catalog is whole. Reads only.
+pub fn check_data_dir(path: &Path) -> Result<(), ServeError> {
+    DataDir::check(&RealFileSystem, path).map_err(BrokerError::Files)?;
+    Catalog::load(&RealFileSystem, &path.join("catalog.json")).map_err(BrokerError::Files)?;
     Ok(())
 }
 

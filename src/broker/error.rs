@@ -117,7 +117,7 @@ pub enum BrokerError {
         error: StorageError,
     },
     /// Something of the broker's own could not be written: catalog, directory.
-    #[error("the broker's own files: {0}")]
+    #[error(transparent)]
     Files(StorageError),
     /// The records were written but not made durable; they may or may not be there after a restart.
     #[error("{at}: whether the records were appended is unknown: {cause}")]

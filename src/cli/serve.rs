@@ -60,6 +60,8 @@ enum DataDirError {
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("the data directory {} cannot be created: {} is not a directory", path.display(), parent.display())]
     NoParent { path: PathBuf, parent: PathBuf },
+    #[error(transparent)]
+    Unusable(ServeError),
 }
 
 /// Why the broker ended other than by a clean stop.
@@ -154,14 +156,14 @@ fn start_log(config: &Config) {
     }
 }
 
-/// Whether the data directory is, or could be, a directory that this process reads.
+/// Whether the data directory could be made, or is one that a broker of this version can serve.
 fn check_data_dir(config: &Config) -> Result<(), DataDirError> {
     let path = config.broker.data_dir.as_path();
     if config.broker.ephemeral {
         return Ok(());
     }
     match std::fs::read_dir(path) {
-        Ok(_) => Ok(()),
+        Ok(_) => server::check_data_dir(path).map_err(DataDirError::Unusable),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let existing = path.ancestors().skip(1).find(|parent| parent.exists());
             let parent = existing.filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));

@@ -59,6 +59,16 @@ impl DataDir {
         Ok(Self { path: path.into(), broker_id, _lock: lock })
     }
 
+    /// Whether a directory that exists can be used: it is empty, or of a format this broker knows. Changes nothing and
+    /// takes no lock, so a broker may be running on it.
+    pub fn check(fs: &dyn FileSystem, path: &Path) -> Result<(), StorageError> {
+        let format_path = path.join("format.json");
+        match atomic_file::read(fs, &format_path)? {
+            Some(text) => known_format(&format_path, &text).map(drop),
+            None => refuse_foreign_directory(fs, path),
+        }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
