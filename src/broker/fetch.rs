@@ -48,11 +48,15 @@ impl Broker {
             return Err(BrokerError::invalid("positions", format!("{count} were given; 1 to {most} are allowed")));
         }
         let deadline = tokio::time::Instant::now() + request.wait_max;
+        let mut bytes_before = None;
         loop {
             let results = self.read_all(&request).await;
             let bytes: usize = results.iter().flatten().map(Fetched::bytes).sum();
             let failed = results.iter().any(Result::is_err);
-            if failed || bytes >= request.bytes_min.max(1) || self.shutdown.is_draining() {
+            // A second look comes only when there is more to read. If it brought nothing, what is there does not fit
+            // into `bytes_max`, and no waiting will change that.
+            let is_full = bytes_before.replace(bytes) == Some(bytes);
+            if failed || is_full || bytes >= request.bytes_min.max(1) || self.shutdown.is_draining() {
                 self.count(&request, &results);
                 return Ok(results);
             }

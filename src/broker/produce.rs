@@ -7,6 +7,7 @@ use crate::broker::Broker;
 use crate::broker::error::BrokerError;
 use crate::broker::topic_table::Topic;
 use crate::broker::topics::refuse_internal;
+use crate::metrics::InFlightCounted;
 use crate::partition::{AppendAck, PendingAppend};
 use crate::storage::log::NewBatch;
 use crate::types::partitioner::partition_of_key;
@@ -39,6 +40,7 @@ pub struct Produce<'a> {
 pub struct PendingProduce {
     topic: Arc<Topic>,
     parts: Vec<PendingPart>,
+    _counted: InFlightCounted,
 }
 
 #[derive(Debug)]
@@ -85,6 +87,7 @@ impl Broker {
         let topic = self.topic_to_produce_to(request.topic).await?;
         refuse_internal(&topic.name)?;
         let summary = check(&topic, &request.records)?;
+        let counted = self.metrics.produce_in_flight(request.records.len());
         let parts = match request.partition {
             Some(partition) => {
                 topic.partition(partition)?;
@@ -97,7 +100,7 @@ impl Broker {
             let permit = self.permit(part.batch.payload.len(), patience).await?;
             pending.push(queue(&topic, part, request.durability, permit));
         }
-        Ok(PendingProduce { topic, parts: pending })
+        Ok(PendingProduce { topic, parts: pending, _counted: counted })
     }
 
     async fn topic_to_produce_to(&self, name: &str) -> Result<Arc<Topic>, BrokerError> {
@@ -167,13 +170,18 @@ fn check(topic: &Topic, records: &Bytes) -> Result<RecordSetSummary, BrokerError
 /// Puts each record where its key belongs; those without a key go together, to the partition whose turn it is.
 fn split(topic: &Topic, records: Bytes, summary: RecordSetSummary) -> Vec<Part> {
     let partitions = topic.entry.partitions;
-    let in_turn = topic.partition_in_turn();
     if partitions == 1 {
         return vec![Part::whole(0, records, summary)];
     }
+    let mut in_turn = None;
     let mut parts: BTreeMap<u32, (BytesMut, Vec<u32>)> = BTreeMap::new();
     for (i, (key, record)) in (0..).zip(record_set::keyed_records(&records)) {
-        let partition = key.map_or(in_turn, |key| partition_of_key(key, partitions));
+        // Only records without a key take a turn: otherwise requests with and without keys, sent alternately, would
+        // send all of the latter to the same few partitions.
+        let partition = match key {
+            Some(key) => partition_of_key(key, partitions),
+            None => *in_turn.get_or_insert_with(|| topic.partition_in_turn()),
+        };
         let (bytes, indexes) = parts.entry(partition).or_default();
         bytes.extend_from_slice(record);
         indexes.push(i);

@@ -30,7 +30,8 @@ impl Broker {
                     topic: committed.topic.clone(),
                     partition: committed.partition,
                     committed_offset: committed.offset.0,
-                    lag_records: offsets.high_watermark.records_since(committed.offset),
+                    // What retention has deleted is not waiting for anybody.
+                    lag_records: offsets.high_watermark.records_since(committed.offset.max(offsets.log_start)),
                 });
             }
         }

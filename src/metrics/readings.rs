@@ -45,7 +45,7 @@ pub struct GroupReading {
     pub partition: u32,
     /// The next record the group reads.
     pub committed_offset: u64,
-    /// Records from there to the high watermark.
+    /// Retained records from there to the high watermark.
     pub lag_records: u64,
 }
 
@@ -68,7 +68,9 @@ impl Collector for Readings {
 
         let gauges: [GaugeOf<GroupReading>; 2] = [
             ("group_committed_offset", "The next record that the group reads", |g| g.committed_offset),
-            ("group_lag_records", "Records from the committed offset to the high watermark", |g| g.lag_records),
+            ("group_lag_records", "Retained records from the committed offset to the high watermark", |g| {
+                g.lag_records
+            }),
         ];
         for (name, help, value) in gauges {
             let samples = self.groups.iter().map(|g| {

@@ -146,8 +146,9 @@ impl LogReader {
         Ok(batches)
     }
 
-    /// The first record whose time is at or after `time_ms`, below `below`; `below` if there is none.
+    /// The first retained record whose time is at or after `time_ms`, below `below`; `below` if there is none.
     pub fn offset_of_time(&self, time_ms: TimestampMs, below: Offset) -> Result<Offset, StorageError> {
+        let log_start = self.log_start();
         for segment in self.shared.segments().iter() {
             let (latest, position) =
                 segment.with_index(|index| (index.max_record_time_ms, index.position_of_time(time_ms)))?;
@@ -160,12 +161,15 @@ impl LogReader {
                     return Ok(below);
                 }
                 let frame = frames.take(frame_bytes);
-                if header.max_record_time_ms < time_ms {
+                if header.max_record_time_ms < time_ms || header.next_offset() <= log_start {
                     continue;
                 }
                 let batch = verified(segment, header, &frame)?;
+                // A deleted record is no answer, even if its time fits and that of the first retained one does not.
+                let batch = if batch.base_offset < log_start { batch.starting_at(log_start) } else { batch };
                 let found = record_set::first_at_or_after(&batch.payload, time_ms, batch.append_time_ms);
                 if let Some(number) = found {
+                    // Retention may have moved the start since.
                     return Ok(batch.base_offset.advance(number).max(self.log_start()));
                 }
             }

@@ -1,0 +1,39 @@
+//! The interface as clients meet it: a live broker, a real socket, the generated stubs.
+//!
+//! Names of tests are promises. Every test has a broker of its own, waits for conditions with a bound, and never for
+//! time. `docs/errors.md` and the comments in `proto/` are what is tested.
+
+mod common;
+
+#[path = "api/bad_input.rs"]
+mod bad_input;
+#[path = "api/bad_records.rs"]
+mod bad_records;
+#[path = "api/credit.rs"]
+mod credit;
+#[path = "api/fetch.rs"]
+mod fetch;
+#[path = "api/group_commits.rs"]
+mod group_commits;
+#[path = "api/group_members.rs"]
+mod group_members;
+#[path = "api/groups.rs"]
+mod groups;
+#[path = "api/list_offsets.rs"]
+mod list_offsets;
+#[path = "api/observation.rs"]
+mod observation;
+#[path = "api/produce.rs"]
+mod produce;
+#[path = "api/produce_stream.rs"]
+mod produce_stream;
+#[path = "api/restart.rs"]
+mod restart;
+#[path = "api/retention.rs"]
+mod retention;
+#[path = "api/subscribe.rs"]
+mod subscribe;
+#[path = "api/topic_changes.rs"]
+mod topic_changes;
+#[path = "api/topics.rs"]
+mod topics;
