@@ -41,12 +41,13 @@ impl DataDir {
     /// Opens a data directory, creating it if there is nothing at `path` or an empty directory.
     pub fn open(fs: &dyn FileSystem, path: &Path) -> Result<Self, StorageError> {
         fs.create_dir_all(path).context("create", path)?;
+        // Before the lock, which is a file too.
+        refuse_foreign_directory(fs, path)?;
         let lock = lock(path)?;
         let format_path = path.join("format.json");
         let broker_id = match atomic_file::read(fs, &format_path)? {
             Some(text) => known_format(&format_path, &text)?,
             None => {
-                refuse_foreign_directory(fs, path)?;
                 let broker_id = Uuid::new_v4();
                 let format = Format { format_version: FORMAT_VERSION, broker_id };
                 let text = serde_json::to_string(&format).expect("two fields are JSON") + "\n";
@@ -132,6 +133,9 @@ fn known_format(path: &Path, text: &str) -> Result<Uuid, StorageError> {
 /// A directory that holds other things is not ours to write into.
 fn refuse_foreign_directory(fs: &dyn FileSystem, path: &Path) -> Result<(), StorageError> {
     let found = fs.list(path).context("list", path)?;
+    if found.iter().any(|name| name == "format.json") {
+        return Ok(());
+    }
     match found.iter().find(|name| !["lock", "format.tmp", "lost+found"].contains(&name.as_str())) {
         Some(name) => Err(StorageError::Format {
             path: path.into(),
