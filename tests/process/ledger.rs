@@ -94,7 +94,9 @@ impl Ledger {
     /// Takes the answers that have come. What [`Ledger::check_acknowledged`] knows of: an answer may come while the log
     /// is being read, and its record is then rightly not in what was read.
     pub(crate) fn take_answers(&mut self) {
-        self.entries.iter_mut().for_each(|entry| drop(entry.take_answer()));
+        for entry in &mut self.entries {
+            entry.take_answer();
+        }
     }
 
     /// Checks that every line whose acknowledgement was taken, at or after the offsets `from`, stands where it says.
