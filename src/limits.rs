@@ -21,6 +21,10 @@ pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// Shortest retention time and segment age, in milliseconds.
 pub const AGE_MS_MIN: u64 = 1_000;
 
+/// Appends of clients leave at least this much of the disk free: committed offsets, checkpoints and the catalog are
+/// written there when the disk is full for everyone else, and without them no space could be freed.
+pub const DISK_RESERVE_BYTES: u64 = 8 << 20;
+
 /// Bytes of a fetch reply when the client does not say, and the most it may ask for.
 pub const FETCH_BYTES_DEFAULT: u32 = 1 << 20;
 /// See [`FETCH_BYTES_DEFAULT`].

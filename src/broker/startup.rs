@@ -112,6 +112,7 @@ impl Broker {
     /// Opens the logs of partitions that were just created.
     pub(super) fn open_partitions(
         &self,
+        name: &TopicName,
         entry: &TopicEntry,
         numbers: std::ops::Range<u32>,
     ) -> Vec<Result<PartitionHandle, StorageError>> {
@@ -122,7 +123,7 @@ impl Broker {
             clock: &self.clock,
             metrics: &self.metrics,
         };
-        numbers.map(|number| opener.open(entry, number)).collect()
+        numbers.map(|number| opener.open(name, entry, number)).collect()
     }
 }
 
@@ -138,18 +139,18 @@ struct Opener<'a> {
 impl Opener<'_> {
     /// Opens every partition of the catalog, on `threads` threads.
     fn open_all(&self, catalog: &Catalog, threads: usize) -> TopicTable {
-        let all: Vec<(&TopicEntry, u32)> = catalog
+        let all: Vec<(&TopicName, &TopicEntry, u32)> = catalog
             .topics
-            .values()
-            .flat_map(|entry| (0..entry.partitions).map(move |number| (entry, number)))
+            .iter()
+            .flat_map(|(name, entry)| (0..entry.partitions).map(move |number| (name, entry, number)))
             .collect();
         let next = AtomicUsize::new(0);
         let open_some = || {
             let mut opened = Vec::new();
             loop {
                 let i = next.fetch_add(1, Ordering::Relaxed);
-                let Some((entry, number)) = all.get(i) else { return opened };
-                opened.push((i, self.open(entry, *number)));
+                let Some((name, entry, number)) = all.get(i) else { return opened };
+                opened.push((i, self.open(name, entry, *number)));
             }
         };
         let mut opened: Vec<_> = std::thread::scope(|scope| {
@@ -167,9 +168,9 @@ impl Opener<'_> {
         table
     }
 
-    fn open(&self, entry: &TopicEntry, number: u32) -> Result<PartitionHandle, StorageError> {
+    fn open(&self, name: &TopicName, entry: &TopicEntry, number: u32) -> Result<PartitionHandle, StorageError> {
         let id = LogId { topic: entry.id, partition: number };
-        let options = partition_options(&entry.options);
+        let options = partition_options(name, &entry.options);
         let directory = self.data_dir.log_path(id);
         match Log::open(Arc::clone(self.fs), &directory, id, options.log) {
             Ok((log, report)) => {

@@ -5,6 +5,7 @@
 
 use crate::broker::error::BrokerError;
 use crate::group::{TopicPartitions, TopicsSnapshot};
+use crate::limits;
 use crate::metrics::TopicMetrics;
 use crate::partition::{PartitionHandle, PartitionOptions};
 use crate::storage::StorageError;
@@ -54,9 +55,13 @@ impl Topic {
 }
 
 /// What a partition needs of its topic's options.
-pub(super) fn partition_options(options: &TopicOptions) -> PartitionOptions {
+pub(super) fn partition_options(name: &TopicName, options: &TopicOptions) -> PartitionOptions {
     PartitionOptions {
-        log: LogOptions { segment_bytes: options.segment_bytes, seal_age_ms: options.seal_age_ms() },
+        log: LogOptions {
+            segment_bytes: options.segment_bytes,
+            seal_age_ms: options.seal_age_ms(),
+            reserve_bytes: if name.is_internal() { 0 } else { limits::DISK_RESERVE_BYTES },
+        },
         durability: options.durability,
         retention: RetentionPolicy { retention_ms: options.retention_ms, retention_bytes: options.retention_bytes },
     }

@@ -50,7 +50,7 @@ impl Broker {
         self.change_catalog(&mut catalog, |catalog| {
             catalog.topics.insert(name.clone(), entry.clone());
         })?;
-        let opened = tokio::task::block_in_place(|| self.open_partitions(&entry, 0..partitions));
+        let opened = tokio::task::block_in_place(|| self.open_partitions(&name, &entry, 0..partitions));
         let topic = self.topics.put(open_topic(&name, &entry, opened, &self.metrics));
         self.groups.topics_changed(self.topics.snapshot()).await?;
         tracing::info!(topic = %name, partitions, %id, "created a topic");
@@ -115,11 +115,11 @@ impl Broker {
         })?;
 
         let mut changed = Topic { entry, ..Topic::clone(&topic) };
-        let options = partition_options(&changed.entry.options);
+        let options = partition_options(&name, &changed.entry.options);
         changed.partitions.iter().flatten().for_each(|partition| partition.set_options(options));
         changed
             .partitions
-            .extend(tokio::task::block_in_place(|| self.open_partitions(&changed.entry, before..partitions)));
+            .extend(tokio::task::block_in_place(|| self.open_partitions(&name, &changed.entry, before..partitions)));
         let changed = self.topics.put(changed);
         self.groups.topics_changed(self.topics.snapshot()).await?;
         Ok(changed)

@@ -41,8 +41,11 @@ impl DataDir {
     /// Opens a data directory, creating it if there is nothing at `path` or an empty directory.
     pub fn open(fs: &dyn FileSystem, path: &Path) -> Result<Self, StorageError> {
         fs.create_dir_all(path).context("create", path)?;
+        // Before the lock, which is a file too.
+        refuse_foreign_directory(fs, path)?;
         let lock = lock(path)?;
         let format_path = path.join("format.json");
+<<<<<<< HEAD
         let broker_id = if let Some(text) = atomic_file::read(fs, &format_path)? {
             known_format(&format_path, &text)?
         } else {
@@ -52,6 +55,17 @@ impl DataDir {
             let text = serde_json::to_string(&format).expect("two fields are JSON") + "\n";
             atomic_file::replace(fs, &format_path, &text)?;
             broker_id
+=======
+        let broker_id = match atomic_file::read(fs, &format_path)? {
+            Some(text) => known_format(&format_path, &text)?,
+            None => {
+                let broker_id = Uuid::new_v4();
+                let format = Format { format_version: FORMAT_VERSION, broker_id };
+                let text = serde_json::to_string(&format).expect("two fields are JSON") + "\n";
+                atomic_file::replace(fs, &format_path, &text)?;
+                broker_id
+            }
+>>>>>>> process
         };
         let topics = path.join("topics");
         fs.create_dir_all(&topics).context("create", &topics)?;
@@ -142,6 +156,9 @@ fn known_format(path: &Path, text: &str) -> Result<Uuid, StorageError> {
 /// A directory that holds other things is not ours to write into.
 fn refuse_foreign_directory(fs: &dyn FileSystem, path: &Path) -> Result<(), StorageError> {
     let found = fs.list(path).context("list", path)?;
+    if found.iter().any(|name| name == "format.json") {
+        return Ok(());
+    }
     match found.iter().find(|name| !["lock", "format.tmp", "lost+found"].contains(&name.as_str())) {
         Some(name) => Err(StorageError::Format {
             path: path.into(),

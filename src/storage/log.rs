@@ -7,9 +7,10 @@
 //! A failed sync, or a write that failed for another reason than a full disk, closes the log to appends for good: what
 //! is in the page cache then is not what is on disk, and no retry can find out.
 
+use crate::limits::DISK_RESERVE_BYTES;
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::error::{IoContext, StorageError};
-use crate::storage::file_system::FileSystem;
+use crate::storage::file_system::{File, FileSystem};
 use crate::storage::frame::{FORMAT_RECORD_SET, FrameHeader, HEADER_BYTES};
 use crate::storage::reader::LogReader;
 use crate::storage::recovery::{self, RecoveryReport};
@@ -18,7 +19,7 @@ use crate::storage::segment::header::{LogId, SegmentHeader};
 use crate::types::record_set::RecordSetSummary;
 use crate::types::{Offset, TimestampMs};
 use bytes::Bytes;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -40,6 +41,8 @@ pub struct LogOptions {
     pub segment_bytes: u64,
     /// A segment is sealed when its first record is older than this.
     pub seal_age_ms: u64,
+    /// Appends leave this much of the disk free.
+    pub reserve_bytes: u64,
 }
 
 /// A record set to append. It was checked before.
@@ -231,7 +234,8 @@ impl Log {
             frames.push((header, u32::try_from(frame_bytes).expect("frames are bounded by FRAME_BYTES_MAX")));
         }
         let mut parts = write_parts(&self.scratch, &batches[..frames.len()]);
-        let written = allocate(active, &*opened.file, end, self.options.segment_bytes)
+        let free_bytes = || self.shared.fs.free_bytes(&self.shared.directory);
+        let written = allocate(active, &*opened.file, end, self.options, free_bytes)
             .and_then(|()| opened.file.write_all_at(start, &mut parts));
         if let Err(error) = written.context("append to", segment.path()) {
             base_offsets.truncate(base_offsets.len() - frames.len());
@@ -397,25 +401,29 @@ fn write_parts<'a>(scratch: &'a [u8], batches: &'a [NewBatch]) -> Vec<IoSlice<'a
     parts
 }
 
-/// Reserves space so that writes up to `end` do not grow the file: a sync then has no new length to record.
+/// Reserves space so that writes up to `end` do not grow the file: a sync then has no new length to record. What is
+/// reserved ahead of need leaves the whole reserve of the disk free, what is needed now the part that is not for it.
 fn allocate(
     active: &mut Active,
-    file: &dyn crate::storage::file_system::File,
+    file: &dyn File,
     end: u64,
-    segment_bytes: u64,
-) -> std::io::Result<()> {
+    options: LogOptions,
+    free_bytes: impl Fn() -> io::Result<u64>,
+) -> io::Result<()> {
     if end <= active.allocated_bytes {
         return Ok(());
     }
-    let ahead = (active.allocated_bytes * 2).max(ALLOCATE_BYTES_MIN).min(segment_bytes).max(end);
-    // A disk too full for the whole step may still have room for this write.
-    let allocated_bytes = if file.allocate(ahead).is_ok() {
-        ahead
-    } else {
-        file.allocate(end)?;
-        end
+    // Looked at afterwards: of two logs that grow at the same time, at least one sees what both took.
+    let leaving = |len, reserve_bytes| match file.allocate(len).and_then(|()| free_bytes()) {
+        Ok(free_bytes) if free_bytes < reserve_bytes => Err(io::ErrorKind::StorageFull.into()),
+        allocated => allocated.map(|_| len),
     };
-    active.allocated_bytes = allocated_bytes;
+    let ahead = (active.allocated_bytes * 2).max(ALLOCATE_BYTES_MIN).min(options.segment_bytes).max(end);
+    active.allocated_bytes = match leaving(ahead, DISK_RESERVE_BYTES) {
+        Ok(len) => len,
+        // A disk too full for the whole step may still have room for this write.
+        Err(_) => file.set_len(end).and_then(|()| leaving(end, options.reserve_bytes))?,
+    };
     Ok(())
 }
 

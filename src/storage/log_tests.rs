@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 use std::fs;
 
-const OPTIONS: LogOptions = LogOptions { segment_bytes: 1 << 20, seal_age_ms: u64::MAX };
+const OPTIONS: LogOptions = LogOptions { segment_bytes: 1 << 20, seal_age_ms: u64::MAX, reserve_bytes: 0 };
 const TOPIC: TopicId = TopicId(uuid::Uuid::from_u128(7));
 const ID: LogId = LogId { topic: TOPIC, partition: 0 };
 
@@ -160,7 +160,36 @@ fn a_bit_flipped_under_a_running_broker_is_never_served() {
     let file = fs::OpenOptions::new().write(true).open(path).expect("writable");
     std::os::unix::fs::FileExt::write_all_at(&file, b"X", 5000).expect("writable");
     let error = log.reader().read(Offset(0), Offset(100), 1 << 20).expect_err("damaged");
-    assert!(error.to_string().contains("offsets 0 to 100"), "{error}");
+    assert!(error.to_string().contains("offset 0 cannot be read"), "{error}");
+}
+
+/// A broker that was killed, or met a full disk, between creating the first segment of a log and writing its header once
+/// found the partition offline at the next start.
+#[test]
+fn a_first_segment_that_was_never_begun_is_begun_again() {
+    for bytes in [vec![], vec![0; 300_000]] {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::write(directory.path().join("00000000000000000000.log"), &bytes).expect("writable");
+        let (mut log, report) = open(directory.path());
+        assert_eq!((log.next_offset(), report.verified_bytes), (Offset(0), 0));
+        append(&mut log, batch(0, 10, 100));
+        assert_eq!(read_all(&log, 0, 1 << 20), numbered(0..10));
+    }
+}
+
+/// Zeros at the beginning of a file that goes on with frames are damage, not a segment that was never begun.
+#[test]
+fn a_segment_that_has_lost_its_header_is_never_removed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (mut log, _) = open(directory.path());
+    append(&mut log, batch(0, 10, 100));
+    let path = log.shared.segments()[0].path().to_owned();
+    drop(log);
+    let file = fs::OpenOptions::new().write(true).open(&path).expect("writable");
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0; 64], 0).expect("writable");
+    let opened = Log::open(Arc::new(RealFileSystem), directory.path(), ID, OPTIONS);
+    assert!(matches!(opened, Err(StorageError::Corrupt { .. })), "{opened:?}");
+    assert!(path.exists());
 }
 
 #[test]

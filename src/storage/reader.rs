@@ -118,32 +118,58 @@ impl LogReader {
     }
 
     fn read_from(&self, from: Offset, below: Offset, bytes_max: usize) -> Result<Vec<StoredBatch>, StorageError> {
+        let mut batches = Vec::new();
+        match self.collect(from, below, bytes_max, &mut batches) {
+            // What stands before damage is as good as ever. The damage is met by the read that begins there.
+            Err(_) if !batches.is_empty() => Ok(batches),
+            result => result.map(|()| batches),
+        }
+    }
+
+    /// Batches from `from` on. Each must begin where the one before it ends: a header that lies about its offset would
+    /// otherwise be passed over, or taken for the end, and nobody would notice that records are missing.
+    fn collect(
+        &self,
+        from: Offset,
+        below: Offset,
+        bytes_max: usize,
+        batches: &mut Vec<StoredBatch>,
+    ) -> Result<(), StorageError> {
         let segments = self.shared.segments();
         let first = segments.partition_point(|segment| segment.base_offset() <= from).saturating_sub(1);
-        let mut batches = Vec::new();
+        let mut wanted = from;
         let mut budget = bytes_max;
         for segment in &segments[first.min(segments.len())..] {
             let position = segment.with_index(|index| index.position_of_offset(from))?;
-            let mut frames = Frames { segment, position, window: Bytes::new(), window_position: position };
-            while let Some((header, frame_bytes)) = frames.peek()? {
-                if header.base_offset >= below || (!batches.is_empty() && frame_bytes > budget) {
-                    return Ok(batches);
-                }
-                let next_offset = header.next_offset();
-                let frame = frames.take(frame_bytes);
-                if next_offset <= from {
+            let mut frames = Frames::new(segment, position);
+            while wanted < below {
+                frames.wanted = Some(wanted);
+                let Some((header, frame_bytes)) = frames.peek()? else { break };
+                if header.next_offset() <= wanted && batches.is_empty() {
+                    // The index leads to a frame at or before the one that is looked for.
+                    frames.take(frame_bytes);
                     continue;
                 }
-                let batch = verified(segment, header, &frame)?;
-                let batch = if batch.base_offset < from { batch.starting_at(from) } else { batch };
+                if !batches.is_empty() && frame_bytes > budget {
+                    return Ok(());
+                }
+                let batch = frames.take_verified(header, frame_bytes)?;
+                let is_next =
+                    if batches.is_empty() { batch.base_offset <= wanted } else { batch.base_offset == wanted };
+                if !is_next {
+                    let what = format!("offset {wanted} is not there, the next batch begins at {}", batch.base_offset);
+                    return Err(StorageError::corrupt(segment.path(), frames.position.into(), what));
+                }
+                let batch = if batch.base_offset < wanted { batch.starting_at(wanted) } else { batch };
+                wanted = header.next_offset();
                 batches.push(batch.first_records(u64::MAX, budget));
                 budget = budget.saturating_sub(frame_bytes);
-                if budget == 0 || next_offset >= below {
-                    return Ok(batches);
+                if budget == 0 {
+                    return Ok(());
                 }
             }
         }
-        Ok(batches)
+        Ok(())
     }
 
     /// The first retained record whose time is at or after `time_ms`, below `below`; `below` if there is none.
@@ -155,11 +181,12 @@ impl LogReader {
             if latest < time_ms {
                 continue;
             }
-            let mut frames = Frames { segment, position, window: Bytes::new(), window_position: position };
+            let mut frames = Frames::new(segment, position);
             while let Some((header, frame_bytes)) = frames.peek()? {
                 if header.base_offset >= below {
                     return Ok(below);
                 }
+<<<<<<< HEAD
                 let frame = frames.take(frame_bytes);
                 if header.max_record_time_ms < time_ms || header.next_offset() <= log_start {
                     continue;
@@ -167,6 +194,13 @@ impl LogReader {
                 let batch = verified(segment, header, &frame)?;
                 // A deleted record is no answer, even if its time fits and that of the first retained one does not.
                 let batch = if batch.base_offset < log_start { batch.starting_at(log_start) } else { batch };
+=======
+                if header.max_record_time_ms < time_ms {
+                    frames.take(frame_bytes);
+                    continue;
+                }
+                let batch = frames.take_verified(header, frame_bytes)?;
+>>>>>>> process
                 let found = record_set::first_at_or_after(&batch.payload, time_ms, batch.append_time_ms);
                 if let Some(number) = found {
                     // Retention may have moved the start since.
@@ -184,9 +218,15 @@ struct Frames<'a> {
     position: u32,
     window: Bytes,
     window_position: u32,
+    /// The offset that is looked for, if it is one: what an error is about.
+    wanted: Option<Offset>,
 }
 
-impl Frames<'_> {
+impl<'a> Frames<'a> {
+    fn new(segment: &'a Segment, position: u32) -> Self {
+        Self { segment, position, window: Bytes::new(), window_position: position, wanted: None }
+    }
+
     /// The header of the frame at the present position, whose bytes are then all in the window; `None` at the end.
     fn peek(&mut self) -> Result<Option<(FrameHeader, usize)>, StorageError> {
         if self.position >= self.segment.end_position() {
@@ -208,6 +248,19 @@ impl Frames<'_> {
         self.window.slice(start..start + frame_bytes)
     }
 
+    /// The batch of the frame that was peeked at, if its checksum matches; moves behind it then.
+    fn take_verified(&mut self, header: FrameHeader, frame_bytes: usize) -> Result<StoredBatch, StorageError> {
+        let seed = self.segment.open()?.seed;
+        FrameHeader::decode_verified(seed, self.rest()).map_err(|error| self.damage(error))?;
+        Ok(StoredBatch {
+            base_offset: header.base_offset,
+            record_count: header.record_count,
+            append_time_ms: header.append_time_ms,
+            leader_epoch: header.leader_epoch,
+            payload: self.take(frame_bytes).slice(HEADER_BYTES..),
+        })
+    }
+
     /// Makes sure that the window holds `len` bytes from the present position on, if the segment has them.
     fn look_at(&mut self, len: usize) -> Result<(), StorageError> {
         if self.rest().len() < len {
@@ -222,21 +275,10 @@ impl Frames<'_> {
     }
 
     fn damage(&self, error: FrameError) -> StorageError {
-        StorageError::corrupt(self.segment.path(), self.position.into(), error.to_string())
+        let what = match self.wanted {
+            Some(offset) => format!("offset {offset} cannot be read: {error}"),
+            None => error.to_string(),
+        };
+        StorageError::corrupt(self.segment.path(), self.position.into(), what)
     }
-}
-
-fn verified(segment: &Segment, header: FrameHeader, frame: &Bytes) -> Result<StoredBatch, StorageError> {
-    let seed = segment.open()?.seed;
-    FrameHeader::decode_verified(seed, frame).map_err(|error| {
-        let what = format!("offsets {} to {}: {error}", header.base_offset, header.next_offset());
-        StorageError::Corrupt { path: segment.path().into(), position: 0, what }
-    })?;
-    Ok(StoredBatch {
-        base_offset: header.base_offset,
-        record_count: header.record_count,
-        append_time_ms: header.append_time_ms,
-        leader_epoch: header.leader_epoch,
-        payload: frame.slice(HEADER_BYTES..),
-    })
 }

@@ -74,7 +74,11 @@ pub(super) fn recover(fs: &Arc<dyn FileSystem>, directory: &Path, id: LogId) -> 
     if stored != Some(checkpoint) && !segments.is_empty() {
         // What was verified is synced, so what readers see from here on cannot vanish, and need not be read again.
         fs.sync_dir(directory).context("sync", directory)?;
-        checkpoint.store(&**fs, directory)?;
+        match checkpoint.store(&**fs, directory) {
+            // A full disk must not take a partition offline; all that is lost is time at the next start.
+            Err(error @ StorageError::Full { .. }) => tracing::warn!(%error, "the next start verifies this log again"),
+            stored => stored?,
+        }
     }
     Ok(Recovered { segments, last_index, checkpoint, report: recovery.report })
 }
@@ -160,7 +164,8 @@ impl Recovery<'_> {
         let end = position_of(&path, len)?;
         let bytes = file.view(end.max(1) as usize).context("map", &path)?.slice(0, end as usize);
         let header = &bytes[..bytes.len().min(SEGMENT_HEADER_BYTES)];
-        if following.is_none() && header.iter().all(|byte| *byte == 0) && checkpoint.segment < base {
+        let is_vouched_for = checkpoint.segment >= base && checkpoint.position > 0;
+        if following.is_none() && !is_vouched_for && bytes.iter().all(|byte| *byte == 0) {
             // Nothing can have been acknowledged from it: its header is written before its first frame.
             remove_segment(&**self.fs, self.directory, base)?;
             return Ok(None);

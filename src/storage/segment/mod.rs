@@ -71,7 +71,11 @@ impl Segment {
         let path = directory.join(file_stem(header.base_offset)).with_extension("log");
         let file = fs.open(&path, OpenMode::CreateNew).context("create", &path)?;
         let bytes = header.encode();
-        file.write_all_at(0, &mut [IoSlice::new(&bytes)]).context("write", &path)?;
+        if let Err(error) = file.write_all_at(0, &mut [IoSlice::new(&bytes)]) {
+            // Without its header it would be in the way of the next attempt.
+            let _ = fs.remove_file(&path);
+            return Err(StorageError::io("write", &path, error));
+        }
         let seed = SegmentHeader::decode_seed(&bytes, header.log, header.base_offset)
             .map_err(|what| StorageError::corrupt(&path, 0, what))?;
         let view = file.view(view_bytes).context("map", &path)?;
