@@ -45,27 +45,14 @@ impl DataDir {
         refuse_foreign_directory(fs, path)?;
         let lock = lock(path)?;
         let format_path = path.join("format.json");
-<<<<<<< HEAD
         let broker_id = if let Some(text) = atomic_file::read(fs, &format_path)? {
             known_format(&format_path, &text)?
         } else {
-            refuse_foreign_directory(fs, path)?;
             let broker_id = Uuid::new_v4();
             let format = Format { format_version: FORMAT_VERSION, broker_id };
             let text = serde_json::to_string(&format).expect("two fields are JSON") + "\n";
             atomic_file::replace(fs, &format_path, &text)?;
             broker_id
-=======
-        let broker_id = match atomic_file::read(fs, &format_path)? {
-            Some(text) => known_format(&format_path, &text)?,
-            None => {
-                let broker_id = Uuid::new_v4();
-                let format = Format { format_version: FORMAT_VERSION, broker_id };
-                let text = serde_json::to_string(&format).expect("two fields are JSON") + "\n";
-                atomic_file::replace(fs, &format_path, &text)?;
-                broker_id
-            }
->>>>>>> process
         };
         let topics = path.join("topics");
         fs.create_dir_all(&topics).context("create", &topics)?;

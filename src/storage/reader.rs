@@ -186,21 +186,13 @@ impl LogReader {
                 if header.base_offset >= below {
                     return Ok(below);
                 }
-<<<<<<< HEAD
-                let frame = frames.take(frame_bytes);
                 if header.max_record_time_ms < time_ms || header.next_offset() <= log_start {
-                    continue;
-                }
-                let batch = verified(segment, header, &frame)?;
-                // A deleted record is no answer, even if its time fits and that of the first retained one does not.
-                let batch = if batch.base_offset < log_start { batch.starting_at(log_start) } else { batch };
-=======
-                if header.max_record_time_ms < time_ms {
                     frames.take(frame_bytes);
                     continue;
                 }
                 let batch = frames.take_verified(header, frame_bytes)?;
->>>>>>> process
+                // A deleted record is no answer, even if its time fits and that of the first retained one does not.
+                let batch = if batch.base_offset < log_start { batch.starting_at(log_start) } else { batch };
                 let found = record_set::first_at_or_after(&batch.payload, time_ms, batch.append_time_ms);
                 if let Some(number) = found {
                     // Retention may have moved the start since.
