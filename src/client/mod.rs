@@ -32,7 +32,7 @@ mod error;
 pub mod producer;
 
 pub use connection::{BROKER_PORT_DEFAULT, Client, ClientOptions};
-pub use consumer::{ConsumedBatch, ConsumedRecord, Consumer, ConsumerOptions, Event, PartitionReader};
+pub use consumer::{ConsumedBatch, ConsumedRecord, Consumer, ConsumerOptions, Event, OnExpired, PartitionReader};
 pub use convert::{PartitionOffset, PartitionOutcome};
 pub use error::{ClientError, Refusal};
 pub use producer::{NewRecord, Producer, ProducerOptions, Receipt, RecordAck};

@@ -48,7 +48,11 @@ pub(super) async fn follow(client: &Client, plan: &Plan, printer: &mut Printer<F
 }
 
 fn options_of(plan: &Plan) -> ConsumerOptions {
-    let options = ConsumerOptions { partitions: plan.partitions.clone(), ..ConsumerOptions::new(plan.topics.clone()) };
+    let options = ConsumerOptions {
+        partitions: plan.partitions.clone(),
+        on_expired: plan.on_expired,
+        ..ConsumerOptions::new(plan.topics.clone())
+    };
     match &plan.way {
         Way::Group { name, start, .. } => ConsumerOptions { group: Some(name.clone()), start: *start, ..options },
         Way::Follow(start) | Way::Range(start, _) => ConsumerOptions { start: *start, ..options },

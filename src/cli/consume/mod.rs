@@ -15,9 +15,10 @@ use super::BrokerArgs;
 use super::exit::CliError;
 use super::topic::topic_name;
 use super::units::{format_bytes, format_count, parse_duration, per_second};
+use crate::client::OnExpired;
 use crate::clock::{Clock as _, SystemClock};
 use crate::types::{Position, TopicName};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use format::Template;
 use printer::{Printed, Printer, Style};
 use start::{Start, parse_start};
@@ -80,6 +81,9 @@ pub(super) struct ConsumeArgs {
     /// Fail with exit code 4 when no record comes for this long.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     timeout: Option<Duration>,
+    /// Where to go on when retention has deleted the place to begin, or to go on.
+    #[arg(long, value_enum, value_name = "CHOICE", default_value_t)]
+    on_expired: OnExpiredArg,
     /// With -g: commit nothing.
     #[arg(long, requires = "group")]
     no_commit: bool,
@@ -97,7 +101,30 @@ struct Plan {
     partitions: Vec<u32>,
     count: Option<u64>,
     timeout: Option<Duration>,
+    on_expired: OnExpired,
     way: Way,
+}
+
+/// What `--on-expired` may say.
+#[derive(Debug, Default, Clone, Copy, ValueEnum)]
+enum OnExpiredArg {
+    /// Fail, and say which offsets there are.
+    #[default]
+    Fail,
+    /// Go on at the first record that is left.
+    Earliest,
+    /// Go on at the end.
+    Latest,
+}
+
+impl From<OnExpiredArg> for OnExpired {
+    fn from(choice: OnExpiredArg) -> Self {
+        match choice {
+            OnExpiredArg::Fail => Self::Fail,
+            OnExpiredArg::Earliest => Self::Earliest,
+            OnExpiredArg::Latest => Self::Latest,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,7 +149,14 @@ pub(super) async fn run(args: ConsumeArgs) -> Result<(), CliError> {
     };
     let client = args.broker.connect().await?;
     let mut printer = Printer::stdout(style, args.count)?;
-    let plan = Plan { topics, partitions: args.partitions.clone(), count: args.count, timeout: args.timeout, way };
+    let plan = Plan {
+        topics,
+        partitions: args.partitions.clone(),
+        count: args.count,
+        timeout: args.timeout,
+        on_expired: args.on_expired.into(),
+        way,
+    };
     let started = Instant::now();
     let result = match &plan.way {
         Way::Range(from, until) => range::read(&client, &plan, *from, *until, &mut printer).await,

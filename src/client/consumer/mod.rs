@@ -82,10 +82,10 @@ impl ConsumerOptions {
 /// What to do when retention has deleted the place to begin.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum OnExpired {
-    /// End with `OFFSET_OUT_OF_RANGE`.
+    /// End with `OFFSET_OUT_OF_RANGE`: nobody jumps over records without having said so.
+    #[default]
     Fail,
     /// Go on at the first retained record.
-    #[default]
     Earliest,
     /// Go on at the end.
     Latest,
