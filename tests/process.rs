@@ -11,7 +11,7 @@
 //! MILLSTREAM_SEED=1234 cargo test --test process kill_9          # a run that failed, again
 //! ```
 //!
-//! A full disk needs a small disk: that is a test binary of its own, tests/full_disk.rs.
+//! A full disk needs a small disk: that is a test binary of its own, `tests/full_disk.rs`.
 
 #[path = "process/broker.rs"]
 mod broker;
