@@ -171,7 +171,9 @@ mod tests {
         ] {
             assert_eq!(uri_of(written).as_deref(), Ok(uri), "{written}");
         }
-        for wrong in ["", "http://", "https://broker:1", "ftp://x", "::1:7171", "host:port", "host:99999", ":7171", "a b"] {
+        for wrong in
+            ["", "http://", "https://broker:1", "ftp://x", "::1:7171", "host:port", "host:99999", ":7171", "a b"]
+        {
             assert!(uri_of(wrong).is_err(), "{wrong} was accepted");
         }
     }

@@ -72,11 +72,7 @@ impl Client {
     }
 
     /// The committed offsets of a group, in these topics (empty = all).
-    pub async fn fetch_offsets(
-        &self,
-        group: &str,
-        topics: &[TopicName],
-    ) -> Result<Vec<PartitionOffset>, ClientError> {
+    pub async fn fetch_offsets(&self, group: &str, topics: &[TopicName]) -> Result<Vec<PartitionOffset>, ClientError> {
         let mut consumers = service!(self, consumer_service_client, ConsumerServiceClient);
         let topics = topics.iter().map(ToString::to_string).collect();
         let request = proto::FetchOffsetsRequest { group: group.to_owned(), topics };

@@ -77,10 +77,7 @@ impl Client {
     }
 
     /// A topic and the state of its partitions, in order.
-    pub async fn topic(
-        &self,
-        name: &TopicName,
-    ) -> Result<(TopicDescription, Vec<PartitionDescription>), ClientError> {
+    pub async fn topic(&self, name: &TopicName) -> Result<(TopicDescription, Vec<PartitionDescription>), ClientError> {
         let mut topics = service!(self, topic_service_client, TopicServiceClient);
         let answer = self.answer(topics.get_topic(proto::GetTopicRequest { name: name.to_string() })).await?;
         let partitions = answer.partitions.into_iter().map(partition_from_wire).collect();

@@ -43,7 +43,9 @@ impl ConsumedBatch {
     ) -> Result<Self, ClientError> {
         match record_set::check(&batch.records, usize::MAX) {
             Ok(summary) if summary.record_count == batch.record_count => {}
-            Ok(_) => return Err(ClientError::BadAnswer { what: "a batch holds another number of records than it says" }),
+            Ok(_) => {
+                return Err(ClientError::BadAnswer { what: "a batch holds another number of records than it says" });
+            }
             Err(RecordSetError::Empty) => return Err(ClientError::BadAnswer { what: "a batch is empty" }),
             Err(_) => return Err(ClientError::BadAnswer { what: "a batch is not a valid record set" }),
         }

@@ -3,10 +3,10 @@
 //! A subscription begins all its partitions at one position, so it cannot resume several at their own offsets; a
 //! fetch can. One long poll covers all partitions, the next is under way while the last is read.
 
+use super::OnExpired;
 use super::batch::batches_from_wire;
 use super::event::{Event, RecordsEvent};
 use super::fetching::Fetching;
-use super::OnExpired;
 use crate::client::convert::partition_from_wire;
 use crate::client::{Client, ClientError, PartitionOffset};
 use crate::limits;

@@ -76,7 +76,9 @@ impl PartitionReader {
                 Ok(moved) => {
                     self.failures = if moved { 0 } else { self.failures + 1 };
                     if self.failures >= FAILURES_MAX {
-                        return Err(ClientError::BadAnswer { what: "the log ends before the offset that was asked for" });
+                        return Err(ClientError::BadAnswer {
+                            what: "the log ends before the offset that was asked for",
+                        });
                     }
                     self.backoff.reset();
                     self.begin(Duration::ZERO);

@@ -87,10 +87,7 @@ impl Subscription {
     }
 
     /// Commits and waits for the answer.
-    pub(super) async fn commit(
-        &mut self,
-        offsets: Vec<PartitionOffset>,
-    ) -> Result<Vec<PartitionOutcome>, ClientError> {
+    pub(super) async fn commit(&mut self, offsets: Vec<PartitionOffset>) -> Result<Vec<PartitionOutcome>, ClientError> {
         let expected = self.post_commit(offsets)?;
         loop {
             match self.receive().await? {
@@ -159,10 +156,9 @@ fn event_of(response: Response, topics: &[TopicName]) -> Result<Option<Event>, C
             Some(records) => Event::Records(records),
             None => return Ok(None),
         },
-        Response::Assigned(assigned) => Event::Assigned {
-            generation: assigned.generation,
-            partitions: offsets_from_wire(assigned.partitions)?,
-        },
+        Response::Assigned(assigned) => {
+            Event::Assigned { generation: assigned.generation, partitions: offsets_from_wire(assigned.partitions)? }
+        }
         Response::Revoked(revoked) => {
             let partitions = revoked.partitions.iter();
             let partitions = partitions.map(|lost| partition_from_wire(&lost.topic, lost.partition));
