@@ -5,13 +5,13 @@
 //!
 //! Longer runs of the same tests print one line of figures:
 //!
-//! ```text
+//! ```sh
 //! MILLSTREAM_FLIGHTS=flights.csv cargo test --release --test process flights -- --nocapture
 //! MILLSTREAM_KILLS=200 cargo test --release --test process kill_9 -- --nocapture
-//! MILLSTREAM_SEED=1234 cargo test --test process kill_9          (a run again that failed)
+//! MILLSTREAM_SEED=1234 cargo test --test process kill_9          # a run that failed, again
 //! ```
 //!
-//! A full disk needs a small disk: that is a test binary of its own, tests/full_disk.rs.
+//! A full disk needs a small disk: that is a test binary of its own, `tests/full_disk.rs`.
 
 #[path = "process/broker.rs"]
 mod broker;

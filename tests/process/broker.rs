@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A broker that has not started, or ended, after this long hangs. Generous: the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How to start the binary.
 #[derive(Debug, Clone)]
@@ -43,12 +43,12 @@ impl Launch {
     }
 
     /// With the gRPC door there.
-    pub(crate) fn listen(self, address: impl ToString) -> Self {
+    pub(crate) fn listen(self, address: &(impl ToString + ?Sized)) -> Self {
         self.flag("--listen", &address.to_string())
     }
 
     /// With the admin door there.
-    pub(crate) fn admin(self, address: impl ToString) -> Self {
+    pub(crate) fn admin(self, address: &(impl ToString + ?Sized)) -> Self {
         self.flag("--admin", &address.to_string())
     }
 

@@ -1,5 +1,4 @@
 //! Damage to the files of a broker: it is named, it is never served as data, and it stays where it is.
-#![expect(clippy::disallowed_methods, reason = "damage is done past the broker on purpose")]
 
 use crate::broker::{Broker, Launch, reason_of};
 use millstream::client::admin::TopicSettings;

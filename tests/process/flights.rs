@@ -121,7 +121,7 @@ async fn flights_survive_kills_of_the_broker_and_of_a_consumer() {
     let (flights, kills) = Flights::read();
     let directory = tempfile::tempdir().expect("a directory");
     let broker = Launch::new(directory.path()).start();
-    let launch = Launch::new(directory.path()).listen(broker.address());
+    let launch = Launch::new(directory.path()).listen(&broker.address());
     let client = broker.client().await;
     let topic = TopicName::new("flights").expect("valid");
     let settings = TopicSettings { segment_bytes: Some(1 << 20), ..TopicSettings::default() };

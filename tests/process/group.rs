@@ -3,7 +3,7 @@
 use crate::broker::connect;
 use crate::ledger::{LogLines, line_of};
 use millstream::client::consumer::RecordsEvent;
-use millstream::client::{Client, Consumer, ConsumerOptions, Event};
+use millstream::client::{Client, ConsumedBatch, Consumer, ConsumerOptions, Event};
 use millstream::types::{Position, TopicName};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 /// A group that makes no progress for this long hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What all members of one group did together.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Group {
     fn note(&self, member: &str, records: &RecordsEvent) {
         let seen = &mut *self.seen();
         let lines = seen.lines.entry(records.partition.partition).or_default();
-        for record in records.batches.iter().flat_map(|batch| batch.records()) {
+        for record in records.batches.iter().flat_map(ConsumedBatch::records) {
             let line = line_of(&record.headers).expect("every record is a line that was sent");
             if let Some(before) = lines.insert(record.offset.0, line) {
                 assert_eq!(before, line, "the record at {}/{} has changed", record.partition, record.offset);

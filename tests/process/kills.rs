@@ -87,7 +87,7 @@ async fn what_was_acknowledged_survives_every_kill_9() {
 
     let directory = tempfile::tempdir().expect("a directory");
     let mut broker = Launch::new(directory.path()).start();
-    let launch = Launch::new(directory.path()).listen(broker.address());
+    let launch = Launch::new(directory.path()).listen(&broker.address());
     let client = broker.client().await;
     let topic = TopicName::new("noise").expect("valid");
     let settings = TopicSettings { segment_bytes: Some(1 << 20), ..TopicSettings::default() };
