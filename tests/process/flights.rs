@@ -109,8 +109,8 @@ async fn send_through_kills(
         }
         // The rows behind this one are on their way.
         ledger.acknowledged(u32::try_from(first + part / 2).expect("lines are 32-bit")).await;
-        doubted += ledger.doubt_unacknowledged();
         broker.kill();
+        doubted += ledger.doubt_unacknowledged();
         broker = launch.start();
     }
     (broker, doubted)

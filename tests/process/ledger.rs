@@ -78,8 +78,8 @@ impl Ledger {
         }
     }
 
-    /// To be called right before the broker is killed: what is not acknowledged by now may be in the log or not, and
-    /// comes again. Gives how many lines that are.
+    /// To be called when the broker was killed, before the next one starts: takes the answers that have come. What is
+    /// not acknowledged by now may be in the log or not, and comes again. Gives how many lines that are.
     pub(crate) fn doubt_unacknowledged(&mut self) -> usize {
         let mut count = 0;
         for entry in &mut self.entries {
@@ -91,16 +91,9 @@ impl Ledger {
         count
     }
 
-    /// Takes the answers that have come. What [`Ledger::check_acknowledged`] knows of: an answer may come while the log
-    /// is being read, and its record is then rightly not in what was read.
-    pub(crate) fn take_answers(&mut self) {
-        for entry in &mut self.entries {
-            entry.take_answer();
-        }
-    }
-
     /// Checks that every line whose acknowledgement was taken, at or after the offsets `from`, stands where it says.
-    /// Gives how many.
+    /// Gives how many. (An answer that comes while the log is being read is not looked at: its record is rightly not
+    /// in what was read.)
     #[track_caller]
     pub(crate) fn check_acknowledged(&self, log: &LogLines, from: &[u64]) -> usize {
         let mut checked = 0;
