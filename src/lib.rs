@@ -6,7 +6,7 @@
 //! cli -> client -> proto                                   the command line is an ordinary client
 //! cli::serve -> server -> { grpc, admin } -> broker        one process: doors, then the facade
 //! broker -> { topic, group } -> partition -> storage -> types, limits
-//! announce, clock, config, metrics, shutdown: leaves
+//! announce, clock, config, metrics, shutdown, units: leaves
 //! ```
 
 pub mod admin;
@@ -27,3 +27,4 @@ pub mod shutdown;
 pub mod storage;
 pub mod topic;
 pub mod types;
+pub mod units;

@@ -6,7 +6,7 @@ use super::exit::CliError;
 use super::interrupt::interrupt;
 use super::time::format_time;
 use super::topic::topic_name;
-use super::units::format_count;
+use crate::units::format_count;
 use super::{BrokerArgs, json, table};
 use crate::client::Client;
 use crate::client::admin::{GroupDescription, GroupListing, GroupPartition};

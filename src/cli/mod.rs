@@ -20,7 +20,6 @@ pub mod serve;
 mod table;
 mod time;
 mod topic;
-mod units;
 mod version;
 
 use crate::client::{Client, ClientError};

@@ -2,7 +2,7 @@
 //!
 //! Knows no clock: the present is passed in.
 
-use super::units::parse_duration_ms;
+use crate::units::parse_duration_ms;
 use crate::types::TimestampMs;
 
 /// A time was not understood.

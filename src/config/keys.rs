@@ -4,7 +4,7 @@
 //! from this table, so a new key is one line here, one field in `mod.rs`, and its paragraph in
 //! `config/millstream.toml`.
 
-use super::units;
+use crate::units;
 use super::{Config, LogFormat, LogLevel};
 use crate::limits;
 use crate::types::Durability;
@@ -147,8 +147,11 @@ impl RawValue {
     fn number(&self, unit: Unit) -> Option<u64> {
         match (self, unit) {
             (Self::Integer(number), _) => u64::try_from(*number).ok(),
-            (Self::Untyped(text) | Self::Text(text), Unit::Bytes) => units::parse_bytes(text),
-            (Self::Untyped(text) | Self::Text(text), Unit::Milliseconds) => units::parse_duration_ms(text),
+            (Self::Untyped(text) | Self::Text(text), Unit::Bytes) => units::parse_bytes(text).ok(),
+            (Self::Untyped(text) | Self::Text(text), Unit::Milliseconds) => {
+                // The name of the key says the unit of a plain number.
+                text.trim().parse().ok().or_else(|| units::parse_duration_ms(text).ok())
+            }
             (Self::Untyped(text), Unit::Things) => text.parse().ok(),
             _ => None,
         }
@@ -207,8 +210,8 @@ impl Unit {
             Self::Things => format!("a whole number from {least} to {most}"),
             Self::Bytes => format!(
                 "bytes from {} to {}, as a whole number or a string such as \"128MiB\"",
-                units::format_bytes(least),
-                units::format_bytes(most)
+                units::format_bytes_exact(least),
+                units::format_bytes_exact(most)
             ),
             Self::Milliseconds => format!(
                 "a time from {} to {}, as milliseconds or a string such as \"30s\" or \"7d\"",
@@ -221,7 +224,7 @@ impl Unit {
     fn toml(self, number: u64) -> String {
         match self {
             Self::Things => number.to_string(),
-            Self::Bytes => format!("\"{}\"", units::format_bytes(number)),
+            Self::Bytes => format!("\"{}\"", units::format_bytes_exact(number)),
             Self::Milliseconds => format!("\"{}\"", units::format_duration_ms(number)),
         }
     }

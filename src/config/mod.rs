@@ -10,7 +10,6 @@
 mod error;
 mod keys;
 mod load;
-pub mod units;
 
 pub use error::{ConfigError, Origin};
 pub use load::{Loaded, Setting, Sources, load};

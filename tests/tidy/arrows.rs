@@ -5,7 +5,7 @@ use crate::source::{Source, line_at};
 /// What each module may use besides itself; `a::b` allows only that part of `a`. Tests may use anything.
 const ARROWS: &[(&str, &[&str])] = &[
     // The command line is an ordinary client; only `serve` starts a server.
-    ("cli", &["client", "config", "server", "shutdown", "types", "limits", "clock"]),
+    ("cli", &["client", "config", "server", "shutdown", "types", "limits", "clock", "units"]),
     ("client", &["proto", "types", "limits"]),
     (
         "server",
@@ -36,13 +36,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("topic", &["storage", "clock", "types", "limits"]),
     ("storage", &["types", "limits"]),
     // Leaves.
-    ("config", &["topic::TopicOptions", "types", "limits"]),
+    ("config", &["topic::TopicOptions", "types", "limits", "units"]),
     ("announce", &["types"]),
     ("metrics", &["types"]),
     ("clock", &["types"]),
     ("types", &["limits"]),
     ("shutdown", &[]),
     ("limits", &[]),
+    ("units", &[]),
     ("proto", &[]),
 ];
 

@@ -14,7 +14,7 @@ pub(super) use start::parse_position;
 use super::BrokerArgs;
 use super::exit::CliError;
 use super::topic::topic_name;
-use super::units::{format_bytes, format_count, parse_duration, per_second};
+use crate::units::{format_bytes, format_count, parse_duration, per_second};
 use crate::client::OnExpired;
 use crate::clock::{Clock as _, SystemClock};
 use crate::types::{Position, TopicName};

@@ -12,7 +12,7 @@ mod plan;
 
 use super::exit::CliError;
 use super::interrupt::interrupt;
-use super::units::{format_bytes, format_count, parse_bytes, parse_duration, parse_rate, per_second};
+use crate::units::{format_bytes, format_count, parse_bytes, parse_duration, parse_rate, per_second};
 use super::{BrokerArgs, topic::DurabilityArg};
 use crate::client::{ClientError, NewRecord, Producer, ProducerOptions};
 use clap::Args;

@@ -5,7 +5,7 @@ mod print;
 use super::BrokerArgs;
 use super::confirm::confirm;
 use super::exit::CliError;
-use super::units::{parse_bytes, parse_bytes_u32, parse_duration_ms, parse_retention_ms};
+use crate::units::{parse_bytes, parse_bytes_u32, parse_duration_ms, parse_retention_ms};
 use crate::client::Client;
 use crate::client::admin::TopicSettings;
 use crate::types::{Durability, Offset, TopicName};

@@ -2,7 +2,7 @@
 
 use crate::cli::exit::CliError;
 use crate::cli::time::format_time;
-use crate::cli::units::{format_bytes, format_count, format_duration_ms};
+use crate::units::{format_bytes, format_count, format_duration_ms};
 use crate::cli::{json, table};
 use crate::client::admin::{PartitionDescription, TopicDescription, TopicSettings};
 use serde_json::{Value, json};

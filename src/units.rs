@@ -21,19 +21,23 @@ const DURATIONS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h
 
 /// Why a size or duration was not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum UnitError {
+pub enum UnitError {
+    /// Not a size.
     #[error("write a size as 1000, 64KiB, 10GiB or 10GB")]
     Size,
+    /// Not a duration.
     #[error("write a duration as 500ms, 10s, 15m, 12h, 7d or 1h30m")]
     Duration,
+    /// Not a rate.
     #[error("write a rate as 1000 or 1000/s")]
     Rate,
+    /// More than 64 bits hold.
     #[error("the number is too large")]
     TooLarge,
 }
 
 /// A number of bytes.
-pub(super) fn parse_bytes(text: &str) -> Result<u64, UnitError> {
+pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
     let (number, unit) = split_number(text.trim());
     let number: u64 = number.parse().map_err(|_| UnitError::Size)?;
     let unit = unit.trim_start();
@@ -45,12 +49,12 @@ pub(super) fn parse_bytes(text: &str) -> Result<u64, UnitError> {
 }
 
 /// A number of bytes that fits 32 bits.
-pub(super) fn parse_bytes_u32(text: &str) -> Result<u32, UnitError> {
+pub fn parse_bytes_u32(text: &str) -> Result<u32, UnitError> {
     u32::try_from(parse_bytes(text)?).map_err(|_| UnitError::TooLarge)
 }
 
 /// A duration in milliseconds. A number without a unit is refused, except 0: nobody can know what was meant.
-pub(super) fn parse_duration_ms(text: &str) -> Result<u64, UnitError> {
+pub fn parse_duration_ms(text: &str) -> Result<u64, UnitError> {
     let mut rest = text.trim();
     if rest == "0" {
         return Ok(0);
@@ -73,23 +77,23 @@ pub(super) fn parse_duration_ms(text: &str) -> Result<u64, UnitError> {
 }
 
 /// A duration.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, UnitError> {
+pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     parse_duration_ms(text).map(Duration::from_millis)
 }
 
 /// A retention time in milliseconds; `forever` and 0 mean no limit.
-pub(super) fn parse_retention_ms(text: &str) -> Result<u64, UnitError> {
+pub fn parse_retention_ms(text: &str) -> Result<u64, UnitError> {
     if text == "forever" { Ok(0) } else { parse_duration_ms(text) }
 }
 
 /// Events per second, above 0.
-pub(super) fn parse_rate(text: &str) -> Result<u64, UnitError> {
+pub fn parse_rate(text: &str) -> Result<u64, UnitError> {
     let number = text.trim().trim_end_matches("/s");
     number.parse().ok().filter(|rate| *rate > 0).ok_or(UnitError::Rate)
 }
 
 /// A size for people: at most one digit after the point, exact when it can be.
-pub(super) fn format_bytes(bytes: u64) -> String {
+pub fn format_bytes(bytes: u64) -> String {
     let Some((name, factor)) = SIZES[..4].iter().rev().find(|(_, factor)| bytes >= *factor) else {
         return format!("{bytes} B");
     };
@@ -100,8 +104,17 @@ pub(super) fn format_bytes(bytes: u64) -> String {
     }
 }
 
+/// A size that is read back as it is, to the byte: `128MiB`, `1500B`.
+pub fn format_bytes_exact(bytes: u64) -> String {
+    let exact = SIZES[..4].iter().rev().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
+    match exact {
+        Some((name, factor)) => format!("{}{name}", bytes / factor),
+        None => format!("{bytes}B"),
+    }
+}
+
 /// A duration for people: exact, in the largest unit that divides it.
-pub(super) fn format_duration_ms(ms: u64) -> String {
+pub fn format_duration_ms(ms: u64) -> String {
     let exact = DURATIONS.iter().rev().find(|(_, factor)| ms >= *factor && ms.is_multiple_of(*factor));
     match exact {
         Some((name, factor)) => format!("{}{name}", ms / factor),
@@ -110,7 +123,7 @@ pub(super) fn format_duration_ms(ms: u64) -> String {
 }
 
 /// A number with its thousands apart.
-pub(super) fn format_count(count: u64) -> String {
+pub fn format_count(count: u64) -> String {
     let digits = count.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
@@ -123,7 +136,7 @@ pub(super) fn format_count(count: u64) -> String {
 }
 
 /// How many a second; 0 elapsed counts as a millisecond.
-pub(super) fn per_second(count: u64, elapsed: Duration) -> u64 {
+pub fn per_second(count: u64, elapsed: Duration) -> u64 {
     let rate = u128::from(count) * 1000 / elapsed.as_millis().max(1);
     u64::try_from(rate).unwrap_or(u64::MAX)
 }
@@ -162,6 +175,9 @@ mod tests {
         for (ms, text) in [(604_800_000, "7d"), (5_400_000, "90m"), (1, "1ms"), (1500, "1500ms")] {
             assert_eq!(format_duration_ms(ms), text);
             assert_eq!(parse_duration_ms(text), Ok(ms));
+        }
+        for bytes in [0, 1, 1000, 1500, 128 << 20, u64::MAX] {
+            assert_eq!(parse_bytes(&format_bytes_exact(bytes)), Ok(bytes));
         }
         for (bytes, text) in [(0, "0 B"), (1023, "1023 B"), (1 << 20, "1 MiB"), (1536, "1.5 KiB")] {
             assert_eq!(format_bytes(bytes), text);
