@@ -9,7 +9,7 @@ use crate::grpc::{self, DoorOptions, Listener};
 use crate::metrics::{Metrics, Readings};
 use crate::shutdown::Shutdown;
 use crate::storage::data_dir::DataDir;
-use crate::storage::file_system::RealFileSystem;
+use crate::storage::real_file_system::RealFileSystem;
 use crate::topic::Catalog;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

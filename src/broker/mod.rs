@@ -1,12 +1,13 @@
 //! The broker as one thing: every operation a door can ask for, in the words of [`crate::types`].
 //!
 //! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`]; `startup`
-//! opens everything and `upkeep` looks after it. The state lives below: topics and partitions in the table of
+//! and `opener` open everything, `upkeep` looks after it. The state lives below: topics and partitions in the table of
 //! `topic_table`, groups in their coordinator. Doors translate to and from these calls and own nothing.
 
 pub mod error;
 pub mod fetch;
 pub mod groups;
+mod opener;
 pub mod produce;
 mod readings;
 mod startup;

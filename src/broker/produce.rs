@@ -5,8 +5,7 @@
 
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
-use crate::broker::topic_table::Topic;
-use crate::broker::topics::refuse_internal;
+use crate::broker::topic_table::{Topic, refuse_internal};
 use crate::metrics::InFlightCounted;
 use crate::partition::{AppendAck, PendingAppend};
 use crate::storage::log::NewBatch;

@@ -67,6 +67,11 @@ pub(super) fn partition_options(name: &TopicName, options: &TopicOptions) -> Par
     }
 }
 
+/// Clients may read the broker's own topics, nothing else.
+pub(super) fn refuse_internal(name: &TopicName) -> Result<(), BrokerError> {
+    if name.is_internal() { Err(BrokerError::InternalTopic { topic: name.clone() }) } else { Ok(()) }
+}
+
 /// Every open topic by name.
 #[derive(Debug, Default)]
 pub(super) struct TopicTable {

@@ -6,8 +6,8 @@
 
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
-use crate::broker::startup::{create_directories, remove_directory, topic as open_topic};
-use crate::broker::topic_table::{Topic, partition_options};
+use crate::broker::opener::{create_directories, remove_directory, topic as open_topic};
+use crate::broker::topic_table::{Topic, partition_options, refuse_internal};
 use crate::limits;
 use crate::partition::PartitionOffsets;
 use crate::storage::StorageError;
@@ -179,11 +179,6 @@ impl Broker {
     fn blocking<T>(&self, work: impl FnOnce() -> Result<T, StorageError>) -> Result<T, BrokerError> {
         tokio::task::block_in_place(work).map_err(BrokerError::Files)
     }
-}
-
-/// Clients may read the broker's own topics, nothing else.
-pub(super) fn refuse_internal(name: &TopicName) -> Result<(), BrokerError> {
-    if name.is_internal() { Err(BrokerError::InternalTopic { topic: name.clone() }) } else { Ok(()) }
 }
 
 fn check_partitions(partitions: u32) -> Result<(), BrokerError> {

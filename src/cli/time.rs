@@ -2,8 +2,8 @@
 //!
 //! Knows no clock: the present is passed in.
 
-use crate::units::parse_duration_ms;
 use crate::types::TimestampMs;
+use crate::units::parse_duration_ms;
 
 /// A time was not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

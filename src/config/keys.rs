@@ -4,10 +4,10 @@
 //! from this table, so a new key is one line here, one field in `mod.rs`, and its paragraph in
 //! `config/millstream.toml`.
 
-use crate::units;
 use super::{Config, LogFormat, LogLevel};
 use crate::limits;
 use crate::types::Durability;
+use crate::units;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 

@@ -1,10 +1,9 @@
 //! `ConsumerService`: fetch, offsets, commits. Subscriptions have a file of their own.
 
-use super::convert::{batches_out, position_in};
+use super::convert::{at_most, batches_out, check_count, commits_in, position_in, refused_out};
 use super::status::{part_error, status};
 use super::{Door, subscribe};
 use crate::broker::fetch::{Fetch, Fetched};
-use crate::broker::groups::{Commit, RefusedCommits};
 use crate::broker::{BrokerError, CommittedOffset, Generation, MemberId};
 use crate::limits;
 use crate::proto::{self, consumer_service_server::ConsumerService};
@@ -126,35 +125,4 @@ fn fetched_out((position, result): (proto::FetchPosition, Result<Fetched, Broker
             ..proto::FetchedPartition::default()
         },
     }
-}
-
-/// Offsets to commit, as a client gives them.
-pub(super) fn commits_in(offsets: Vec<proto::PartitionOffset>) -> Vec<Commit> {
-    let commit_in = |offset: proto::PartitionOffset| Commit {
-        topic: offset.topic,
-        partition: offset.partition,
-        offset: Offset(offset.offset),
-        metadata: offset.metadata,
-    };
-    offsets.into_iter().map(commit_in).collect()
-}
-
-pub(super) fn refused_out(refused: RefusedCommits) -> Vec<proto::CommitError> {
-    let error_out = |(topic, partition, error)| {
-        let error = Some(part_error(&error));
-        proto::CommitError { topic, partition, error }
-    };
-    refused.into_iter().map(error_out).collect()
-}
-
-/// Between 1 and `most`.
-pub(super) fn check_count(field: &'static str, count: usize, most: usize) -> Result<(), BrokerError> {
-    if (1..=most).contains(&count) {
-        return Ok(());
-    }
-    Err(BrokerError::invalid(field, format!("{count} were given; 1 to {most} are allowed")))
-}
-
-pub(super) fn at_most(field: &'static str, value: u32, most: u32) -> Result<(), BrokerError> {
-    if value <= most { Ok(()) } else { Err(BrokerError::invalid(field, format!("{value} is more than {most}"))) }
 }

@@ -1,6 +1,7 @@
 //! Wire types to ours and back.
 
 use super::status::part_error;
+use crate::broker::groups::{Commit, RefusedCommits};
 use crate::broker::produce::ProduceOutcome;
 use crate::broker::{BrokerError, StoredBatch, Topic};
 use crate::proto;
@@ -135,4 +136,35 @@ pub(super) fn partition_out(at: TopicPartition) -> proto::TopicPartition {
 pub(super) fn partition_offset_out((at, offset): (TopicPartition, Offset)) -> proto::PartitionOffset {
     let metadata = String::new();
     proto::PartitionOffset { topic: at.topic.into(), partition: at.partition, offset: offset.0, metadata }
+}
+
+/// Offsets to commit, as a client gives them.
+pub(super) fn commits_in(offsets: Vec<proto::PartitionOffset>) -> Vec<Commit> {
+    let commit_in = |offset: proto::PartitionOffset| Commit {
+        topic: offset.topic,
+        partition: offset.partition,
+        offset: Offset(offset.offset),
+        metadata: offset.metadata,
+    };
+    offsets.into_iter().map(commit_in).collect()
+}
+
+pub(super) fn refused_out(refused: RefusedCommits) -> Vec<proto::CommitError> {
+    let error_out = |(topic, partition, error)| {
+        let error = Some(part_error(&error));
+        proto::CommitError { topic, partition, error }
+    };
+    refused.into_iter().map(error_out).collect()
+}
+
+/// Between 1 and `most`.
+pub(super) fn check_count(field: &'static str, count: usize, most: usize) -> Result<(), BrokerError> {
+    if (1..=most).contains(&count) {
+        return Ok(());
+    }
+    Err(BrokerError::invalid(field, format!("{count} were given; 1 to {most} are allowed")))
+}
+
+pub(super) fn at_most(field: &'static str, value: u32, most: u32) -> Result<(), BrokerError> {
+    if value <= most { Ok(()) } else { Err(BrokerError::invalid(field, format!("{value} is more than {most}"))) }
 }

@@ -1,8 +1,7 @@
 //! `GroupService`.
 
 use super::Door;
-use super::consume::check_count;
-use super::convert::{partition_out, position_in};
+use super::convert::{check_count, partition_out, position_in};
 use super::status::status;
 use crate::broker::groups::{Commit, DescribedGroup};
 use crate::broker::{GroupPhase, GroupSummary, MemberDescription, PartitionDescription, PartitionOffsets};

@@ -1,8 +1,7 @@
 //! `ConsumerService.Subscribe`: one task for each stream, between the client's messages and its [`Subscription`].
 
 use super::Door;
-use super::consume::{at_most, commits_in, refused_out};
-use super::convert::{batches_out, partition_offset_out, partition_out, position_in};
+use super::convert::{at_most, batches_out, commits_in, partition_offset_out, partition_out, position_in, refused_out};
 use super::status::status;
 use crate::broker::subscription::{Credit, Delivery, OffsetExpired, OpenSubscription, Subscription};
 use crate::broker::{BrokerError, Generation};

@@ -3,28 +3,18 @@
 use crate::clock::SharedClock;
 use crate::metrics::Metrics;
 use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Inbox, Request};
-use crate::partition::pool::{RunQueue, StoragePool};
+use crate::partition::options::PartitionOptions;
+use crate::partition::pool::{RunQueue, StoragePool, Work};
 use crate::partition::writer::Writer;
-use crate::storage::log::{LogKeeper, LogOptions, NewBatch};
+use crate::storage::keeper::LogKeeper;
+use crate::storage::log::NewBatch;
 use crate::storage::reader::{LogSize, StoredBatch};
-use crate::storage::retention::RetentionPolicy;
 use crate::storage::{Log, LogReader, StorageError};
 use crate::types::{Durability, Offset, Position, TimestampMs};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
-
-/// What a partition needs to know of its topic's options.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartitionOptions {
-    /// For the log.
-    pub log: LogOptions,
-    /// What an acknowledgement means by default, and what readers may see.
-    pub durability: Durability,
-    /// What is kept.
-    pub retention: RetentionPolicy,
-}
 
 /// The offsets of a partition at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +45,7 @@ pub struct PartitionHandle(Arc<Partition>);
 
 /// The partition itself; shared by its handles and, while it has work, the run queue.
 #[derive(Debug)]
-pub(super) struct Partition {
+struct Partition {
     inbox: Mutex<Inbox>,
     writer: Mutex<Writer>,
     options: Mutex<PartitionOptions>,
@@ -66,9 +56,8 @@ pub(super) struct Partition {
     clock: SharedClock,
 }
 
-impl Partition {
-    /// Does one drain. Called by a storage thread that took this partition from the run queue.
-    pub(super) fn run(self: Arc<Self>) {
+impl Work for Partition {
+    fn run(self: Arc<Self>) {
         let drain = lock(&self.inbox).drain();
         let result = lock(&self.writer).handle(drain, &self.clock, &self.high_watermark);
         if let Err(error) = result {
@@ -209,7 +198,7 @@ impl PartitionHandle {
     fn push(&self, request: Request) {
         let schedule = lock(&self.0.inbox).push(request);
         if let Ok(true) = schedule {
-            self.0.run_queue.push(Arc::clone(&self.0));
+            self.0.run_queue.push(Arc::clone(&self.0) as Arc<dyn Work>);
         }
     }
 }

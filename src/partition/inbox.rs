@@ -3,7 +3,7 @@
 //! It needs no bound of its own: every append carries a permit of the broker's in-flight budget, in bytes, and gives it
 //! back when it is answered.
 
-use crate::partition::handle::PartitionOptions;
+use crate::partition::options::PartitionOptions;
 use crate::storage::StorageError;
 use crate::storage::log::NewBatch;
 use crate::types::{Durability, Offset, TimestampMs};

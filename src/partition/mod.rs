@@ -11,11 +11,13 @@
 mod handle;
 mod inbox;
 pub mod journal;
+mod options;
 mod partition_journal;
 mod pool;
 mod writer;
 
-pub use handle::{PartitionHandle, PartitionOffsets, PartitionOptions, PendingAppend};
+pub use handle::{PartitionHandle, PartitionOffsets, PendingAppend};
 pub use inbox::{AppendAck, AppendError};
+pub use options::PartitionOptions;
 pub use partition_journal::PartitionJournal;
 pub use pool::StoragePool;

@@ -4,7 +4,6 @@
 //! puts it back if more has come. So each partition has one writer at a time, a busy one cannot starve the others, and
 //! as many syncs run side by side as there are threads.
 
-use crate::partition::handle::Partition;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -17,6 +16,12 @@ pub struct StoragePool {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// Something with work waiting: a partition. One thread at a time runs it.
+pub(super) trait Work: std::fmt::Debug + Send + Sync {
+    /// Does one drain, and hands itself to the queue again if there is more.
+    fn run(self: Arc<Self>);
+}
+
 /// Partitions that wait for a thread.
 #[derive(Debug)]
 pub(super) struct RunQueue {
@@ -27,7 +32,7 @@ pub(super) struct RunQueue {
 
 #[derive(Debug, Default)]
 struct Ready {
-    partitions: VecDeque<Arc<Partition>>,
+    partitions: VecDeque<Arc<dyn Work>>,
     stopping: bool,
 }
 
@@ -79,7 +84,7 @@ impl Drop for StoragePool {
 
 impl RunQueue {
     /// Hands a partition to the threads. It must not be in the queue already; its inbox keeps track of that.
-    pub(super) fn push(&self, partition: Arc<Partition>) {
+    pub(super) fn push(&self, partition: Arc<dyn Work>) {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner).partitions.push_back(partition);
         self.wake.notify_one();
     }
@@ -93,7 +98,7 @@ impl RunQueue {
         });
     }
 
-    fn next(&self) -> Option<Arc<Partition>> {
+    fn next(&self) -> Option<Arc<dyn Work>> {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(partition) = ready.partitions.pop_front() {

@@ -6,8 +6,8 @@
 
 use crate::clock::SharedClock;
 use crate::metrics::Metrics;
-use crate::partition::handle::PartitionOptions;
 use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Request};
+use crate::partition::options::PartitionOptions;
 use crate::storage::log::{AppendOutcome, NewBatch};
 use crate::storage::{Log, StorageError};
 use crate::types::{Durability, Offset};

@@ -12,6 +12,8 @@ use crate::storage::checkpoint::Checkpoint;
 use crate::storage::error::{IoContext, StorageError};
 use crate::storage::file_system::{File, FileSystem};
 use crate::storage::frame::{FORMAT_RECORD_SET, FrameHeader, HEADER_BYTES};
+use crate::storage::keeper::LogKeeper;
+use crate::storage::log_state::LogState;
 use crate::storage::reader::LogReader;
 use crate::storage::recovery::{self, RecoveryReport};
 use crate::storage::segment::Segment;
@@ -20,13 +22,8 @@ use crate::types::record_set::RecordSetSummary;
 use crate::types::{Offset, TimestampMs};
 use bytes::Bytes;
 use std::io::{self, IoSlice};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-
-mod keeper;
-
-pub use keeper::LogKeeper;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
 
 /// Space is allocated ahead of the writes in steps that double, from this to the whole segment.
 const ALLOCATE_BYTES_MIN: u64 = 256 << 10;
@@ -65,49 +62,10 @@ pub struct AppendOutcome {
     pub error: Option<StorageError>,
 }
 
-/// The state that writer, readers and keeper share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) fs: Arc<dyn FileSystem>,
-    pub(super) directory: PathBuf,
-    pub(super) id: LogId,
-    segments: RwLock<Arc<Vec<Arc<Segment>>>>,
-    log_start: AtomicU64,
-    log_end: AtomicU64,
-    /// Held while files are removed or the checkpoint is written: upkeep is done by one thread at a time.
-    pub(super) checkpoint: Mutex<Checkpoint>,
-}
-
-impl Shared {
-    pub(super) fn segments(&self) -> Arc<Vec<Arc<Segment>>> {
-        Arc::clone(&self.segments.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Replaces the list of segments by a changed copy.
-    pub(super) fn change_segments(&self, change: impl FnOnce(&mut Vec<Arc<Segment>>)) {
-        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
-        let mut changed = segments.to_vec();
-        change(&mut changed);
-        *segments = Arc::new(changed);
-    }
-
-    pub(super) fn log_start(&self) -> Offset {
-        Offset(self.log_start.load(Ordering::Acquire))
-    }
-
-    pub(super) fn log_end(&self) -> Offset {
-        Offset(self.log_end.load(Ordering::Acquire))
-    }
-
-    pub(super) fn set_log_start(&self, offset: Offset) {
-        self.log_start.store(offset.0, Ordering::Release);
-    }
-}
-
 /// The writer's side of a log.
 #[derive(Debug)]
 pub struct Log {
-    shared: Arc<Shared>,
+    shared: Arc<LogState>,
     options: LogOptions,
     active: Option<Active>,
     next_offset: Offset,
@@ -137,20 +95,13 @@ impl Log {
         options: LogOptions,
     ) -> Result<(Self, RecoveryReport), StorageError> {
         let recovered = recovery::recover(&fs, directory, id)?;
-        let shared = Arc::new(Shared {
-            fs,
-            directory: directory.into(),
-            id,
-            segments: RwLock::new(Arc::new(recovered.segments)),
-            log_start: AtomicU64::new(recovered.checkpoint.log_start_offset.0),
-            log_end: AtomicU64::new(recovered.checkpoint.next_offset.0),
-            checkpoint: Mutex::new(recovered.checkpoint),
-        });
+        let checkpoint = recovered.checkpoint;
+        let shared = LogState::new(fs, directory, id, recovered.segments, checkpoint);
         let mut log = Self {
             options,
             active: None,
-            next_offset: recovered.checkpoint.next_offset,
-            last_append_time_ms: recovered.checkpoint.last_append_time_ms,
+            next_offset: checkpoint.next_offset,
+            last_append_time_ms: checkpoint.last_append_time_ms,
             unsynced_sealed: Vec::new(),
             directory_dirty: false,
             poisoned: None,
@@ -244,7 +195,7 @@ impl Log {
         active.dirty = true;
         segment.publish(|index| frames.iter().for_each(|(header, frame_bytes)| index.push(header, *frame_bytes)));
         self.next_offset = next_offset;
-        self.shared.log_end.store(next_offset.0, Ordering::Release);
+        self.shared.set_log_end(next_offset);
         self.last_append_time_ms = append_time_ms;
         Ok(())
     }

@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "damage is done past the seam on purpose")]
 
 use super::*;
-use crate::storage::file_system::RealFileSystem;
+use crate::storage::real_file_system::RealFileSystem;
 use crate::types::record_set;
 use crate::types::{TopicId, record_set::encode_record};
 use bytes::BytesMut;

@@ -1,14 +1,14 @@
 //! The log on disk: synchronous code that knows no tokio, no gRPC, no topics by name and no consumer groups.
 //!
 //! ```text
-//! log            one partition: ordered segments, append, read, seal       log.rs, reader.rs
+//! log            one partition: append and seal in log.rs, reader.rs, keeper.rs; what they share in log_state.rs
 //!  |- recovery   what is valid after a crash                               recovery.rs
 //!  |- retention  which segments may go, and in which order                 retention.rs
 //!  |- checkpoint up to where everything is known to be valid and durable   checkpoint.rs
 //!  `- segment    one file of frames, with its sparse index                 segment/
 //!      `- frame  header, checksum, payload                                 frame.rs
 //! data_dir       lock, format version, names of directories                data_dir.rs
-//! file_system    the seam to the operating system; mmap.rs has the maps    file_system.rs
+//! file_system    the seam to the operating system, which real_file_system.rs and mmap.rs fill
 //! ```
 //!
 //! Crash contract. A batch is *written* when `pwrite` returned: it survives the process. It is *synced* when
@@ -22,9 +22,12 @@ pub mod data_dir;
 pub mod error;
 pub mod file_system;
 pub mod frame;
+pub mod keeper;
 pub mod log;
+mod log_state;
 mod mmap;
 pub mod reader;
+pub mod real_file_system;
 pub mod recovery;
 pub mod retention;
 pub mod segment;

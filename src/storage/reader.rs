@@ -5,7 +5,7 @@
 
 use crate::storage::error::StorageError;
 use crate::storage::frame::{FrameError, FrameHeader, HEADER_BYTES};
-use crate::storage::log::Shared;
+use crate::storage::log_state::LogState;
 use crate::storage::segment::Segment;
 use crate::types::{Offset, TimestampMs, record_set};
 use bytes::Bytes;
@@ -69,11 +69,11 @@ pub struct LogSize {
 /// A handle for reading one log.
 #[derive(Debug, Clone)]
 pub struct LogReader {
-    shared: Arc<Shared>,
+    shared: Arc<LogState>,
 }
 
 impl LogReader {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<LogState>) -> Self {
         Self { shared }
     }
 

@@ -68,7 +68,7 @@ impl Catalog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::file_system::RealFileSystem;
+    use crate::storage::real_file_system::RealFileSystem;
 
     #[test]
     fn a_catalog_is_read_back_and_damage_is_named() {

@@ -21,7 +21,7 @@ use millstream::proto::group_service_client::GroupServiceClient;
 use millstream::proto::producer_service_client::ProducerServiceClient;
 use millstream::proto::topic_service_client::TopicServiceClient;
 use millstream::shutdown::Shutdown;
-use millstream::storage::file_system::RealFileSystem;
+use millstream::storage::real_file_system::RealFileSystem;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;

@@ -12,9 +12,9 @@ mod plan;
 
 use super::exit::CliError;
 use super::interrupt::interrupt;
-use crate::units::{format_bytes, format_count, parse_bytes, parse_duration, parse_rate, per_second};
 use super::{BrokerArgs, topic::DurabilityArg};
 use crate::client::{ClientError, NewRecord, Producer, ProducerOptions};
+use crate::units::{format_bytes, format_count, parse_bytes, parse_duration, parse_rate, per_second};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use input::{Lines, Source};

@@ -2,9 +2,9 @@
 
 use crate::cli::exit::CliError;
 use crate::cli::time::format_time;
-use crate::units::{format_bytes, format_count, format_duration_ms};
 use crate::cli::{json, table};
 use crate::client::admin::{PartitionDescription, TopicDescription, TopicSettings};
+use crate::units::{format_bytes, format_count, format_duration_ms};
 use serde_json::{Value, json};
 
 /// A topic in a few words.

@@ -4,7 +4,7 @@
 
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::error::{IoContext, StorageError};
-use crate::storage::log::Shared;
+use crate::storage::log_state::LogState;
 use crate::storage::retention::{self, RetentionPolicy, SealedFacts};
 use crate::storage::segment::Segment;
 use crate::types::{Offset, TimestampMs};
@@ -14,11 +14,11 @@ use std::sync::{Arc, PoisonError};
 /// A handle for upkeep of one log.
 #[derive(Debug, Clone)]
 pub struct LogKeeper {
-    shared: Arc<Shared>,
+    shared: Arc<LogState>,
 }
 
 impl LogKeeper {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<LogState>) -> Self {
         Self { shared }
     }
 
