@@ -43,7 +43,7 @@ async fn a_commit_survives_a_restart_and_is_where_the_next_member_begins() {
     let offset = PartitionOffset { metadata: "shift 3".into(), ..at_offset("orders", 0, 7) };
     let answer = member.commit(42, vec![offset.clone()]).await;
     assert_eq!((answer.correlation_id, answer.errors), (42, Vec::new()));
-    assert_eq!(committed(&broker).await, [offset.clone()]);
+    assert_eq!(committed(&broker).await, std::slice::from_ref(&offset));
     drop(member);
     broker.restart().await;
 

@@ -4,7 +4,7 @@ use crate::common::records::{numbered, set};
 use crate::common::refusal::Refusal;
 use crate::common::subscriber::{Seen, Subscriber, as_member, at_offset};
 use crate::common::{TestBroker, until, within};
-use millstream::client::{ConsumerOptions, Event};
+use millstream::client::{ConsumedBatch, ConsumerOptions, Event};
 use millstream::proto::subscribe_request::{Released, Request};
 use millstream::proto::subscribe_response::{Response, Revoked};
 use millstream::proto::{DescribeGroupRequest, GroupState};
@@ -50,7 +50,7 @@ async fn members_share_the_partitions_evenly_and_each_has_one_owner() {
     tokio::join!(first.follow_until_owning(3), second.follow_until_owning(3));
     let mut third = join(&broker, "billing").await;
     tokio::join!(first.follow_until_owning(2), second.follow_until_owning(2), third.follow_until_owning(2));
-    let all: BTreeSet<u32> = [&first, &second, &third].into_iter().flat_map(|member| member.partitions()).collect();
+    let all: BTreeSet<u32> = [&first, &second, &third].into_iter().flat_map(Subscriber::partitions).collect();
     assert_eq!(all.len(), 6);
 
     fill(&broker, 6).await;
@@ -189,7 +189,7 @@ async fn the_client_library_hands_partitions_over_without_losing_a_record() {
     let mut done = BTreeSet::new();
     while done.len() < 40 {
         if let Event::Records(records) = within("records", first.next()).await.expect("the stream goes on") {
-            let offsets = records.batches.iter().flat_map(|batch| batch.records()).map(|record| record.offset.0);
+            let offsets = records.batches.iter().flat_map(ConsumedBatch::records).map(|record| record.offset.0);
             done.extend(offsets.map(|offset| (records.partition.partition, offset)));
             first.mark(&records.partition, records.next_offset());
         }

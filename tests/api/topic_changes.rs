@@ -126,13 +126,45 @@ async fn added_partitions_are_read_by_subscribers_that_are_there_already() {
     member.follow_until_owning(1).await;
 
     broker.topics().update_topic(grow(3)).await.expect("updated");
-    // Appended at once: a subscriber that begins at the end would have missed it.
     broker.append("orders", 2, set(numbered("new-", 1))).await;
     for subscriber in [&mut alone, &mut member] {
         assert_eq!(subscriber.take(1).await, [(2, 0, "new-0".to_owned())]);
         subscriber.follow_until_owning(3).await;
         assert_eq!(subscriber.partitions(), [0, 1, 2]);
     }
+}
+
+/// A reader that was behind heard of nothing until it had caught up: under steady load, never. And what is appended to
+/// a new partition before it hears of it must not be lost to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn added_partitions_are_read_from_their_first_record_also_by_a_reader_that_is_behind() {
+    const BACKLOG: usize = 40;
+    let broker = TestBroker::start().await;
+    let fast = TopicOptions { durability: Some(Durability::Written as i32), ..TopicOptions::default() };
+    broker.create_topic_with("orders", 1, fast).await;
+    for _ in 0..BACKLOG {
+        broker.append("orders", 0, sized(1, 200_000)).await;
+    }
+    let mut behind = Subscriber::open(&broker, from_start("orders")).await.expect("opens");
+    // It takes nothing, so the broker comes to a stand: a few messages wait, and one does not fit any more.
+    until("the broker to wait for the reader", async || {
+        let (_, page) = broker.admin_page("/metrics").await;
+        let read = (6..BACKLOG).map(|read| format!("millstream_fetched_records_total{{topic=\"orders\"}} {read}"));
+        page.lines().any(|line| read.clone().any(|read| read == line)).then_some(())
+    })
+    .await;
+    broker.topics().update_topic(grow(2)).await.expect("updated");
+    broker.append("orders", 1, set(numbered("new-", 1))).await;
+
+    let mut backlog_seen = 0;
+    loop {
+        let records = behind.next_records().await;
+        match records.partition {
+            0 => backlog_seen += values_of(&records.batches).len(),
+            _ => break assert_eq!(values_of(&records.batches), [(0, "new-0".to_owned())]),
+        }
+    }
+    assert!(backlog_seen < BACKLOG, "it came when the reader had caught up");
 }
 
 fn topic_directories(broker: &TestBroker) -> BTreeSet<PathBuf> {

@@ -88,26 +88,38 @@ impl Subscriber {
         Ok(response)
     }
 
+    /// The next message of the kind that `choose` wants; others are kept or let go, as it says. Bounded as a whole:
+    /// a stream that only sends heartbeats does not end by itself.
+    async fn next_of<T>(&mut self, what: &str, mut choose: impl FnMut(&mut Self, Response) -> Option<T>) -> T {
+        within(what, async {
+            loop {
+                let message = self.next().await.expect("the stream goes on").expect("the stream goes on");
+                if let Some(chosen) = choose(self, message) {
+                    return chosen;
+                }
+            }
+        })
+        .await
+    }
+
     /// The next message that is not records or a heartbeat; records are kept.
     pub(crate) async fn next_notice(&mut self) -> Response {
-        loop {
-            match self.next().await.expect("the stream goes on").expect("the stream goes on") {
-                Response::Records(records) => self.records.push(records),
-                Response::Heartbeat(_) => {}
-                notice => return notice,
+        self.next_of("a notice", |subscriber, message| match message {
+            Response::Records(records) => {
+                subscriber.records.push(records);
+                None
             }
-        }
+            Response::Heartbeat(_) => None,
+            notice => Some(notice),
+        })
+        .await
     }
 
     /// Takes at least `count` records, with those that came before, as far as whole messages go.
     pub(crate) async fn take(&mut self, count: usize) -> Vec<Seen> {
         let mut seen = self.take_kept();
         while seen.len() < count {
-            match self.next().await.expect("the stream goes on").expect("the stream goes on") {
-                Response::Records(records) => seen.extend(seen_in(&records)),
-                Response::Assigned(_) | Response::Heartbeat(_) => {}
-                other => panic!("records were expected, not {other:?}"),
-            }
+            seen.extend(seen_in(&self.next_records().await));
         }
         seen
     }
@@ -119,23 +131,21 @@ impl Subscriber {
 
     /// The next message that carries records.
     pub(crate) async fn next_records(&mut self) -> Records {
-        loop {
-            match self.next().await.expect("the stream goes on").expect("the stream goes on") {
-                Response::Records(records) => return records,
-                Response::Assigned(_) | Response::Heartbeat(_) => {}
-                other => panic!("records were expected, not {other:?}"),
-            }
-        }
+        self.next_of("records", |_, message| match message {
+            Response::Records(records) => Some(records),
+            Response::Assigned(_) | Response::Heartbeat(_) => None,
+            other => panic!("records were expected, not {other:?}"),
+        })
+        .await
     }
 
     /// The next heartbeat.
     pub(crate) async fn next_heartbeat(&mut self) -> Heartbeat {
-        loop {
-            let message = self.next().await.expect("the stream goes on").expect("the stream goes on");
-            if let Response::Heartbeat(heartbeat) = message {
-                return heartbeat;
-            }
-        }
+        self.next_of("a heartbeat", |_, message| match message {
+            Response::Heartbeat(heartbeat) => Some(heartbeat),
+            _ => None,
+        })
+        .await
     }
 
     /// Follows assignments, letting go of what is revoked at once, until this many partitions are owned.

@@ -196,6 +196,11 @@ impl Subscription {
             self.event = None;
             return Ok(Some(delivery));
         }
+        // Asked here too: a reader that is behind always has records to read, and never waits.
+        if self.membership.is_none() && self.topic_changes.has_changed().unwrap_or(false) {
+            self.topic_changes.mark_unchanged();
+            self.look_for_partitions = true;
+        }
         if self.look_for_partitions {
             self.begin_new_partitions().await?;
             self.look_for_partitions = false;
