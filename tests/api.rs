@@ -11,6 +11,8 @@ mod bad_input;
 mod bad_records;
 #[path = "api/credit.rs"]
 mod credit;
+#[path = "api/example.rs"]
+mod example;
 #[path = "api/fetch.rs"]
 mod fetch;
 #[path = "api/group_commits.rs"]

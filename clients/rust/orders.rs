@@ -16,7 +16,7 @@ async fn main() -> Result<(), ClientError> {
 }
 
 /// Sends ten orders, reads four of them, connects again and reads the rest. Gives what was read.
-pub async fn run(address: &str) -> Result<Vec<String>, ClientError> {
+pub(crate) async fn run(address: &str) -> Result<Vec<String>, ClientError> {
     let client = Client::connect(address).await?;
     let topic = TopicName::new("orders").map_err(ClientError::Name)?;
     client.create_topic(&topic, 3, &TopicSettings::default()).await?;

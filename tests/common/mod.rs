@@ -117,6 +117,11 @@ impl TestBroker {
         &self.running().broker
     }
 
+    /// The address of the gRPC door.
+    pub(crate) fn address(&self) -> String {
+        self.running().address.to_string()
+    }
+
     /// A connection of the client library.
     pub(crate) async fn client(&self) -> Client {
         Client::connect(&self.running().address.to_string()).await.expect("the broker listens")

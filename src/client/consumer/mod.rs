@@ -205,12 +205,20 @@ impl Consumer {
 
     /// Commits offsets, as [`Consumer::commit_marked`] does.
     pub async fn commit(&mut self, offsets: Vec<PartitionOffset>) -> Result<Vec<PartitionOutcome>, ClientError> {
-        match &mut self.source {
+        let committed = match &mut self.source {
             _ if offsets.is_empty() => Ok(Vec::new()),
             Source::Subscribed(subscription) => subscription.commit(offsets).await,
             Source::Polling(_) => Err(ClientError::BadAnswer { what: "a consumer without a group commits nothing" }),
             Source::Lost(_) => Err(ClientError::ConnectionLost { cause: "not connected again yet".to_owned() }),
+        };
+        if let (Err(lost), Source::Subscribed(_)) = (&committed, &self.source)
+            && self.options.reconnect
+            && helps_to_reconnect(lost)
+        {
+            // What arrived and was not handed out can no longer be committed, and comes again: it is dropped here.
+            self.lose(lost);
         }
+        committed
     }
 
     /// Where this reader is: the next offset of every partition it reads.
