@@ -69,12 +69,21 @@ pub enum FrameError {
     /// The checksum does not match.
     #[error("the checksum does not match")]
     Checksum,
+    /// The frame is whole, but its payload is of a kind this broker does not know.
+    #[error("the payload has attributes {0:#06x}, which this broker does not know; read it with a newer one")]
+    Attributes(u16),
 }
 
 impl FrameHeader {
     /// The offset after the last record.
     pub fn next_offset(&self) -> Offset {
         self.base_offset.advance(u64::from(self.last_offset_delta) + 1)
+    }
+
+    /// Whether this broker can read the payload: an uncompressed record set, nothing else. Asked by readers, not by
+    /// recovery: a frame of a newer broker is whole, and not to be cut.
+    pub fn check_readable(&self) -> Result<(), FrameError> {
+        if self.attributes == FORMAT_RECORD_SET { Ok(()) } else { Err(FrameError::Attributes(self.attributes)) }
     }
 
     /// The 64 bytes to write before `payload`, checksum included: one pass over the payload.

@@ -192,6 +192,27 @@ fn a_segment_that_has_lost_its_header_is_never_removed() {
     assert!(path.exists());
 }
 
+/// A log that a newer broker wrote to is not cut, and what is in it is not taken for something else.
+#[test]
+fn a_payload_of_an_unknown_kind_is_kept_and_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (mut log, _) = open(directory.path());
+    append(&mut log, batch(0, 2, 10));
+    let segment = Arc::clone(&log.shared.segments()[0]);
+    let unknown =
+        FrameHeader { attributes: FORMAT_RECORD_SET | 1 << 3, ..frame_header(&batch(2, 2, 10), Offset(2), 1000) };
+    let seed = segment.open().expect("opens").seed;
+    let frame = [unknown.encode(seed, b"compressed").as_slice(), b"compressed"].concat();
+    let file = fs::OpenOptions::new().write(true).open(segment.path()).expect("writable");
+    std::os::unix::fs::FileExt::write_all_at(&file, &frame, segment.end_position().into()).expect("writable");
+    drop(log);
+    let (log, report) = open(directory.path());
+    assert_eq!((log.next_offset(), report.torn_tail), (Offset(4), None));
+    assert_eq!(log.reader().read(Offset(0), Offset(2), 1000).expect("the frames before it are known").len(), 1);
+    let error = log.reader().read(Offset(2), Offset(4), 1000).expect_err("nobody can read it");
+    assert!(error.to_string().contains("0x0009"), "{error}");
+}
+
 #[test]
 fn a_lost_or_damaged_index_is_rebuilt() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -243,7 +243,8 @@ impl<'a> Frames<'a> {
     /// The batch of the frame that was peeked at, if its checksum matches; moves behind it then.
     fn take_verified(&mut self, header: FrameHeader, frame_bytes: usize) -> Result<StoredBatch, StorageError> {
         let seed = self.segment.open()?.seed;
-        FrameHeader::decode_verified(seed, self.rest()).map_err(|error| self.damage(error))?;
+        let verified = FrameHeader::decode_verified(seed, self.rest()).and_then(|_| header.check_readable());
+        verified.map_err(|error| self.damage(error))?;
         Ok(StoredBatch {
             base_offset: header.base_offset,
             record_count: header.record_count,
