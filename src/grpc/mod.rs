@@ -1,6 +1,6 @@
 //! The gRPC door: decodes, checks the shape of requests, calls the [`Broker`], encodes answers. It owns no state.
 //!
-//! One file for each service; [`status`] is the one table from errors to codes, [`convert`] the one place where wire
+//! One file for each service; `status` is the one table from errors to codes, `convert` the one place where wire
 //! types become ours. Generated types go no further down than here.
 
 mod admin;

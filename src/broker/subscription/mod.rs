@@ -1,6 +1,6 @@
 //! A subscription: records of many partitions, delivered as they come, within the credit the client grants.
 //!
-//! With a group, [`cursors`] follow what the coordinator assigns and revokes; without, they cover every partition asked
+//! With a group, the cursors follow what the coordinator assigns and revokes; without, they cover every partition asked
 //! for, also those added later. [`Subscription::next`] decides what the client is told next; it may be dropped at any
 //! await without losing anything, so the door can wait for the client and for records at the same time.
 
