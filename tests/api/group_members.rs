@@ -2,12 +2,12 @@
 
 use crate::common::records::{numbered, set};
 use crate::common::refusal::Refusal;
-use crate::common::subscriber::{Seen, Subscriber, as_member, at_offset};
+use crate::common::subscriber::{Seen, Subscriber, as_member, at_offset, edge};
 use crate::common::{TestBroker, until, within};
 use millstream::client::{ConsumedBatch, ConsumerOptions, Event};
-use millstream::proto::subscribe_request::{Released, Request};
+use millstream::proto::subscribe_request::{Open, Released, Request};
 use millstream::proto::subscribe_response::{Response, Revoked};
-use millstream::proto::{DescribeGroupRequest, GroupState};
+use millstream::proto::{DescribeGroupRequest, Edge, GroupState};
 use millstream::types::{Position, TopicName};
 use std::collections::BTreeSet;
 use tonic::Code;
@@ -37,6 +37,25 @@ async fn every_group_sees_everything() {
         seen.sort();
         seen.dedup();
         assert_eq!(seen.len(), 30, "{group}");
+    }
+}
+
+/// "The end" was another place for each member that took a partition over before anything was committed in it: what came
+/// in between was lost to the group.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_begins_at_the_end_keeps_its_place_from_then_on() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("orders", 2).await;
+    fill(&broker, 2).await;
+    let at_the_end = Open { start: Some(edge(Edge::Latest)), ..as_member("orders", "billing") };
+    let mut first = Subscriber::open(&broker, at_the_end.clone()).await.expect("opens");
+    first.follow_until_owning(2).await;
+    drop(first);
+    fill(&broker, 2).await;
+    let mut second = Subscriber::open(&broker, at_the_end).await.expect("opens");
+    let seen = second.take(20).await;
+    for partition in 0..2 {
+        assert_eq!(offsets_of(&seen, partition), (10..20).collect::<Vec<_>>());
     }
 }
 

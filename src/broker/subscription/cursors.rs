@@ -5,9 +5,8 @@ use crate::broker::error::BrokerError;
 use crate::partition::PartitionHandle;
 use crate::storage::StorageError;
 use crate::storage::reader::StoredBatch;
-use crate::types::{Offset, Position, TopicName, TopicPartition};
+use crate::types::{Offset, Position, TopicPartition};
 use futures_util::future::{FutureExt as _, select_all};
-use std::collections::BTreeSet;
 use tokio::sync::watch;
 
 /// What to do when the place to read was deleted by retention: the client's choice, never a silent jump.
@@ -34,7 +33,6 @@ struct Cursor {
 pub(super) struct Cursors {
     in_turn: Vec<Cursor>,
     turn: usize,
-    topics: BTreeSet<TopicName>,
 }
 
 impl Cursors {
@@ -63,18 +61,13 @@ impl Cursors {
         self.in_turn.retain(|cursor| !partitions.contains(&cursor.at));
     }
 
+    /// The next offset to read, if the partition is being read.
+    pub(super) fn offset_of(&self, at: &TopicPartition) -> Option<Offset> {
+        self.in_turn.iter().find(|cursor| cursor.at == *at).map(|cursor| cursor.next_offset)
+    }
+
     pub(super) fn has(&self, at: &TopicPartition) -> bool {
         self.in_turn.iter().any(|cursor| cursor.at == *at)
-    }
-
-    /// Whether the partitions of this topic were never looked at.
-    pub(super) fn is_new_topic(&self, name: &TopicName) -> bool {
-        !self.topics.contains(name)
-    }
-
-    /// Notes that every partition the topic has now was looked at.
-    pub(super) fn looked_at(&mut self, name: TopicName) {
-        self.topics.insert(name);
     }
 
     /// How far each log goes.

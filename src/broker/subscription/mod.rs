@@ -6,18 +6,20 @@
 
 mod credit;
 mod cursors;
+mod request;
 
 pub use credit::Credit;
 pub use cursors::OffsetExpired;
+pub use request::OpenSubscription;
 
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
 use crate::broker::groups::{Commit, RefusedCommits, group_name};
 use crate::group::{Generation, JoinRequest, MemberEvent, MemberId, Membership, RemovalReason};
-use crate::limits;
 use crate::storage::reader::StoredBatch;
-use crate::types::{Offset, Position, TopicName, TopicPartition};
+use crate::types::{Offset, Position, TopicPartition};
 use cursors::Cursors;
+use request::OpenedTopic;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -25,29 +27,6 @@ use tokio::time::Instant;
 
 /// When nothing else is sent for so long, a heartbeat is.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
-
-/// What a client subscribes to.
-#[derive(Debug, Clone)]
-pub struct OpenSubscription {
-    /// 1 to [`limits::SUBSCRIBE_TOPICS_MAX`] topics.
-    pub topics: Vec<String>,
-    /// Empty = no group.
-    pub group: String,
-    /// For people: which client this is.
-    pub client_id: String,
-    /// Address and port of the client.
-    pub peer: String,
-    /// Where to begin in partitions without a committed offset.
-    pub start: Position,
-    /// What to do when the place to begin, or to go on, was deleted by retention.
-    pub on_expired: OffsetExpired,
-    /// Only these partitions of each topic, without a group; empty = all.
-    pub partitions: Vec<u32>,
-    /// What may be sent; `None` = no limit.
-    pub credit: Option<Credit>,
-    /// Bytes of one delivery.
-    pub delivery_bytes_max: usize,
-}
 
 /// What the client is told next.
 #[derive(Debug)]
@@ -86,7 +65,7 @@ pub enum Delivery {
 pub struct Subscription {
     broker: Arc<Broker>,
     request: OpenSubscription,
-    topics: Vec<TopicName>,
+    topics: Vec<OpenedTopic>,
     membership: Option<Membership>,
     cursors: Cursors,
     credit: Option<Credit>,
@@ -104,23 +83,8 @@ pub struct Subscription {
 impl Subscription {
     /// Opens a subscription; with a group, joins it.
     pub async fn open(broker: Arc<Broker>, request: OpenSubscription) -> Result<Self, BrokerError> {
-        let count = request.topics.len();
-        if !(1..=limits::SUBSCRIBE_TOPICS_MAX).contains(&count) {
-            let most = limits::SUBSCRIBE_TOPICS_MAX;
-            return Err(BrokerError::invalid("topics", format!("{count} topics were given; 1 to {most} are allowed")));
-        }
-        if !request.group.is_empty() && !request.partitions.is_empty() {
-            return Err(BrokerError::invalid("partitions", "a group shares all partitions; leave this empty"));
-        }
         let topic_changes = broker.topics.watch_changes();
-        let mut topics = Vec::with_capacity(count);
-        for name in &request.topics {
-            let topic = broker.topic(name)?;
-            for partition in &request.partitions {
-                topic.partition(*partition)?;
-            }
-            topics.push(topic.name.clone());
-        }
+        let topics = request.open_topics(&broker)?;
         let membership = if request.group.is_empty() { None } else { Some(join(&broker, &request, &topics).await?) };
         Ok(Self {
             look_for_partitions: membership.is_none(),
@@ -259,13 +223,8 @@ impl Subscription {
     async fn follow(&mut self, event: MemberEvent) -> Result<Delivery, BrokerError> {
         match event {
             MemberEvent::Assigned { generation, partitions } => {
-                let mut begun = Vec::with_capacity(partitions.len());
-                for (at, committed) in partitions {
-                    let start = committed.map_or(self.request.start, Position::Offset);
-                    let on_expired = self.request.on_expired;
-                    begun.push((at.clone(), self.cursors.begin(&self.broker, at, start, on_expired).await?));
-                }
-                Ok(Delivery::Assigned { generation, partitions: begun })
+                let partitions = self.begin_assigned(partitions).await?;
+                Ok(Delivery::Assigned { generation, partitions })
             }
             MemberEvent::Revoked { generation, partitions } => {
                 self.cursors.end(&partitions);
@@ -280,32 +239,69 @@ impl Subscription {
         }
     }
 
+    /// Begins in the partitions that the coordinator gave this member: where the group is, or where the client wants a
+    /// group to begin that has not been there.
+    async fn begin_assigned(
+        &mut self,
+        partitions: Vec<(TopicPartition, Option<Offset>)>,
+    ) -> Result<Vec<(TopicPartition, Offset)>, BrokerError> {
+        let mut begun = Vec::with_capacity(partitions.len());
+        let mut first_time = Vec::new();
+        for (at, committed) in partitions {
+            let start = committed.map_or_else(|| self.start_in(&at), Position::Offset);
+            // This may be the second try, after the first was dropped half-way: then the place is already known.
+            let offset = match self.cursors.offset_of(&at) {
+                Some(offset) => offset,
+                None => self.cursors.begin(&self.broker, at.clone(), start, self.request.on_expired).await?,
+            };
+            if committed.is_none() && start != Position::Earliest {
+                let (topic, metadata) = (at.topic.to_string(), String::new());
+                first_time.push(Commit { topic, partition: at.partition, offset, metadata });
+            }
+            begun.push((at, offset));
+        }
+        if !first_time.is_empty() {
+            // "The end" is another place for whoever takes the partition over later: what came in between would be
+            // skipped. So the place is fixed now. Where it is refused, the partition was taken away again.
+            self.commit(first_time).await?;
+        }
+        Ok(begun)
+    }
+
+    /// Where to begin in a partition that nothing is known of. One that was added after the stream was opened is read
+    /// from its first record: all of it is new.
+    fn start_in(&self, at: &TopicPartition) -> Position {
+        let opened = self.topics.iter().find(|topic| topic.name == at.topic);
+        let is_added = opened.is_some_and(|topic| at.partition >= topic.partitions);
+        if is_added { Position::Earliest } else { self.request.start }
+    }
+
     /// Without a group: begins in every partition asked for in which it has not begun yet.
     async fn begin_new_partitions(&mut self) -> Result<(), BrokerError> {
-        for name in self.topics.clone() {
-            let topic = self.broker.topic(name.as_str())?;
-            // A partition that was added while the stream runs is read from its first record: all of it is new.
-            let is_first_look = self.cursors.is_new_topic(&name);
-            let start = if is_first_look { self.request.start } else { Position::Earliest };
+        for opened in self.topics.clone() {
+            let topic = self.broker.topic(opened.name.as_str())?;
+            if topic.entry.id != opened.id {
+                // Deleted, and created again: what this stream was opened on is gone.
+                return Err(BrokerError::TopicNotFound { topic: opened.name });
+            }
             let all: Vec<u32> = (0..topic.entry.partitions).collect();
             let wanted = if self.request.partitions.is_empty() { all } else { self.request.partitions.clone() };
             for at in wanted.into_iter().map(|number| topic.at(number)) {
                 if !self.cursors.has(&at) {
-                    let on_expired = self.request.on_expired;
+                    let (start, on_expired) = (self.start_in(&at), self.request.on_expired);
                     let offset = self.cursors.begin(&self.broker, at.clone(), start, on_expired).await?;
                     self.begun.push((at, offset));
                 }
             }
-            self.cursors.looked_at(name);
         }
         Ok(())
     }
 }
 
-async fn join(broker: &Broker, request: &OpenSubscription, topics: &[TopicName]) -> Result<Membership, BrokerError> {
+async fn join(broker: &Broker, request: &OpenSubscription, topics: &[OpenedTopic]) -> Result<Membership, BrokerError> {
     let join = JoinRequest {
         group: group_name(&request.group)?,
-        topics: topics.to_vec(),
+        topics: topics.iter().map(|topic| topic.name.clone()).collect(),
         client_id: request.client_id.clone(),
         peer: request.peer.clone(),
     };

@@ -1,0 +1,64 @@
+//! What a client subscribes to, and whether that can be.
+
+use super::{Credit, OffsetExpired};
+use crate::broker::Broker;
+use crate::broker::error::BrokerError;
+use crate::limits;
+use crate::types::topic::NAME_BYTES_MAX;
+use crate::types::{Position, TopicId, TopicName};
+
+/// What a client subscribes to.
+#[derive(Debug, Clone)]
+pub struct OpenSubscription {
+    /// 1 to [`limits::SUBSCRIBE_TOPICS_MAX`] topics.
+    pub topics: Vec<String>,
+    /// Empty = no group.
+    pub group: String,
+    /// For people: which client this is.
+    pub client_id: String,
+    /// Address and port of the client.
+    pub peer: String,
+    /// Where to begin in partitions without a committed offset.
+    pub start: Position,
+    /// What to do when the place to begin, or to go on, was deleted by retention.
+    pub on_expired: OffsetExpired,
+    /// Only these partitions of each topic, without a group; empty = all.
+    pub partitions: Vec<u32>,
+    /// What may be sent; `None` = no limit.
+    pub credit: Option<Credit>,
+    /// Bytes of one delivery.
+    pub delivery_bytes_max: usize,
+}
+
+/// A topic as it was when the subscription was opened.
+#[derive(Debug, Clone)]
+pub(super) struct OpenedTopic {
+    pub(super) name: TopicName,
+    pub(super) id: TopicId,
+    pub(super) partitions: u32,
+}
+
+impl OpenSubscription {
+    /// The topics asked for, if the request is one that can be served.
+    pub(super) fn open_topics(&self, broker: &Broker) -> Result<Vec<OpenedTopic>, BrokerError> {
+        let (count, most) = (self.topics.len(), limits::SUBSCRIBE_TOPICS_MAX);
+        if !(1..=most).contains(&count) {
+            return Err(BrokerError::invalid("topics", format!("{count} topics were given; 1 to {most} are allowed")));
+        }
+        if !self.group.is_empty() && !self.partitions.is_empty() {
+            return Err(BrokerError::invalid("partitions", "a group shares all partitions; leave this empty"));
+        }
+        if self.client_id.len() > NAME_BYTES_MAX {
+            let what = format!("it has {} bytes; at most {NAME_BYTES_MAX} are allowed", self.client_id.len());
+            return Err(BrokerError::invalid("client_id", what));
+        }
+        let open = |name: &String| {
+            let topic = broker.topic(name)?;
+            for partition in &self.partitions {
+                topic.partition(*partition)?;
+            }
+            Ok(OpenedTopic { name: topic.name.clone(), id: topic.entry.id, partitions: topic.entry.partitions })
+        };
+        self.topics.iter().map(open).collect()
+    }
+}
