@@ -64,6 +64,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ServeError> {
 
     // Kept to the end: dropping it deletes an ephemeral broker's data.
     let temporary = if config.broker.ephemeral { Some(temporary_directory()?) } else { None };
+    if let Some(directory) = &temporary {
+        shutdown.remove_at_exit(directory.path().to_owned());
+    }
     let data_dir = temporary.as_ref().map_or(config.broker.data_dir.clone(), |dir| dir.path().to_owned());
     let options = broker_options(&config, data_dir.clone());
     let fs = Arc::new(RealFileSystem);

@@ -7,7 +7,8 @@
 //!
 //! Knows nothing of what is drained; whoever serves waits on [`Shutdown::draining`].
 
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -20,17 +21,24 @@ const EXIT_CODE_IMPATIENT: i32 = 1;
 pub struct Shutdown {
     draining: Arc<watch::Sender<bool>>,
     drain_timeout: Duration,
+    /// A directory that must not outlive the process, however it is told to end.
+    temporary: Arc<OnceLock<PathBuf>>,
 }
 
 impl Shutdown {
     /// Nothing is asked yet; a drain may take `drain_timeout`.
     pub fn new(drain_timeout: Duration) -> Self {
-        Self { draining: Arc::new(watch::Sender::new(false)), drain_timeout }
+        Self { draining: Arc::new(watch::Sender::new(false)), drain_timeout, temporary: Arc::default() }
     }
 
     /// Begins the drain. Once is enough; more does nothing.
     pub fn begin(&self) {
         self.draining.send_replace(true);
+    }
+
+    /// Names the directory of an ephemeral broker, to be removed also when the process is told twice to end.
+    pub fn remove_at_exit(&self, directory: PathBuf) {
+        let _ = self.temporary.set(directory);
     }
 
     /// Whether the drain has begun.
@@ -71,7 +79,15 @@ pub async fn watch_signals(shutdown: Shutdown) -> std::io::Result<()> {
         tracing::info!(signal = name, ?drain_timeout, "stopping: waiting for calls under way; again to stop at once");
         shutdown.begin();
     }
+    if let Some(directory) = shutdown.temporary.get() {
+        remove(directory);
+    }
     std::process::exit(EXIT_CODE_IMPATIENT)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the process ends here; there is no broker to ask")]
+fn remove(directory: &Path) {
+    let _ = std::fs::remove_dir_all(directory);
 }
 
 #[cfg(test)]

@@ -173,10 +173,21 @@ async fn an_ephemeral_broker_leaves_nothing_behind() {
     let temporary = tempfile::tempdir().expect("a directory");
     let place = temporary.path().to_str().expect("text");
     let launch = Launch::bare().argument("--ephemeral").listen("127.0.0.1:0").admin("127.0.0.1:0");
-    let broker = launch.variable("TMPDIR", place).in_directory(temporary.path()).start();
-    let client = broker.client().await;
-    create_orders(&client).await;
+    let launch = launch.variable("TMPDIR", place).in_directory(temporary.path());
+    let broker = launch.start();
+    create_orders(&broker.client().await).await;
     assert_eq!(names_in(temporary.path()).len(), 1, "the data is below TMPDIR while it runs");
     broker.stop();
+    assert_eq!(names_in(temporary.path()), [""; 0], "nothing is left");
+
+    // Not even when it is told twice, and ends at once.
+    let broker = launch.start();
+    let client = broker.client().await;
+    create_orders(&client).await;
+    let mut consumer = reader(&client).await;
+    broker.terminate();
+    told_to_go(&mut consumer).await;
+    broker.terminate();
+    assert_eq!(broker.wait().code, Some(1));
     assert_eq!(names_in(temporary.path()), [""; 0], "nothing is left");
 }
