@@ -5,6 +5,7 @@
 //! ```text
 //! cli -> client -> proto                                   the command line is an ordinary client
 //! cli::serve -> server -> { grpc, admin } -> broker        one process: doors, then the facade
+//! cli::log -> inspect -> { topic, storage }                a data directory looked at without a broker
 //! broker -> { topic, group } -> partition -> storage -> types, limits
 //! announce, clock, config, metrics, shutdown, units: leaves
 //! ```
@@ -18,6 +19,7 @@ pub mod clock;
 pub mod config;
 pub mod group;
 pub mod grpc;
+pub mod inspect;
 pub mod limits;
 pub mod metrics;
 pub mod partition;

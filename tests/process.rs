@@ -21,6 +21,8 @@ mod corruption;
 mod flights;
 #[path = "process/group.rs"]
 mod group;
+#[path = "process/inspection.rs"]
+mod inspection;
 #[path = "process/kills.rs"]
 mod kills;
 #[path = "process/ledger.rs"]

@@ -1,9 +1,10 @@
 //! How a command ends: its exit code, and one line that says what happened and what to do.
 //!
 //! Exit codes are a contract that scripts rely on: 0 done, 1 error, 2 wrong usage, 3 not found, 4 timeout or no data,
-//! 5 done in part, 130 interrupted. A reader that goes away (a closed pipe) is not an error: the command ends quietly.
+//! 5 done in part or problems found, 130 interrupted. A reader that goes away (a closed pipe) is not an error: the command ends quietly.
 
 use crate::client::ClientError;
+use crate::inspect::InspectError;
 use std::fmt;
 use std::process::ExitCode;
 use tonic::Code;
@@ -26,6 +27,12 @@ pub(super) enum CliError {
     /// What was asked for did not come in time.
     #[error("{0}")]
     NoData(String),
+    /// A data directory could not be looked at.
+    #[error("{0}")]
+    Inspect(#[from] InspectError),
+    /// It was looked at, and something is wrong. What it is has been printed.
+    #[error("{0} problems were found")]
+    ProblemsFound(u64),
     /// Some of it was done. What was not is said in the words of the error inside.
     #[error("{done}; then: {rest}")]
     Partial { done: String, rest: Box<CliError> },
@@ -68,8 +75,10 @@ impl CliError {
                 Code::DeadlineExceeded => 4,
                 _ => 1,
             },
-            Self::Client(_) | Self::Io { .. } | Self::Input { .. } => 1,
-            Self::Partial { .. } => 5,
+            Self::Inspect(InspectError::NoSuchTopic { .. } | InspectError::NoSuchPartition { .. }) => 3,
+            Self::Inspect(InspectError::NotALog { .. }) => 2,
+            Self::Inspect(_) | Self::Client(_) | Self::Io { .. } | Self::Input { .. } => 1,
+            Self::Partial { .. } | Self::ProblemsFound(_) => 5,
             Self::Interrupted => 130,
             Self::OutputClosed => 0,
         }
@@ -94,7 +103,7 @@ impl CliError {
     /// The line for standard error; `None` for an end that needs no words.
     fn line(&self) -> Option<String> {
         match self {
-            Self::Interrupted | Self::OutputClosed => None,
+            Self::Interrupted | Self::OutputClosed | Self::ProblemsFound(_) => None,
             _ => Some(match self.advice() {
                 Some(advice) => format!("millstream: {self}; {advice}"),
                 None => format!("millstream: {self}"),

@@ -1,10 +1,10 @@
 //! The command line: `millstream VERB`, and the same verbs under names of their own (`millstream-produce`).
 //!
 //! Data goes to standard output, everything else to standard error. Exit codes and messages are in `exit`; every
-//! verb but `serve` is an ordinary client of a broker, and has a file or folder of its own:
+//! verb but `serve` and `log` is an ordinary client of a broker, and has a file or folder of its own:
 //!
 //! ```text
-//! serve   topic   produce/   consume/   group   completion   version        verbs
+//! serve   topic   produce/   consume/   group   log/   completion   version        verbs
 //! exit   interrupt   units   time   json   table   confirm                  what they share
 //! ```
 
@@ -15,6 +15,7 @@ mod exit;
 mod group;
 mod interrupt;
 mod json;
+mod log;
 mod produce;
 pub mod serve;
 mod table;
@@ -37,7 +38,7 @@ Examples:
   echo 'two coffees' | millstream produce orders
   millstream consume orders -e                  print all there is
 
-Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 timeout or no data, 5 done in part, 130 interrupted.";
+Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 timeout or no data, 5 done in part or problems found, 130 interrupted.";
 
 /// A persistent, log-structured message broker, and the tools to work with it.
 #[derive(Debug, Parser)]
@@ -59,6 +60,8 @@ enum Verb {
     Consume(consume::ConsumeArgs),
     /// List, describe, move and delete consumer groups.
     Group(group::GroupArgs),
+    /// Look at the files of a data directory, without a broker: segments, frames, whether all is whole.
+    Log(log::LogArgs),
     /// Print a completion script for a shell.
     Completion(completion::CompletionArgs),
     /// Print the version.
@@ -96,6 +99,7 @@ fn run(arguments: Vec<OsString>) -> ExitCode {
         Verb::Produce(args) => exit::report(block_on(produce::run(args))),
         Verb::Consume(args) => exit::report(block_on(consume::run(args))),
         Verb::Group(args) => exit::report(block_on(group::run(args))),
+        Verb::Log(args) => exit::report(log::run(args)),
         Verb::Completion(args) => exit::report(completion::run(&args)),
         Verb::Version(args) => exit::report(block_on(version::run(args))),
     }

@@ -70,6 +70,20 @@ impl DataDir {
         }
     }
 
+    /// Whether a broker has the directory at `path` open. Changes nothing: the lock is shared for the moment of asking.
+    pub fn is_in_use(path: &Path) -> Result<bool, StorageError> {
+        let lock_path = path.join("lock");
+        let file = match fs::OpenOptions::new().read(true).open(&lock_path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            result => result.context("open", &lock_path)?,
+        };
+        match rustix::fs::flock(file.as_fd(), rustix::fs::FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(false),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+            Err(error) => Err(StorageError::io("lock", &lock_path, error.into())),
+        }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

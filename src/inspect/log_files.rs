@@ -1,0 +1,81 @@
+//! The files of one log directory by what they are, from their names alone.
+
+use crate::storage::StorageError;
+use crate::storage::checkpoint::Checkpoint;
+use crate::storage::error::IoContext as _;
+use crate::storage::file_system::FileSystem;
+use crate::storage::segment::{base_offset_of, file_stem};
+use crate::types::Offset;
+use std::path::{Path, PathBuf};
+
+/// What is in a log directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogFiles {
+    /// Base offsets of the segments, ascending.
+    pub segments: Vec<Offset>,
+    /// Base offsets that there is an index file for, ascending.
+    pub indexes: Vec<Offset>,
+    /// Copies of torn tails: the base offset of their segment, and the name.
+    pub torn: Vec<(Offset, String)>,
+    /// Names that no version of this format gives.
+    pub unknown: Vec<String>,
+}
+
+impl LogFiles {
+    /// Lists `directory`.
+    pub fn list(fs: &dyn FileSystem, directory: &Path) -> Result<Self, StorageError> {
+        let mut names = fs.list(directory).context("list", directory)?;
+        names.sort_unstable();
+        let mut files = Self::default();
+        for name in names {
+            // Left-overs of an interrupted replacement or deletion are known: the next start removes them.
+            let is_expected = name == "checkpoint.json" || is_leftover(&name);
+            if let Some(base) = base_offset_of(&name) {
+                files.segments.push(base);
+            } else if let Some(base) = name.strip_suffix(".index").and_then(base_of_stem) {
+                files.indexes.push(base);
+            } else if let Some(base) = base_of_torn(&name) {
+                files.torn.push((base, name));
+            } else if !is_expected {
+                files.unknown.push(name);
+            }
+        }
+        Ok(files)
+    }
+
+    /// Leaves out segments that lie below the log start: retention was interrupted, the next start removes them.
+    pub fn retain_from(&mut self, log_start: Offset) {
+        while let [_, second, ..] = self.segments[..] {
+            if second > log_start {
+                break;
+            }
+            let gone = self.segments.remove(0);
+            self.indexes.retain(|base| *base != gone);
+        }
+    }
+}
+
+/// The checkpoint of a log; `None` if there is none yet.
+pub(super) fn load_checkpoint(fs: &dyn FileSystem, directory: &Path) -> Result<Option<Checkpoint>, StorageError> {
+    Checkpoint::load(fs, directory).map(|found| (found != Checkpoint::EMPTY).then_some(found))
+}
+
+/// The file of the segment that begins at `base`.
+pub(super) fn segment_path(directory: &Path, base: Offset) -> PathBuf {
+    directory.join(file_stem(base)).with_extension("log")
+}
+
+/// Whether the next start removes it.
+pub(super) fn is_leftover(name: &str) -> bool {
+    [".deleted", ".tmp"].iter().any(|ending| name.ends_with(ending))
+}
+
+fn base_of_stem(stem: &str) -> Option<Offset> {
+    base_offset_of(&format!("{stem}.log"))
+}
+
+fn base_of_torn(name: &str) -> Option<Offset> {
+    let (stem, position) = name.split_once(".torn-")?;
+    position.parse::<u32>().ok()?;
+    base_of_stem(stem)
+}
