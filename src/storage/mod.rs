@@ -31,6 +31,10 @@ pub mod real_file_system;
 pub mod recovery;
 pub mod retention;
 pub mod segment;
+#[cfg(test)]
+mod sim_file_system;
+#[cfg(test)]
+mod simulation_tests;
 
 pub use error::StorageError;
 pub use log::{Log, LogOptions};
