@@ -18,6 +18,8 @@
 
 pub mod atomic_file;
 pub mod checkpoint;
+#[cfg(test)]
+mod crash_stories_tests;
 pub mod data_dir;
 pub mod error;
 pub mod file_system;

@@ -102,11 +102,27 @@ struct Inode {
 #[derive(Debug, Clone)]
 enum Change {
     /// Whole sectors as they were after a write, from `position` on, and the length of the file then.
-    Write { inode: usize, position: usize, sectors: Vec<u8>, len: usize },
-    Len { inode: usize, len: usize },
-    Link { path: PathBuf, inode: usize },
-    Unlink { path: PathBuf },
-    Rename { from: PathBuf, to: PathBuf },
+    Write {
+        inode: usize,
+        position: usize,
+        sectors: Vec<u8>,
+        len: usize,
+    },
+    Len {
+        inode: usize,
+        len: usize,
+    },
+    Link {
+        path: PathBuf,
+        inode: usize,
+    },
+    Unlink {
+        path: PathBuf,
+    },
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+    },
 }
 
 impl Change {
@@ -161,9 +177,14 @@ impl SimFileSystem {
         })))
     }
 
-    /// The disk after a power cut now; this one goes on as if nothing had been.
+    /// The disk after a power cut now, another one each time; this one goes on as if nothing had been.
     pub(super) fn crash(&self, loss: Loss) -> Self {
-        let mut disk = self.disk().clone();
+        let mut disk = {
+            let mut original = self.disk();
+            // The next power cut at the same moment loses something else.
+            original.random.next();
+            original.clone()
+        };
         match loss {
             Loss::Ordered => disk.lose_the_latest(),
             Loss::AnyOrder => disk.lose_any(),
@@ -335,8 +356,7 @@ impl Disk {
         let pending = std::mem::take(&mut self.pending);
         let percent = [0, 30, 50, 70, 95, 100][usize::try_from(self.random.below(6)).expect("small")];
         // Lengths are kept by a journal: for each file, a prefix of them.
-        let cuts: Vec<u64> =
-            (0..self.inodes.len()).map(|_| self.random.below(pending.len() as u64 * 2 + 1)).collect();
+        let cuts: Vec<u64> = (0..self.inodes.len()).map(|_| self.random.below(pending.len() as u64 * 2 + 1)).collect();
         for (at, change) in (0_u64..).zip(&pending) {
             match change.inode() {
                 Some(inode) => self.harden(change, at < cuts[inode], |random| random.percent(percent)),

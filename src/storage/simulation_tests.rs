@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 const ID: LogId = LogId { topic: TopicId(uuid::Uuid::from_u128(7)), partition: 0 };
-const SEEDS_DEFAULT: u64 = 300;
+const SEEDS_DEFAULT: u64 = 200;
 const LIVES: u64 = 4;
 const STEPS_MAX: u64 = 40;
 
