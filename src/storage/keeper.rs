@@ -67,10 +67,12 @@ impl LogKeeper {
     /// wholly before it. Gives the log start, which never moves down.
     pub fn delete_before(&self, offset: Offset) -> Result<Offset, StorageError> {
         let mut checkpoint = self.shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
-        if offset <= self.shared.log_start() {
+        // Not what readers were told: if it could not be stored the last time, it is not durable yet.
+        if offset <= checkpoint.log_start_offset {
             return Ok(self.shared.log_start());
         }
         // Order on disk: the new start is durable before any file goes, and readers refuse older offsets before that.
+        let offset = offset.max(self.shared.log_start());
         self.shared.set_log_start(offset);
         let mut moved = Checkpoint { log_start_offset: offset, ..*checkpoint };
         moved.next_offset = moved.next_offset.max(offset);

@@ -70,7 +70,7 @@ pub struct Log {
     active: Option<Active>,
     next_offset: Offset,
     last_append_time_ms: TimestampMs,
-    /// Sealed segments with bytes that were not synced when they were sealed.
+    /// Sealed segments that were not synced since.
     unsynced_sealed: Vec<Arc<Segment>>,
     /// Files were created since the directory was last synced.
     directory_dirty: bool,
@@ -269,13 +269,15 @@ impl Log {
     }
 
     fn seal(&mut self) -> Result<(), StorageError> {
+        // After a failed sync nothing may pass for synced any more, and a sealed segment could: the keeper would try.
+        self.check_not_poisoned()?;
+        // If it cannot be sealed it stays the active one, so that what is in it is not forgotten by the next sync.
+        self.active.as_ref().map_or(Ok(()), |active| active.segment.seal(false))?;
         let Some(active) = self.active.take() else { return Ok(()) };
-        active.segment.seal(!active.dirty)?;
         // The keeper may sync it first; then there is nothing left to do here.
         self.unsynced_sealed.retain(|segment| !segment.is_synced());
-        if active.dirty {
-            self.unsynced_sealed.push(active.segment);
-        }
+        // Even if every frame is durable, the cut is not: a checkpoint behind it would vouch for zeros at its end.
+        self.unsynced_sealed.push(active.segment);
         Ok(())
     }
 

@@ -18,6 +18,8 @@
 
 pub mod atomic_file;
 pub mod checkpoint;
+#[cfg(test)]
+mod crash_stories_tests;
 pub mod data_dir;
 pub mod error;
 pub mod file_system;
@@ -31,6 +33,10 @@ pub mod real_file_system;
 pub mod recovery;
 pub mod retention;
 pub mod segment;
+#[cfg(test)]
+mod sim_file_system;
+#[cfg(test)]
+mod simulation_tests;
 
 pub use error::StorageError;
 pub use log::{Log, LogOptions};

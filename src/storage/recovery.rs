@@ -56,13 +56,12 @@ pub(super) fn recover(fs: &Arc<dyn FileSystem>, directory: &Path, id: LogId) -> 
     check_nothing_is_missing(directory, &bases, &checkpoint)?;
 
     let mut recovery = Recovery { fs, directory, id, report: RecoveryReport::default() };
+    recovery.remove_never_begun(&mut bases, &checkpoint)?;
     let trusted = bases.partition_point(|base| *base < checkpoint.segment).min(bases.len().saturating_sub(1));
     let mut segments = recovery.trusted_segments(&bases[..trusted])?;
     let mut last_index = None;
     for (i, base) in bases.iter().enumerate().skip(trusted) {
-        let Some((segment, index)) = recovery.verify_segment(*base, bases.get(i + 1).copied(), &checkpoint)? else {
-            continue;
-        };
+        let (segment, index) = recovery.verify_segment(*base, bases.get(i + 1).copied(), &checkpoint)?;
         checkpoint.segment = *base;
         checkpoint.position = index.end_position;
         checkpoint.next_offset = index.next_offset;
@@ -71,6 +70,9 @@ pub(super) fn recover(fs: &Arc<dyn FileSystem>, directory: &Path, id: LogId) -> 
         last_index = Some(index);
     }
     checkpoint.next_offset = checkpoint.next_offset.max(log_start);
+    // Records that were deleted before they were durable may be gone: then the log goes on in a new segment, whose
+    // name says at which offset.
+    last_index = last_index.filter(|index| index.next_offset == checkpoint.next_offset);
     if stored != Some(checkpoint) && !segments.is_empty() {
         // What was verified is synced, so what readers see from here on cannot vanish, and need not be read again.
         fs.sync_dir(directory).context("sync", directory)?;
@@ -83,10 +85,10 @@ pub(super) fn recover(fs: &Arc<dyn FileSystem>, directory: &Path, id: LogId) -> 
     Ok(Recovered { segments, last_index, checkpoint, report: recovery.report })
 }
 
-/// A damaged checkpoint costs a full verification, nothing else.
+/// A damaged checkpoint costs a full verification, nothing else. One that was never written says that the log begins at
+/// offset 0: nothing was deleted yet, and a first segment that begins later is not the first.
 fn load_checkpoint(fs: &dyn FileSystem, directory: &Path) -> Result<Option<Checkpoint>, StorageError> {
     match Checkpoint::load(fs, directory) {
-        Ok(Checkpoint::EMPTY) => Ok(None),
         Ok(checkpoint) => Ok(Some(checkpoint)),
         Err(error @ StorageError::Corrupt { .. }) => {
             tracing::warn!(%error, "ignoring a damaged checkpoint; the whole log is verified instead");
@@ -153,23 +155,39 @@ impl Recovery<'_> {
         bases.iter().map(open).collect()
     }
 
-    /// Verifies a segment from the checkpoint on. `None` if it is the last and was created but never begun.
+    /// Removes segments at the end that were created but never begun: nothing can have been acknowledged from them,
+    /// their header is written before their first frame. There may be several, and the one before them may have lost its
+    /// tail: whoever syncs the directory makes the names of files durable that are not.
+    fn remove_never_begun(&self, bases: &mut Vec<Offset>, checkpoint: &Checkpoint) -> Result<(), StorageError> {
+        while let Some(last) = bases.last().copied() {
+            let is_vouched_for = checkpoint.segment >= last && checkpoint.position > 0;
+            if is_vouched_for || self.is_begun(last)? {
+                break;
+            }
+            remove_segment(&**self.fs, self.directory, last)?;
+            bases.pop();
+        }
+        Ok(())
+    }
+
+    fn is_begun(&self, base: Offset) -> Result<bool, StorageError> {
+        let (file, path, len) = self.open_file(base)?;
+        let end = position_of(&path, len)? as usize;
+        let bytes = file.view(end.max(1)).context("map", &path)?.slice(0, end);
+        Ok(end >= SEGMENT_HEADER_BYTES && bytes.iter().any(|byte| *byte != 0))
+    }
+
+    /// Verifies a segment from the checkpoint on.
     fn verify_segment(
         &mut self,
         base: Offset,
         following: Option<Offset>,
         checkpoint: &Checkpoint,
-    ) -> Result<Option<(Segment, SparseIndex)>, StorageError> {
+    ) -> Result<(Segment, SparseIndex), StorageError> {
         let (file, path, len) = self.open_file(base)?;
         let end = position_of(&path, len)?;
         let bytes = file.view(end.max(1) as usize).context("map", &path)?.slice(0, end as usize);
         let header = &bytes[..bytes.len().min(SEGMENT_HEADER_BYTES)];
-        let is_vouched_for = checkpoint.segment >= base && checkpoint.position > 0;
-        if following.is_none() && !is_vouched_for && bytes.iter().all(|byte| *byte == 0) {
-            // Nothing can have been acknowledged from it: its header is written before its first frame.
-            remove_segment(&**self.fs, self.directory, base)?;
-            return Ok(None);
-        }
         let seed =
             SegmentHeader::decode_seed(header, self.id, base).map_err(|what| StorageError::corrupt(&path, 0, what))?;
         let trusted = if checkpoint.segment == base { checkpoint.position } else { 0 };
@@ -181,12 +199,13 @@ impl Recovery<'_> {
         let mut index = index_up_to(&segment, seed, base, &bytes, trusted);
         let from = index.end_position;
         let stop = scan(&bytes, Some(seed), &mut index);
-        if index.end_position > trusted || end > trusted {
+        // Also when nothing lies behind the checkpoint: the segment after this one must begin where this one ends.
+        if end > trusted || following.is_some() {
             self.report.verified_bytes += u64::from(index.end_position - from);
             self.settle_tail(&*file, &path, &bytes, &index, seed, stop, following)?;
         }
         let segment = Segment::sealed(self.fs, self.directory, self.id, base, index.end_position, true);
-        Ok(Some((segment, index)))
+        Ok((segment, index))
     }
 
     /// Cuts what lies behind the last valid frame if a crash explains it, and makes the rest durable.

@@ -19,7 +19,7 @@ use index::SparseIndex;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// One segment of a log. Shared between the writer and readers.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub struct Segment {
     sealed: AtomicBool,
     /// Whether everything up to the end is on disk. Only ever set once the segment is sealed.
     synced: AtomicBool,
+    /// Why its sync failed, once one did: a second one would succeed and mean nothing.
+    sync_failure: OnceLock<StorageError>,
     opened: Mutex<Option<Arc<Opened>>>,
     /// `None` until it is needed (sealed segments).
     index: Mutex<Option<SparseIndex>>,
@@ -88,6 +90,7 @@ impl Segment {
             end_position: AtomicU32::new(index.end_position),
             sealed: AtomicBool::new(false),
             synced: AtomicBool::new(false),
+            sync_failure: OnceLock::new(),
             opened: Mutex::new(Some(Arc::new(Opened { file, seed, view }))),
             index: Mutex::new(Some(index)),
         })
@@ -110,6 +113,7 @@ impl Segment {
             end_position: AtomicU32::new(end_position),
             sealed: AtomicBool::new(true),
             synced: AtomicBool::new(synced),
+            sync_failure: OnceLock::new(),
             opened: Mutex::new(None),
             index: Mutex::new(None),
         }
@@ -172,10 +176,14 @@ impl Segment {
         *lock(&self.opened) = None;
     }
 
-    /// Makes a sealed segment durable, once.
+    /// Makes a sealed segment durable, once. A failure is final: whoever asks again gets the same one.
     pub fn sync_sealed(&self) -> Result<(), StorageError> {
+        if let Some(error) = self.sync_failure.get() {
+            return Err(error.clone());
+        }
         if !self.is_synced() {
-            self.open()?.file.sync_data().context("sync", &self.path)?;
+            let synced = self.open()?.file.sync_data().context("sync", &self.path);
+            synced.map_err(|error| self.sync_failure.get_or_init(|| error).clone())?;
             self.synced.store(true, Ordering::Release);
         }
         Ok(())

@@ -1,0 +1,135 @@
+//! Bugs of the log that the simulation found, each told as the shortest story that shows it.
+//!
+//! The disk is a simulated one; where a power cut has a choice of what to lose, many choices are tried.
+
+use crate::storage::file_system::FileSystem;
+use crate::storage::log::{Log, LogOptions, NewBatch};
+use crate::storage::segment::header::LogId;
+use crate::storage::sim_file_system::{Fault, Loss, SimFileSystem};
+use crate::types::record_set::{self, encode_record};
+use crate::types::{Offset, TopicId};
+use bytes::BytesMut;
+use std::path::Path;
+use std::sync::Arc;
+
+const OPTIONS: LogOptions = LogOptions { segment_bytes: 4096, seal_age_ms: 0, reserve_bytes: 0 };
+const OLD_MS: i64 = 1_000_000;
+const SEEDS: u64 = 50;
+
+fn open(disk: &SimFileSystem) -> Log {
+    let fs: Arc<dyn FileSystem> = Arc::new(disk.clone());
+    let id = LogId { topic: TopicId(uuid::Uuid::from_u128(7)), partition: 0 };
+    Log::open(fs, Path::new("/log"), id, OPTIONS).expect("the log opens").0
+}
+
+fn append(log: &mut Log) {
+    let mut set = BytesMut::new();
+    encode_record(&mut set, None, Some(&[7; 600]), std::iter::empty(), None);
+    let payload = set.freeze();
+    let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
+    let outcome = log.append(&[NewBatch { payload, summary }], 0);
+    assert!(outcome.error.is_none(), "{:?}", outcome.error);
+}
+
+fn fail_next(disk: &SimFileSystem, fault: Fault) {
+    disk.plan(disk.operations() + 1, fault);
+}
+
+/// The offsets that can be read, from the first to the last.
+fn readable(log: &Log) -> u64 {
+    let (mut next, end) = (log.reader().log_start(), log.next_offset());
+    while next < end {
+        let batches = log.reader().read(next, end, 1 << 20).expect("readable");
+        next = batches.last().expect("progress").next_offset();
+    }
+    end.0
+}
+
+/// The segment was let go before it was cut; when that failed, the next sync knew nothing of it and said that all is
+/// well.
+#[test]
+fn a_segment_that_cannot_be_sealed_is_still_synced() {
+    let disk = SimFileSystem::new(1);
+    let mut log = open(&disk);
+    append(&mut log);
+    fail_next(&disk, Fault::Io);
+    log.seal_if_old(OLD_MS).expect_err("the disk fails");
+    append(&mut log);
+    log.sync().expect("the disk is well again");
+    for _ in 0..SEEDS {
+        assert_eq!(readable(&open(&disk.crash(Loss::Ordered))), 2);
+    }
+}
+
+/// The keeper tried a failed sync again at its next round; it succeeded, since the pages counted as clean, and the
+/// checkpoint then vouched for bytes that were not on disk.
+#[test]
+fn a_failed_sync_of_a_sealed_segment_is_final() {
+    let disk = SimFileSystem::new(1);
+    let mut log = open(&disk);
+    append(&mut log);
+    log.seal_if_old(OLD_MS).expect("seals");
+    fail_next(&disk, Fault::Sync);
+    log.keeper().sync_sealed().expect_err("the sync fails");
+    log.keeper().sync_sealed().expect_err("nobody knows what is on disk");
+    log.sync().expect_err("nobody knows what is on disk");
+}
+
+/// After a failed sync of the active segment it was still sealed when it was old, and the keeper synced it anew.
+#[test]
+fn after_a_failed_sync_nothing_is_sealed() {
+    let disk = SimFileSystem::new(1);
+    let mut log = open(&disk);
+    append(&mut log);
+    fail_next(&disk, Fault::Sync);
+    log.sync().expect_err("the sync fails");
+    log.seal_if_old(OLD_MS).expect_err("the log is closed to changes");
+}
+
+/// Readers were told the new log start, the checkpoint could not be stored, and the second attempt found nothing to do.
+#[test]
+fn a_log_start_that_was_not_stored_is_not_confirmed() {
+    let disk = SimFileSystem::new(1);
+    let mut log = open(&disk);
+    append(&mut log);
+    append(&mut log);
+    log.sync().expect("syncs");
+    fail_next(&disk, Fault::Full);
+    log.keeper().delete_before(Offset(1)).expect_err("the disk is full");
+    log.keeper().delete_before(Offset(1)).expect("there is space again");
+    assert_eq!(open(&disk.crash(Loss::Ordered)).reader().log_start(), Offset(1));
+}
+
+/// A segment whose frames were all synced counted as synced when it was sealed, although the cut of its end was not on
+/// disk. The checkpoint moved behind it, the power failed, and the zeros that came back made it unreadable.
+#[test]
+fn a_sealed_segment_is_readable_after_a_power_cut() {
+    let disk = SimFileSystem::new(1);
+    let mut log = open(&disk);
+    append(&mut log);
+    log.sync().expect("syncs");
+    log.seal_if_old(OLD_MS).expect("seals");
+    append(&mut log);
+    log.sync().expect("syncs");
+    log.keeper().sync_sealed().expect("syncs");
+    for _ in 0..SEEDS {
+        assert_eq!(readable(&open(&disk.crash(Loss::Ordered))), 2);
+    }
+}
+
+/// Records that were written but not synced were deleted, and a power cut took them: the log start was above the end of
+/// the last segment, and the next append went there with an offset that did not follow.
+#[test]
+fn a_log_goes_on_where_it_starts_if_what_was_deleted_is_gone() {
+    for seed in 0..SEEDS {
+        let disk = SimFileSystem::new(seed);
+        let mut log = open(&disk);
+        (0..3).for_each(|_| append(&mut log));
+        log.keeper().delete_before(Offset(3)).expect("deletes");
+        let disk = disk.crash(Loss::Ordered);
+        let mut log = open(&disk);
+        append(&mut log);
+        log.sync().expect("syncs");
+        assert_eq!(readable(&open(&disk.crash(Loss::Ordered))), 4);
+    }
+}
