@@ -67,16 +67,17 @@ impl CliError {
 
     fn code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Client(ClientError::BadAddress { .. } | ClientError::Name(_)) => 2,
+            Self::Usage(_)
+            | Self::Inspect(InspectError::NotALog { .. })
+            | Self::Client(ClientError::BadAddress { .. } | ClientError::Name(_)) => 2,
             Self::Client(ClientError::TimedOut { .. }) | Self::NoData(_) => 4,
-            Self::Client(ClientError::NoSuchPartition { .. }) => 3,
+            Self::Inspect(InspectError::NoSuchTopic { .. } | InspectError::NoSuchPartition { .. })
+            | Self::Client(ClientError::NoSuchPartition { .. }) => 3,
             Self::Client(ClientError::Refused(refusal)) => match refusal.code {
                 Code::NotFound => 3,
                 Code::DeadlineExceeded => 4,
                 _ => 1,
             },
-            Self::Inspect(InspectError::NoSuchTopic { .. } | InspectError::NoSuchPartition { .. }) => 3,
-            Self::Inspect(InspectError::NotALog { .. }) => 2,
             Self::Inspect(_) | Self::Client(_) | Self::Io { .. } | Self::Input { .. } => 1,
             Self::Partial { .. } | Self::ProblemsFound(_) => 5,
             Self::Interrupted => 130,
@@ -153,6 +154,9 @@ mod tests {
             (CliError::NoData("nothing".to_owned()), 4),
             (CliError::usage("x").after(Some("1 record was sent".to_owned())), 5),
             (CliError::Interrupted.after(Some("1 record was sent".to_owned())), 130),
+            (CliError::ProblemsFound(2), 5),
+            (InspectError::NotALog { path: "x".into() }.into(), 2),
+            (InspectError::NoSuchTopic { topic: "x".to_owned(), directory: "d".into() }.into(), 3),
             (CliError::output(io()), 0),
         ] {
             assert_eq!(error.code(), code, "{error:?}");

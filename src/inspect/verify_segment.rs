@@ -132,6 +132,9 @@ impl SegmentCheck<'_> {
                 Step::Frame { position, header, frame_bytes, payload } => {
                     check_frame(position, &header, progress, findings);
                     check_payload(position, &header, payload, progress, findings);
+                    // An index has no room for more, and a checksum that is right does not make a number possible.
+                    let relative = header.base_offset.records_since(self.base);
+                    progress.is_contiguous &= u32::try_from(relative).is_ok();
                     if progress.is_contiguous {
                         progress.index.push(&header, frame_bytes);
                         self.compare(progress);
@@ -169,19 +172,17 @@ impl SegmentCheck<'_> {
         let (next, path) = (progress.next_offset, progress.path.clone());
         let ends_early = self.recovery_point().filter(|checkpoint| checkpoint.next_offset > next);
         if let Some((position, error)) = progress.damage.take() {
-            findings.problem(match self.following.or(ends_early.map(|checkpoint| checkpoint.next_offset)) {
-                Some(lost_to) => {
-                    let kind = if error == FrameError::Short { ProblemKind::Truncated } else { ProblemKind::Frame };
-                    Problem::new(kind, &path, error.to_string()).at(position).concerning(next, Some(lost_to))
-                }
-                None => {
-                    let what = format!(
-                        "{error}, and no frame follows: a batch was being written at a crash; the next start keeps \
-                         these {} bytes in a .torn file and cuts them",
-                        file_bytes - position
-                    );
-                    Problem::new(ProblemKind::TornTail, &path, what).at(position)
-                }
+            let lost_to = self.following.or(ends_early.map(|checkpoint| checkpoint.next_offset));
+            findings.problem(if lost_to.is_some() {
+                let kind = if error == FrameError::Short { ProblemKind::Truncated } else { ProblemKind::Frame };
+                Problem::new(kind, &path, error.to_string()).at(position).concerning(next, lost_to)
+            } else {
+                let what = format!(
+                    "{error}, and no frame follows: a batch was being written at a crash; the next start keeps these \
+                     {} bytes in a .torn file and cuts them",
+                    file_bytes - position
+                );
+                Problem::new(ProblemKind::TornTail, &path, what).at(position)
             });
         } else if let Some(following) = self.following.filter(|following| *following != next) {
             findings.problem(self.gap(end, next, following, progress));

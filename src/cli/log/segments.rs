@@ -36,19 +36,28 @@ pub(super) fn run(args: &SegmentsArgs) -> Result<(), CliError> {
     let (directory, selection) = args.place.open()?;
     let places = directory.find(&selection)?;
     warn_if_in_use(&directory, "the ends of its logs may move")?;
-    let mut logs = Vec::new();
+    let (mut logs, mut failed) = (Vec::new(), None);
     for place in places {
-        let label = place.label();
         match summarize(&directory, place) {
             Ok(log) => logs.push(log),
-            // One directory that cannot be read must not hide the others.
-            Err(error) => eprintln!("millstream: {label}: {error}"),
+            // One directory that cannot be read must not hide the others; the last such error ends the command.
+            Err(error) => {
+                if let Some(earlier) = failed.replace(error) {
+                    eprintln!("millstream: {earlier}");
+                }
+            }
         }
     }
-    if args.json {
+    print(&logs, args.json)?;
+    failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+#[expect(clippy::print_stderr, reason = "this is the command line")]
+fn print(logs: &[LogSummary], json: bool) -> Result<(), CliError> {
+    if json {
         return json::print_lines(logs.iter().map(log_json));
     }
-    for log in &logs {
+    for log in logs {
         for trouble in &log.troubles {
             eprintln!("millstream: {}: {trouble}", log.place.label());
         }

@@ -73,14 +73,10 @@ fn progress_bar(bytes: impl FnOnce() -> u64) -> ProgressBar {
 
 /// `path: byte 128: offsets 3 to 4 (exclusive): the checksum does not match`.
 fn problem_line(problem: &Problem) -> String {
-    let mut line = format!("{}: ", problem.path.display());
-    if let Some(position) = problem.position {
-        line += &format!("byte {position}: ");
-    }
-    if let Some(offsets) = &problem.offsets {
-        line += &format!("offsets {} to {} (exclusive): ", offsets.start, offsets.end);
-    }
-    line + &problem.what
+    let position = problem.position.map(|position| format!("byte {position}: ")).unwrap_or_default();
+    let offsets = problem.offsets.as_ref();
+    let offsets = offsets.map(|range| format!("offsets {} to {} (exclusive): ", range.start, range.end));
+    format!("{}: {position}{}{}", problem.path.display(), offsets.unwrap_or_default(), problem.what)
 }
 
 fn problem_json(problem: &Problem) -> Value {
