@@ -5,7 +5,8 @@
 use crate::storage::file_system::FileSystem;
 use crate::storage::log::{Log, LogOptions, NewBatch};
 use crate::storage::segment::header::LogId;
-use crate::storage::sim_file_system::{Fault, Loss, SimFileSystem};
+use crate::storage::sim_disk::{Fault, Loss};
+use crate::storage::sim_file_system::SimFileSystem;
 use crate::types::record_set::{self, encode_record};
 use crate::types::{Offset, TopicId};
 use bytes::BytesMut;

@@ -34,6 +34,8 @@ pub mod recovery;
 pub mod retention;
 pub mod segment;
 #[cfg(test)]
+mod sim_disk;
+#[cfg(test)]
 mod sim_file_system;
 #[cfg(test)]
 mod simulation_tests;
