@@ -94,11 +94,10 @@ impl Broker {
             }
             None => split(&topic, request.records, summary),
         };
-        let mut pending = Vec::with_capacity(parts.len());
-        for part in parts {
-            let permit = self.permit(part.batch.payload.len(), patience).await?;
-            pending.push(queue(&topic, part, request.durability, permit));
-        }
+        // One permit for all parts, before any is queued: a request that is refused as too much has done nothing.
+        let permit = Arc::new(self.permit(&parts, patience).await?);
+        let queue = |part| queue(&topic, part, request.durability, Arc::clone(&permit));
+        let pending = parts.into_iter().map(queue).collect();
         Ok(PendingProduce { topic, parts: pending, _counted: counted })
     }
 
@@ -115,9 +114,10 @@ impl Broker {
         }
     }
 
-    async fn permit(&self, bytes: usize, patience: Option<Duration>) -> Result<OwnedSemaphorePermit, BrokerError> {
+    async fn permit(&self, parts: &[Part], patience: Option<Duration>) -> Result<OwnedSemaphorePermit, BrokerError> {
         let limit_bytes = self.options.produce_in_flight_bytes_max;
-        let units = (bytes as u64).div_ceil(PERMIT_BYTES).clamp(1, (limit_bytes / PERMIT_BYTES).max(1));
+        let units: u64 = parts.iter().map(|part| (part.batch.payload.len() as u64).div_ceil(PERMIT_BYTES)).sum();
+        let units = units.clamp(1, (limit_bytes / PERMIT_BYTES).max(1));
         let units = u32::try_from(units).expect("a batch is bounded");
         let acquire = Arc::clone(&self.in_flight).acquire_many_owned(units);
         let acquired = match patience {
@@ -196,7 +196,7 @@ fn split(topic: &Topic, records: Bytes, summary: RecordSetSummary) -> Vec<Part> 
     parts.into_iter().map(part).collect()
 }
 
-fn queue(topic: &Topic, part: Part, durability: Option<Durability>, permit: OwnedSemaphorePermit) -> PendingPart {
+fn queue(topic: &Topic, part: Part, durability: Option<Durability>, permit: Arc<OwnedSemaphorePermit>) -> PendingPart {
     let (record_count, bytes) = (part.batch.summary.record_count, part.batch.payload.len() as u64);
     let append =
         topic.partition(part.partition).map(|partition| partition.append(part.batch, durability, Some(permit)));

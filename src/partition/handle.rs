@@ -98,7 +98,7 @@ impl PartitionHandle {
         &self,
         batch: NewBatch,
         durability: Option<Durability>,
-        permit: Option<OwnedSemaphorePermit>,
+        permit: Option<Arc<OwnedSemaphorePermit>>,
     ) -> PendingAppend {
         let (reply, answer) = oneshot::channel();
         self.push(Request::Append(AppendRequest { batch, durability, reply, _permit: permit }));

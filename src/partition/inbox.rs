@@ -8,6 +8,7 @@ use crate::storage::StorageError;
 use crate::storage::log::NewBatch;
 use crate::types::{Durability, Offset, TimestampMs};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// One drain takes requests up to about this many payload bytes, so that their answers do not wait for the whole of a
@@ -46,8 +47,8 @@ pub(super) struct AppendRequest {
     /// What the answer must wait for; `None` = what the topic promises.
     pub(super) durability: Option<Durability>,
     pub(super) reply: oneshot::Sender<Result<AppendAck, AppendError>>,
-    /// Given back when the request is dropped, which is after its answer.
-    pub(super) _permit: Option<OwnedSemaphorePermit>,
+    /// Given back when the last request that shares it is dropped, which is after its answer.
+    pub(super) _permit: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 /// Something for the writer to do.

@@ -85,7 +85,7 @@ pub(super) fn recover(fs: &Arc<dyn FileSystem>, directory: &Path, id: LogId) -> 
     Ok(Recovered { segments, last_index, checkpoint, report: recovery.report })
 }
 
-/// A damaged checkpoint costs a full verification, nothing else. One that was never written says that the log begins at
+/// A damaged checkpoint costs a full verification, and the log start goes back to the first segment that is left. One that was never written says that the log begins at
 /// offset 0: nothing was deleted yet, and a first segment that begins later is not the first.
 fn load_checkpoint(fs: &dyn FileSystem, directory: &Path) -> Result<Option<Checkpoint>, StorageError> {
     match Checkpoint::load(fs, directory) {
