@@ -14,6 +14,12 @@ const OPAQUE_MESSAGE: &str = ".millstream.v1.RecordSet";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
+    // Bugs that the tests must catch are only there in a build that asks for them: see src/planted.rs.
+    println!("cargo::rustc-check-cfg=cfg(planted)");
+    println!("cargo::rerun-if-env-changed=MILLSTREAM_PLANTED");
+    if std::env::var_os("MILLSTREAM_PLANTED").is_some() {
+        println!("cargo::rustc-cfg=planted");
+    }
     let mut files = std::fs::read_dir("proto/millstream/v1")?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<Vec<PathBuf>, _>>()?;

@@ -151,7 +151,7 @@ impl PendingProduce {
 
 impl Part {
     fn whole(partition: u32, payload: Bytes, summary: RecordSetSummary) -> Self {
-        Self { partition, record_indexes: Vec::new(), batch: NewBatch { payload, summary } }
+        Self { partition, record_indexes: Vec::new(), batch: NewBatch { payload, summary, producer: None } }
     }
 }
 
@@ -191,7 +191,7 @@ fn split(topic: &Topic, records: Bytes, summary: RecordSetSummary) -> Vec<Part> 
     let part = |(partition, (bytes, record_indexes)): (u32, (BytesMut, Vec<u32>))| {
         let payload = bytes.freeze();
         let summary = record_set::check(&payload, usize::MAX).expect("records of a checked set are one too");
-        Part { partition, record_indexes, batch: NewBatch { payload, summary } }
+        Part { partition, record_indexes, batch: NewBatch { payload, summary, producer: None } }
     };
     parts.into_iter().map(part).collect()
 }

@@ -105,5 +105,5 @@ fn batches(entries: &[JournalEntry]) -> impl Iterator<Item = NewBatch> + '_ {
 
 fn checked(payload: Bytes) -> NewBatch {
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
-    NewBatch { payload, summary }
+    NewBatch { payload, summary, producer: None }
 }

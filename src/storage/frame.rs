@@ -1,4 +1,4 @@
-//! The frame: what one record batch is on disk. 64 bytes of header, then the payload as the client sent it.
+//! The frame: what one record batch is on disk. 72 bytes of header, then the payload as the client sent it.
 //!
 //! Total on any bytes: decoding never panics and allocates nothing. Little-endian throughout. The checksum is seeded
 //! with the identity of the segment, so that bytes left over from another file, or from an earlier use of the same
@@ -6,25 +6,26 @@
 //!
 //! | at | bytes | field |
 //! |---:|---:|---|
-//! | 0 | 4 | magic `MSF1` |
+//! | 0 | 4 | magic `MSF2` |
 //! | 4 | 4 | CRC-32 of everything after this field, header and payload, seeded |
 //! | 8 | 4 | length of the frame, header included |
 //! | 12 | 2 | attributes: bits 0-2 payload format, 3-5 compression, 6 control, 7 transactional |
 //! | 14 | 2 | producer epoch |
 //! | 16 | 8 | base offset |
-//! | 24 | 4 | record count |
+//! | 24 | 4 | record count; 0 for a frame that only says that its offsets were compacted away |
 //! | 28 | 4 | last offset delta |
 //! | 32 | 8 | append time, ms |
 //! | 40 | 8 | latest record time, ms |
-//! | 48 | 8 | producer id |
+//! | 48 | 8 | producer id; 0 = none |
 //! | 56 | 4 | base sequence |
 //! | 60 | 4 | leader epoch |
+//! | 64 | 8 | durable mark: every offset below it was durable when this frame was written |
 
 use crate::limits::BATCH_BYTES_LIMIT_MAX;
-use crate::types::{Offset, TimestampMs};
+use crate::types::{Offset, ProducerId, ProducerStamp, TimestampMs};
 
 /// Length of the header.
-pub const HEADER_BYTES: usize = 64;
+pub const HEADER_BYTES: usize = 72;
 
 /// Longest frame there can be; a length above it is damage, whatever else it says.
 pub const FRAME_BYTES_MAX: usize = HEADER_BYTES + BATCH_BYTES_LIMIT_MAX as usize;
@@ -32,7 +33,7 @@ pub const FRAME_BYTES_MAX: usize = HEADER_BYTES + BATCH_BYTES_LIMIT_MAX as usize
 /// Payload format 1: an encoded `millstream.v1.RecordSet`. Value 2 is kept for Kafka's record batch v2.
 pub const FORMAT_RECORD_SET: u16 = 1;
 
-const MAGIC: [u8; 4] = *b"MSF1";
+const MAGIC: [u8; 4] = *b"MSF2";
 const CHECKED_FROM: usize = 8;
 
 /// The header of a frame, without magic, checksum and length.
@@ -52,6 +53,11 @@ pub struct FrameHeader {
     pub max_record_time_ms: TimestampMs,
     /// Which owner of the partition appended it.
     pub leader_epoch: u32,
+    /// Which idempotent producer sent it, and as which of its records.
+    pub producer: Option<ProducerStamp>,
+    /// Every offset below this was durable when the frame was written. It tells damage from a tear after a crash:
+    /// what stands at an offset below the mark of any valid frame was acknowledged and must be there.
+    pub durable_mark: Offset,
 }
 
 /// Why bytes are not a frame. Carries no position: the caller knows where it looked.
@@ -86,7 +92,7 @@ impl FrameHeader {
         if self.attributes == FORMAT_RECORD_SET { Ok(()) } else { Err(FrameError::Attributes(self.attributes)) }
     }
 
-    /// The 64 bytes to write before `payload`, checksum included: one pass over the payload.
+    /// The header bytes to write before `payload`, checksum included: one pass over the payload.
     ///
     /// # Panics
     /// If the payload is longer than any frame may be; callers check batches against their limit first.
@@ -105,6 +111,12 @@ impl FrameHeader {
         put(32, &self.append_time_ms.to_le_bytes());
         put(40, &self.max_record_time_ms.to_le_bytes());
         put(60, &self.leader_epoch.to_le_bytes());
+        put(64, &self.durable_mark.0.to_le_bytes());
+        if let Some(producer) = self.producer {
+            put(14, &producer.epoch.to_le_bytes());
+            put(48, &producer.id.0.to_le_bytes());
+            put(56, &producer.base_sequence.to_le_bytes());
+        }
         let crc = checksum(seed, &out[CHECKED_FROM..], payload);
         out[4..8].copy_from_slice(&crc.to_le_bytes());
         out
@@ -120,6 +132,11 @@ impl FrameHeader {
         if !(HEADER_BYTES..=FRAME_BYTES_MAX).contains(&frame_bytes) {
             return Err(FrameError::Length);
         }
+        let producer = ProducerId::new(u64::from_le_bytes(array_at(header, 48))).map(|id| ProducerStamp {
+            id,
+            epoch: u16::from_le_bytes(array_at(header, 14)),
+            base_sequence: u32_at(header, 56),
+        });
         let decoded = Self {
             attributes: u16::from_le_bytes(array_at(header, 12)),
             base_offset: Offset(u64::from_le_bytes(array_at(header, 16))),
@@ -128,6 +145,8 @@ impl FrameHeader {
             append_time_ms: i64::from_le_bytes(array_at(header, 32)),
             max_record_time_ms: i64::from_le_bytes(array_at(header, 40)),
             leader_epoch: u32_at(header, 60),
+            producer,
+            durable_mark: Offset(u64::from_le_bytes(array_at(header, 64))),
         };
         Ok((decoded, frame_bytes))
     }
@@ -155,7 +174,7 @@ fn checksum(seed: u32, header: &[u8], payload: &[u8]) -> u32 {
 
 /// `N` bytes of a header that is known to have them.
 fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    bytes[at..at + N].try_into().expect("the header has 64 bytes")
+    bytes[at..at + N].try_into().expect("the header has 72 bytes")
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -176,6 +195,8 @@ mod tests {
             append_time_ms: 1_700_000_000_000,
             max_record_time_ms: -5,
             leader_epoch: 4,
+            producer: Some(ProducerStamp { id: ProducerId(9), epoch: 3, base_sequence: 77 }),
+            durable_mark: Offset(5),
         }
     }
 
@@ -185,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_read_back() {
-        assert_eq!(FrameHeader::decode_verified(9, &frame(9, b"payload")), Ok((header(), 71)));
+        assert_eq!(FrameHeader::decode_verified(9, &frame(9, b"payload")), Ok((header(), 79)));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! is in the page cache then is not what is on disk, and no retry can find out.
 
 use crate::limits::DISK_RESERVE_BYTES;
+use crate::planted::{Bug, is_planted};
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::error::{IoContext, StorageError};
 use crate::storage::file_system::{File, FileSystem};
@@ -19,7 +20,7 @@ use crate::storage::recovery::{self, RecoveryReport};
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::{LogId, SegmentHeader};
 use crate::types::record_set::RecordSetSummary;
-use crate::types::{Offset, TimestampMs};
+use crate::types::{Offset, ProducerStamp, TimestampMs};
 use bytes::Bytes;
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -49,6 +50,8 @@ pub struct NewBatch {
     pub payload: Bytes,
     /// What the check learned.
     pub summary: RecordSetSummary,
+    /// What an idempotent producer says of it.
+    pub producer: Option<ProducerStamp>,
 }
 
 /// What became of an append: the leading batches were written, and `error` says why the others were not.
@@ -174,7 +177,7 @@ impl Log {
             if !frames.is_empty() && end + frame_bytes > self.options.segment_bytes {
                 break;
             }
-            let header = frame_header(batch, next_offset, append_time_ms);
+            let header = frame_header(batch, next_offset, append_time_ms, self.shared.durable_end());
             self.scratch.extend_from_slice(&header.encode(opened.seed, &batch.payload));
             if batch.payload.len() <= COPY_BYTES_MAX {
                 self.scratch.extend_from_slice(&batch.payload);
@@ -250,13 +253,16 @@ impl Log {
         }
         self.unsynced_sealed.clear();
         if let Some(active) = self.active.as_mut().filter(|active| active.dirty) {
-            active.segment.open()?.file.sync_data().context("sync", active.segment.path())?;
+            if !is_planted(Bug::AckBeforeSync) {
+                active.segment.open()?.file.sync_data().context("sync", active.segment.path())?;
+            }
             active.dirty = false;
         }
-        if self.directory_dirty {
+        if self.directory_dirty && !is_planted(Bug::NoDirectorySync) {
             self.shared.fs.sync_dir(&self.shared.directory).context("sync", &self.shared.directory)?;
             self.directory_dirty = false;
         }
+        self.shared.set_durable_end(self.next_offset);
         Ok(())
     }
 
@@ -322,7 +328,12 @@ impl Log {
     }
 }
 
-fn frame_header(batch: &NewBatch, base_offset: Offset, append_time_ms: TimestampMs) -> FrameHeader {
+fn frame_header(
+    batch: &NewBatch,
+    base_offset: Offset,
+    append_time_ms: TimestampMs,
+    durable_mark: Offset,
+) -> FrameHeader {
     FrameHeader {
         attributes: FORMAT_RECORD_SET,
         base_offset,
@@ -331,6 +342,8 @@ fn frame_header(batch: &NewBatch, base_offset: Offset, append_time_ms: Timestamp
         append_time_ms,
         max_record_time_ms: batch.summary.max_record_time(append_time_ms),
         leader_epoch: 0,
+        producer: batch.producer,
+        durable_mark,
     }
 }
 

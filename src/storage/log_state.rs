@@ -21,6 +21,8 @@ pub(super) struct LogState {
     segments: RwLock<Arc<Vec<Arc<Segment>>>>,
     log_start: AtomicU64,
     log_end: AtomicU64,
+    /// Every offset below this is known to be on disk.
+    durable_end: AtomicU64,
     /// Held while files are removed or the checkpoint is written: upkeep is done by one thread at a time.
     pub(super) checkpoint: Mutex<Checkpoint>,
 }
@@ -41,6 +43,7 @@ impl LogState {
             segments: RwLock::new(Arc::new(segments)),
             log_start: AtomicU64::new(checkpoint.log_start_offset.0),
             log_end: AtomicU64::new(checkpoint.next_offset.0),
+            durable_end: AtomicU64::new(checkpoint.next_offset.0),
             checkpoint: Mutex::new(checkpoint),
         })
     }
@@ -68,6 +71,15 @@ impl LogState {
     /// Said by the writer, after the records are written.
     pub(super) fn set_log_end(&self, offset: Offset) {
         self.log_end.store(offset.0, Ordering::Release);
+    }
+
+    pub(super) fn durable_end(&self) -> Offset {
+        Offset(self.durable_end.load(Ordering::Acquire))
+    }
+
+    /// Said by the writer, after a sync.
+    pub(super) fn set_durable_end(&self, offset: Offset) {
+        self.durable_end.store(offset.0, Ordering::Release);
     }
 
     /// Said by the keeper, before anything is deleted.

@@ -26,7 +26,7 @@ fn batch(first: u64, count: u64, len: usize) -> NewBatch {
     }
     let payload = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
-    NewBatch { payload, summary }
+    NewBatch { payload, summary, producer: None }
 }
 
 fn append(log: &mut Log, batch: NewBatch) {
@@ -199,8 +199,10 @@ fn a_payload_of_an_unknown_kind_is_kept_and_refused() {
     let (mut log, _) = open(directory.path());
     append(&mut log, batch(0, 2, 10));
     let segment = Arc::clone(&log.shared.segments()[0]);
-    let unknown =
-        FrameHeader { attributes: FORMAT_RECORD_SET | 1 << 3, ..frame_header(&batch(2, 2, 10), Offset(2), 1000) };
+    let unknown = FrameHeader {
+        attributes: FORMAT_RECORD_SET | 1 << 3,
+        ..frame_header(&batch(2, 2, 10), Offset(2), 1000, Offset(0))
+    };
     let seed = segment.open().expect("opens").seed;
     let frame = [unknown.encode(seed, b"compressed").as_slice(), b"compressed"].concat();
     let file = fs::OpenOptions::new().write(true).open(segment.path()).expect("writable");
@@ -292,7 +294,7 @@ fn times_are_found_even_when_they_are_out_of_order() {
     }
     let payload = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("valid");
-    append(&mut log, NewBatch { payload, summary });
+    append(&mut log, NewBatch { payload, summary, producer: None });
     let reader = log.reader();
     let cases = [(0, 0), (100, 0), (101, 1), (250, 1), (301, 3), (400, 3), (401, 4)];
     for (time, offset) in cases {

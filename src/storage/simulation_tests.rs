@@ -311,7 +311,7 @@ fn batch_of(values: &[Value]) -> NewBatch {
     }
     let payload = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
-    NewBatch { payload, summary }
+    NewBatch { payload, summary, producer: None }
 }
 
 fn segments_of(disk: &SimFileSystem) -> BTreeMap<PathBuf, Vec<u8>> {

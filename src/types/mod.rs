@@ -7,12 +7,14 @@ pub mod durability;
 pub mod offset;
 pub mod partitioner;
 pub mod position;
+pub mod producer;
 pub mod record_set;
 pub mod topic;
 
 pub use durability::Durability;
 pub use offset::Offset;
 pub use position::Position;
+pub use producer::{ProducerId, ProducerStamp};
 pub use topic::{TopicId, TopicName, TopicPartition};
 
 /// Milliseconds since 1970-01-01 00:00 UTC. Negative before it.

@@ -106,7 +106,7 @@ async fn any_flipped_byte_of_the_catalog_is_noticed_before_anything_is_touched()
 async fn an_unknown_format_version_is_refused_and_kept() {
     let directory = used_directory().await;
     let format = directory.path().join("format.json");
-    let text = fs::read_to_string(&format).expect("readable").replace("\"format_version\":1", "\"format_version\":9");
+    let text = fs::read_to_string(&format).expect("readable").replace("\"format_version\":2", "\"format_version\":9");
     let (body, _) = text.trim_end().rsplit_once('\n').expect("the checksum is a line of its own");
     fs::write(&format, format!("{body}\ncrc32 {:08x}\n", crc32fast::hash(format!("{body}\n").as_bytes())))
         .expect("writable");

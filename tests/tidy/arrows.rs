@@ -31,12 +31,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Doors translate; they own no state.
     ("grpc", &["broker", "proto", "shutdown", "metrics", "clock", "topic", "types", "limits"]),
     ("admin", &["broker", "shutdown", "metrics", "types"]),
-    ("broker", &["topic", "group", "partition", "storage", "metrics", "shutdown", "clock", "types", "limits"]),
+    (
+        "broker",
+        &["topic", "group", "partition", "storage", "metrics", "shutdown", "clock", "planted", "types", "limits"],
+    ),
     // A coordinator keeps its state in a journal and knows nothing else of partitions.
-    ("group", &["partition::journal", "clock", "types", "limits"]),
-    ("partition", &["storage", "metrics", "clock", "types", "limits"]),
+    ("group", &["partition::journal", "clock", "planted", "types", "limits"]),
+    ("partition", &["storage", "metrics", "clock", "planted", "types", "limits"]),
     ("topic", &["storage", "clock", "types", "limits"]),
-    ("storage", &["types", "limits"]),
+    ("storage", &["planted", "types", "limits"]),
     // Leaves.
     ("config", &["topic::TopicOptions", "types", "limits", "units"]),
     ("announce", &["types"]),
@@ -45,6 +48,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("types", &["limits"]),
     ("shutdown", &[]),
     ("limits", &[]),
+    ("planted", &[]),
     ("units", &[]),
     ("proto", &[]),
 ];

@@ -162,6 +162,8 @@ mod tests {
                 append_time_ms: 1000 + i64::from(i),
                 max_record_time_ms: if i == 20 { 5000 } else { 1000 + i64::from(i) },
                 leader_epoch: 0,
+                producer: None,
+                durable_mark: Offset(0),
             };
             index.push(&frame, 5_000);
         }

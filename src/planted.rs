@@ -1,0 +1,29 @@
+//! Bugs on purpose: what the tests must catch, so that a green run means something.
+//!
+//! They exist only in a build with the variable `MILLSTREAM_PLANTED` set (see `build.rs`); everywhere else
+//! [`is_planted`] is the constant `false`. In such a build the variable `MILLSTREAM_PLANTED_BUG` names the one that is
+//! active; without it, or with an empty value, there is none. `docs/reliability.md` has the table of who catches which.
+
+/// A bug that can be planted. Its name in the environment is that of the case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// A sync says that it succeeded without asking the disk: acknowledgements are ahead of durability.
+    AckBeforeSync,
+    /// The directory is not synced after a new segment file.
+    NoDirectorySync,
+}
+
+/// Whether `bug` is active.
+#[cfg(not(planted))]
+#[inline]
+pub const fn is_planted(_: Bug) -> bool {
+    false
+}
+
+/// Whether `bug` is active.
+#[cfg(planted)]
+pub fn is_planted(bug: Bug) -> bool {
+    static ACTIVE: std::sync::LazyLock<Option<String>> =
+        std::sync::LazyLock::new(|| std::env::var("MILLSTREAM_PLANTED_BUG").ok().filter(|name| !name.is_empty()));
+    ACTIVE.as_ref().is_some_and(|name| *name == format!("{bug:?}"))
+}
