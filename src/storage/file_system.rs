@@ -39,6 +39,8 @@ pub trait FileSystem: Debug + Send + Sync + 'static {
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Makes the entries of a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Makes everything that was written to the file system of `path` durable, in one go.
+    fn sync_all(&self, path: &Path) -> io::Result<()>;
     /// Free bytes available to the broker on the file system of `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
 }
@@ -61,6 +63,9 @@ pub trait File: Debug + Send + Sync + 'static {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes the bytes durable.
     fn sync_data(&self) -> io::Result<()>;
+    /// Forgets cached bytes that are not waiting to be written, so that the next read asks the disk. After a failed
+    /// sync the cache may hold bytes that count as written and are not. Views made before may keep theirs.
+    fn drop_cache(&self) -> io::Result<()>;
     /// A read-only view of the first `len` bytes, which may reach beyond the present end of the file.
     fn view(&self, len: usize) -> io::Result<Arc<dyn View>>;
 }

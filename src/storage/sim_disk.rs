@@ -216,6 +216,23 @@ impl Disk {
         self.pending.push(Change::Write { inode, position: first, sectors, len: image.len() });
     }
 
+    /// What is in memory is what is on disk and what waits to go there; the rest is forgotten.
+    pub(super) fn drop_cache(&mut self, inode: usize) {
+        let mut image = self.inodes[inode].durable.clone();
+        for change in self.pending.iter().filter(|change| change.inode() == Some(inode)) {
+            match change {
+                Change::Write { position, sectors, len, .. } => {
+                    image.resize(image.len().max(*len), 0);
+                    let end = image.len().min(position + sectors.len());
+                    image[*position..end].copy_from_slice(&sectors[..end - position]);
+                }
+                Change::Len { len, .. } => image.resize(*len, 0),
+                _ => {}
+            }
+        }
+        self.inodes[inode].bytes = image;
+    }
+
     /// Takes the changes for which `chosen` says so out of the pending ones.
     pub(super) fn take_pending(&mut self, chosen: impl Fn(&Change) -> bool) -> Vec<Change> {
         let (taken, kept) = std::mem::take(&mut self.pending).into_iter().partition(chosen);

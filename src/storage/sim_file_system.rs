@@ -168,6 +168,15 @@ impl FileSystem for SimFileSystem {
         Disk::end(is_last)
     }
 
+    fn sync_all(&self, _: &Path) -> io::Result<()> {
+        let mut disk = self.disk();
+        let is_last = disk.begin(Operation::Other)?;
+        for change in disk.take_pending(|_| true) {
+            disk.harden(&change, true, |_| true);
+        }
+        Disk::end(is_last)
+    }
+
     fn free_bytes(&self, _: &Path) -> io::Result<u64> {
         Ok(u64::MAX)
     }
@@ -234,6 +243,11 @@ impl File for SimFile {
             disk.harden(&change, true, |random| all || random.percent(50));
         }
         Disk::end(fails)
+    }
+
+    fn drop_cache(&self) -> io::Result<()> {
+        self.file_system.disk().drop_cache(self.inode);
+        Ok(())
     }
 
     fn view(&self, len: usize) -> io::Result<Arc<dyn View>> {
