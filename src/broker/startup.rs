@@ -84,6 +84,7 @@ impl Broker {
             catalog: tokio::sync::Mutex::new(catalog),
             groups,
             pool,
+            compacting: Semaphore::new(1),
             data_dir,
         }))
     }

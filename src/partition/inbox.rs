@@ -57,6 +57,7 @@ pub(super) enum Request {
     Append(AppendRequest),
     SetOptions(PartitionOptions),
     SealIfOld,
+    Seal(oneshot::Sender<Result<(), StorageError>>),
     Close(oneshot::Sender<Result<(), StorageError>>),
 }
 

@@ -58,6 +58,11 @@ impl Writer {
                 Ok(())
             }
             (Request::SealIfOld, Some(log)) => log.seal_if_old(clock.now_ms()),
+            (Request::Seal(reply), Some(log)) => {
+                let sealed = log.seal_now().and_then(|()| log.sync());
+                let _ = reply.send(sealed.clone());
+                sealed
+            }
             (Request::Close(reply), log) => {
                 let _ = reply.send(log.take().map_or(Ok(()), Log::close));
                 Ok(())

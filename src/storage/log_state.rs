@@ -4,12 +4,13 @@
 //! move up.
 
 use crate::storage::checkpoint::Checkpoint;
+use crate::storage::compaction::CompactionState;
 use crate::storage::file_system::FileSystem;
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::LogId;
 use crate::types::Offset;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// The state that writer, readers and keeper share.
@@ -25,6 +26,9 @@ pub(super) struct LogState {
     durable_end: AtomicU64,
     /// Held while files are removed or the checkpoint is written: upkeep is done by one thread at a time.
     pub(super) checkpoint: Mutex<Checkpoint>,
+    /// Held during a pass of compaction; taken before `checkpoint`.
+    pub(super) compaction: Mutex<CompactionState>,
+    closed: AtomicBool,
 }
 
 impl LogState {
@@ -45,6 +49,8 @@ impl LogState {
             log_end: AtomicU64::new(checkpoint.next_offset.0),
             durable_end: AtomicU64::new(checkpoint.next_offset.0),
             checkpoint: Mutex::new(checkpoint),
+            compaction: Mutex::default(),
+            closed: AtomicBool::new(false),
         })
     }
 
@@ -58,6 +64,25 @@ impl LogState {
         let mut changed = segments.to_vec();
         change(&mut changed);
         *segments = Arc::new(changed);
+    }
+
+    /// Where `run` begins in the list, if its segments still stand there, one behind the other.
+    pub(super) fn position_of(&self, run: &[Arc<Segment>]) -> Option<usize> {
+        let segments = self.segments();
+        let at = segments.iter().position(|segment| Arc::ptr_eq(segment, &run[0]))?;
+        let found = segments.get(at..at + run.len())?;
+        found.iter().zip(run).all(|(found, wanted)| Arc::ptr_eq(found, wanted)).then_some(at)
+    }
+
+    /// Whether the writer has closed the log: the files may be another's by now.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Stops a pass of compaction that is under way, and any later one.
+    pub(super) fn close_to_compaction(&self) {
+        self.closed.store(true, Ordering::Release);
+        drop(self.compaction.lock());
     }
 
     pub(super) fn log_start(&self) -> Offset {

@@ -4,6 +4,7 @@
 //! log            one partition: append and seal in log.rs, reader.rs, keeper.rs; what they share in log_state.rs
 //!  |- recovery   what is valid after a crash                               recovery.rs
 //!  |- retention  which segments may go, and in which order                 retention.rs
+//!  |- compaction which records of a key may go, and how                    compaction/
 //!  |- checkpoint up to where everything is known to be valid and durable   checkpoint.rs
 //!  `- segment    one file of frames, with its sparse index                 segment/
 //!      `- frame  header, checksum, payload                                 frame.rs
@@ -18,6 +19,7 @@
 
 pub mod atomic_file;
 pub mod checkpoint;
+pub mod compaction;
 #[cfg(test)]
 mod crash_stories_tests;
 pub mod data_dir;

@@ -6,6 +6,8 @@
 //! where, and changes nothing. Recovering twice gives the same as recovering once.
 
 use crate::storage::checkpoint::Checkpoint;
+use crate::storage::compaction::swap::finish_interrupted;
+use crate::storage::compaction::swapped_range_of;
 use crate::storage::error::{IoContext, StorageError};
 use crate::storage::file_system::{File, FileSystem, OpenMode};
 use crate::storage::segment::header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -40,7 +42,7 @@ pub(super) struct Recovered {
 /// Finds, verifies and if need be mends the log in `directory`.
 pub(super) fn recover(fs: &Arc<dyn FileSystem>, directory: &Path, id: LogId) -> Result<Recovered, StorageError> {
     let stored = load_checkpoint(&**fs, directory)?;
-    let mut bases = list_segments(&**fs, directory)?;
+    let mut bases = list_segments(&**fs, directory, id)?;
     let log_start = stored.map_or_else(|| bases.first().copied().unwrap_or_default(), |found| found.log_start_offset);
     let mut checkpoint = Checkpoint { log_start_offset: log_start, ..stored.unwrap_or(Checkpoint::EMPTY) };
 
@@ -98,14 +100,18 @@ fn load_checkpoint(fs: &dyn FileSystem, directory: &Path) -> Result<Option<Check
     }
 }
 
-/// Base offsets of the segments, ascending. Removes what an interrupted deletion or replacement left behind.
-fn list_segments(fs: &dyn FileSystem, directory: &Path) -> Result<Vec<Offset>, StorageError> {
+/// Base offsets of the segments, ascending. Removes what an interrupted deletion or replacement left behind, and goes on
+/// with an interrupted compaction.
+fn list_segments(fs: &dyn FileSystem, directory: &Path, id: LogId) -> Result<Vec<Offset>, StorageError> {
     let mut bases = Vec::new();
     for name in fs.list(directory).context("list", directory)? {
         let path = directory.join(&name);
         if let Some(base) = base_offset_of(&name) {
             bases.push(base);
-        } else if [".deleted", ".tmp"].iter().any(|leftover| name.ends_with(leftover)) {
+        } else if let Some(range) = swapped_range_of(&name) {
+            finish_interrupted(fs, directory, id, &range)?;
+            return list_segments(fs, directory, id);
+        } else if [".deleted", ".tmp", ".cleaned"].iter().any(|leftover| name.ends_with(leftover)) {
             fs.remove_file(&path).context("delete", &path)?;
         }
     }

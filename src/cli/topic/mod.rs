@@ -1,4 +1,4 @@
-//! `millstream topic`: create, list, describe, alter, delete, truncate.
+//! `millstream topic`: create, list, describe, alter, delete, truncate, compact.
 
 mod print;
 
@@ -7,10 +7,10 @@ use super::confirm::confirm;
 use super::exit::CliError;
 use crate::client::Client;
 use crate::client::admin::TopicSettings;
-use crate::types::{Durability, Offset, TopicName};
+use crate::types::{Cleanup, Durability, Offset, TopicName};
 use crate::units::{parse_bytes, parse_bytes_u32, parse_duration_ms, parse_retention_ms};
 use clap::{Args, Subcommand, ValueEnum};
-use print::{describe, list, summary};
+use print::{compacted, describe, list, summary};
 use tonic::Code;
 
 /// Options of `topic`.
@@ -27,7 +27,8 @@ enum TopicVerb {
 Examples:
   millstream topic create orders
   millstream topic create orders --partitions 8 --retention 30d --retention-bytes 10GiB
-  millstream topic create clicks --durability written --if-not-exists")]
+  millstream topic create clicks --durability written --if-not-exists
+  millstream topic create profiles --cleanup compact")]
     Create {
         /// Its name: letters, digits, dot, underscore, hyphen.
         name: String,
@@ -116,6 +117,37 @@ Examples:
         #[command(flatten)]
         broker: BrokerArgs,
     },
+    /// Compact a topic now: of the records of each key, the last one stays. Waits until that is done.
+    #[command(after_help = "Examples:\n  millstream topic compact profiles\n  millstream topic compact profiles --json")]
+    Compact {
+        /// The topic; its cleanup must be compact or compact-and-delete.
+        name: String,
+        /// One JSON object for each partition.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        broker: BrokerArgs,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum CleanupArg {
+    /// Retention deletes the oldest records.
+    Delete,
+    /// Of the records of each key, the last one stays. Every record must have a key.
+    Compact,
+    /// Both.
+    CompactAndDelete,
+}
+
+impl From<CleanupArg> for Cleanup {
+    fn from(argument: CleanupArg) -> Self {
+        match argument {
+            CleanupArg::Delete => Self::Delete,
+            CleanupArg::Compact => Self::Compact,
+            CleanupArg::CompactAndDelete => Self::CompactAndDelete,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -158,6 +190,12 @@ struct SettingsArgs {
     /// Largest batch accepted.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes_u32)]
     batch_bytes_max: Option<u32>,
+    /// Which records may go.
+    #[arg(long, value_enum)]
+    cleanup: Option<CleanupArg>,
+    /// On a compacted topic, keep tombstones this long after what they delete was removed.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    tombstone_grace: Option<u64>,
 }
 
 impl SettingsArgs {
@@ -170,6 +208,8 @@ impl SettingsArgs {
             durability: self.durability.map(Durability::from),
             record_bytes_max: self.record_bytes_max,
             batch_bytes_max: self.batch_bytes_max,
+            cleanup: self.cleanup.map(Cleanup::from),
+            tombstone_grace_ms: self.tombstone_grace,
         }
     }
 }
@@ -210,6 +250,10 @@ pub(super) async fn run(args: TopicArgs) -> Result<(), CliError> {
             eprintln!("{name}/{partition} begins at offset {start} now");
             Ok(())
         }
+        TopicVerb::Compact { name, json, broker } => {
+            let name = topic_name(&name)?;
+            compacted(&broker.connect().await?.compact_topic(&name).await?, json)
+        }
     }
 }
 
@@ -239,7 +283,7 @@ async fn create(
 
 /// The broker's name of an option, from that of the flag or from itself.
 fn parse_option_name(text: &str) -> Result<String, String> {
-    const NAMES: [&str; 7] = [
+    const NAMES: [&str; 9] = [
         "retention_ms",
         "retention_bytes",
         "segment_bytes",
@@ -247,6 +291,8 @@ fn parse_option_name(text: &str) -> Result<String, String> {
         "durability",
         "record_bytes_max",
         "batch_bytes_max",
+        "cleanup",
+        "tombstone_grace_ms",
     ];
     let name = text.replace('-', "_");
     let found = NAMES.iter().find(|known| **known == name || **known == format!("{name}_ms"));
