@@ -80,7 +80,11 @@ impl Default for Metrics {
             produced_bytes: counters(&mut registry, "produced_bytes", "Bytes of record sets appended, by topic"),
             fetched_records: counters(&mut registry, "fetched_records", "Records sent to readers, by topic"),
             fetched_bytes: counters(&mut registry, "fetched_bytes", "Bytes of record sets sent to readers, by topic"),
-            compacted_records: counters(&mut registry, "compacted_records", "Records that compaction removed, by topic"),
+            compacted_records: counters(
+                &mut registry,
+                "compacted_records",
+                "Records that compaction removed, by topic",
+            ),
             compacted_bytes: counters(&mut registry, "compacted_bytes", "Bytes that compaction gave back, by topic"),
             compaction_last_time: Family::default(),
             compaction_seconds: Histogram::new(COMPACTION_SECONDS_BUCKETS),

@@ -102,7 +102,8 @@ pub struct Record {
 /// Checks a whole record set that came from outside: structure, record sizes, header keys. One bounded pass, no
 /// allocation; about 20 ns a record of 100 bytes (`cargo bench --bench log check`).
 pub fn check(set: &[u8], record_bytes_max: usize) -> Result<RecordSetSummary, RecordSetError> {
-    let mut summary = RecordSetSummary { record_count: 0, max_timestamp: None, some_untimed: false, first_keyless: None };
+    let mut summary =
+        RecordSetSummary { record_count: 0, max_timestamp: None, some_untimed: false, first_keyless: None };
     let mut cursor = Cursor { bytes: set, position: 0 };
     while !cursor.is_at_end() {
         let record = summary.record_count;

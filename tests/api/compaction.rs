@@ -89,12 +89,10 @@ async fn every_way_of_reading_finds_what_is_left() {
         assert_eq!(values_of(&broker.fetch("profiles", 0, 11).await.batches), left()[1..]);
 
         let credit = Some(Credit { records: 2, bytes: 1 << 20 });
-        let mut subscriber = Subscriber::open(&broker, millstream::proto::subscribe_request::Open {
-            credit,
-            ..from_start("profiles")
-        })
-        .await
-        .expect("opens");
+        let mut subscriber =
+            Subscriber::open(&broker, millstream::proto::subscribe_request::Open { credit, ..from_start("profiles") })
+                .await
+                .expect("opens");
         assert_eq!(subscriber.take(2).await, [(0, 10, "a5".to_owned()), (0, 11, "b5".to_owned())]);
         subscriber.grant(1, 0).await;
         assert_eq!(subscriber.take(1).await, [(0, 12, "c0".to_owned())], "what is gone costs no credit");
@@ -176,7 +174,10 @@ async fn sealed_segments_are_compacted_in_the_background_and_counted() {
     .await;
     assert_eq!((state.log_start_offset, state.log_end_offset), (0, 6));
     let fetched = broker.fetch("profiles", 0, 0).await;
-    assert!(fetched.batches.iter().all(|batch| batch.base_offset >= 4), "of two sealed ones the last, and the active one");
+    assert!(
+        fetched.batches.iter().all(|batch| batch.base_offset >= 4),
+        "of two sealed ones the last, and the active one"
+    );
     let line = "millstream_compacted_records_total{topic=\"profiles\"} 4";
     until("the count", async || {
         let (_, page) = broker.admin_page("/metrics").await;

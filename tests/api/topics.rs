@@ -2,8 +2,8 @@
 
 use crate::common::TestBroker;
 use crate::common::refusal::refusal;
-use millstream::proto::{Cleanup, 
-    CreateTopicRequest, Durability, GetTopicRequest, ListTopicsRequest, ListTopicsResponse, TopicOptions,
+use millstream::proto::{
+    Cleanup, CreateTopicRequest, Durability, GetTopicRequest, ListTopicsRequest, ListTopicsResponse, TopicOptions,
 };
 use tonic::Code;
 

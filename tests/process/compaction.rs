@@ -78,7 +78,8 @@ fn inspect(data: &Path) {
     let dumped = objects(&run(["log", "dump", "profiles/0", "--json", "--data-dir", data].into_iter(), "", 0));
     assert_eq!((&dumped[0]["record_count"], &dumped[0]["next_offset"]), (&0.into(), &90.into()), "what is gone");
     assert_eq!(dumped.iter().map(|frame| frame["record_count"].as_u64().expect("a number")).sum::<u64>(), 10);
-    let dumped = objects(&run(["log", "dump", "profiles/0", "--from", "50", "--json", "--data-dir", data].into_iter(), "", 0));
+    let dumped =
+        objects(&run(["log", "dump", "profiles/0", "--from", "50", "--json", "--data-dir", data].into_iter(), "", 0));
     assert_eq!(dumped[0]["base_offset"], 0, "the frame that covers it");
     let segments = objects(&run(["log", "segments", "profiles/0", "--json", "--data-dir", data].into_iter(), "", 0));
     let last = segments[0]["segments"].as_array().expect("a list").last().expect("one").clone();

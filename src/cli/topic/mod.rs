@@ -118,7 +118,9 @@ Examples:
         broker: BrokerArgs,
     },
     /// Compact a topic now: of the records of each key, the last one stays. Waits until that is done.
-    #[command(after_help = "Examples:\n  millstream topic compact profiles\n  millstream topic compact profiles --json")]
+    #[command(
+        after_help = "Examples:\n  millstream topic compact profiles\n  millstream topic compact profiles --json"
+    )]
     Compact {
         /// The topic; its cleanup must be compact or compact-and-delete.
         name: String,

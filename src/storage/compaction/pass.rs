@@ -256,9 +256,8 @@ impl Pass<'_> {
 
     /// The progress after a pass.
     fn moved(&self, before: &Progress, clean_below: Offset, tombstones: u64) -> Progress {
-        let is_over = |waiting: &Waiting| {
-            plan::has_passed(self.policy.tombstone_grace_ms, waiting.since_ms, self.now_ms)
-        };
+        let is_over =
+            |waiting: &Waiting| plan::has_passed(self.policy.tombstone_grace_ms, waiting.since_ms, self.now_ms);
         let still = before.waiting.filter(|waiting| !is_over(waiting));
         let fresh = Waiting { below: clean_below, since_ms: self.now_ms };
         let waiting = (tombstones > 0).then(|| still.unwrap_or(fresh));

@@ -141,7 +141,10 @@ mod tests {
 
     #[test]
     fn neighbours_are_merged_while_they_fit() {
-        assert_eq!(groups(&segments(&[(340, 1), (340, 0), (300, 2), (900, 5), (10, 0)]), 1000, 9000), [0..2, 2..3, 3..4]);
+        assert_eq!(
+            groups(&segments(&[(340, 1), (340, 0), (300, 2), (900, 5), (10, 0)]), 1000, 9000),
+            [0..2, 2..3, 3..4]
+        );
     }
 
     #[test]

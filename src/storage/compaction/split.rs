@@ -98,7 +98,11 @@ impl Splitter {
         }
         let is_whole = number == header.record_count && start == payload.len();
         let covers_all = u64::from(header.record_count) <= u64::from(header.last_offset_delta) + 1;
-        if is_whole && covers_all { Ok(runs) } else { Err("the payload does not hold the records that its header says") }
+        if is_whole && covers_all {
+            Ok(runs)
+        } else {
+            Err("the payload does not hold the records that its header says")
+        }
     }
 
     /// The first `count` offsets of `header` are compacted away.

@@ -104,7 +104,10 @@ fn check_whole(fs: &dyn FileSystem, path: &Path, log: LogId, range: &Range<Offse
     let stop = scan(&bytes, Some(seed), &mut index);
     if stop != ScanEnd::Clean || index.next_offset != range.end || index.end_position as usize != len {
         let (next, end) = (index.next_offset, index.end_position);
-        return damage(format!("it ends at offset {next}, byte {end} of {len} ({stop:?}), not at offset {}", range.end));
+        return damage(format!(
+            "it ends at offset {next}, byte {end} of {len} ({stop:?}), not at offset {}",
+            range.end
+        ));
     }
     Ok(())
 }

@@ -48,7 +48,8 @@ pub(super) fn read(log: &Log, bytes_max: usize) -> BTreeMap<u64, Keyed> {
             assert!(stored.base_offset >= next && stored.record_count > 0, "out of order, or empty");
             next = stored.next_offset();
             let records = record_set::records(&stored.payload).map(|record| {
-                let value = record.value.map(|value| std::str::from_utf8(&value).expect("digits").parse().expect("digits"));
+                let value =
+                    record.value.map(|value| std::str::from_utf8(&value).expect("digits").parse().expect("digits"));
                 (record.key.expect("all have one")[0], value)
             });
             found.extend((stored.base_offset.0..).zip(records));
@@ -107,7 +108,9 @@ impl Model {
             assert_eq!(self.records.get(index(Offset(*offset))), Some(record), "what stands at {offset}");
         }
         let (mut later, mut clean) = (BTreeSet::new(), BTreeSet::new());
-        for (at, (key, value)) in self.records.iter().enumerate().rev().take_while(|(at, _)| *at as u64 >= self.log_start) {
+        for (at, (key, value)) in
+            self.records.iter().enumerate().rev().take_while(|(at, _)| *at as u64 >= self.log_start)
+        {
             let is_there = found.contains_key(&(at as u64));
             let is_last = later.insert(*key);
             let since = self.clean_since_ms.get(at);
