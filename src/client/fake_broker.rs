@@ -56,6 +56,8 @@ struct State {
     logs: Vec<Vec<Bytes>>,
     reactions: VecDeque<Reaction>,
     requests: u64,
+    /// How many producers were given an identity.
+    identities: u64,
     options: proto::TopicOptions,
     log_start_offset: u64,
 }
@@ -78,7 +80,8 @@ impl FakeBroker {
     pub(crate) async fn start(partitions: usize) -> Self {
         let options = proto::TopicOptions { record_bytes_max: Some(1000), ..proto::TopicOptions::default() };
         let logs = vec![Vec::new(); partitions];
-        let state = State { logs, reactions: VecDeque::new(), requests: 0, options, log_start_offset: 0 };
+        let state =
+            State { logs, reactions: VecDeque::new(), requests: 0, identities: 0, options, log_start_offset: 0 };
         let state = Arc::new(Mutex::new(state));
         let (sender, subscribed) = mpsc::channel(8);
         let services = Services { state: Arc::clone(&state), subscribed: sender };
@@ -226,6 +229,22 @@ impl ProducerService for Services {
             }
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn init_producer(
+        &self,
+        _: Request<proto::InitProducerRequest>,
+    ) -> Result<Response<proto::InitProducerResponse>, Status> {
+        let mut state = lock(&self.state);
+        state.identities += 1;
+        Ok(Response::new(proto::InitProducerResponse { producer_id: state.identities, producer_epoch: 0 }))
+    }
+
+    async fn fence_partition(
+        &self,
+        _: Request<proto::FencePartitionRequest>,
+    ) -> Result<Response<proto::FencePartitionResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
     }
 }
 

@@ -43,7 +43,9 @@ impl LogKeeper {
         }
         // The entries of the directory first: the checkpoint vouches for files by name.
         self.shared.fs.sync_dir(&self.shared.directory).context("sync", &self.shared.directory)?;
-        self.store(&mut checkpoint, moved)
+        self.store(&mut checkpoint, moved)?;
+        self.shared.store_saved_producers(moved.next_offset);
+        Ok(())
     }
 
     /// Deletes the sealed segments that `policy` lets go. Gives the new log start if it moved.

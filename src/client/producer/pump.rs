@@ -177,6 +177,7 @@ impl Pump {
                 partition: Some(batch.partition),
                 records: batch.records.clone(),
                 durability: self.durability.into(),
+                ..proto::ProduceRequest::default()
             }),
         };
         self.in_flight.push_back(batch);
