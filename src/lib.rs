@@ -6,7 +6,7 @@
 //! cli -> client -> proto                                   the command line is an ordinary client
 //! cli::serve -> server -> { grpc, admin } -> broker        one process: doors, then the facade
 //! cli::log -> { inspect, repair } -> { topic, storage }      a data directory without a broker: looked at, mended
-//! broker -> { topic, group } -> partition -> storage -> types, limits
+//! broker -> { topic, group, producer } -> partition -> storage -> types, limits
 //! announce, clock, config, metrics, planted, shutdown, units: leaves
 //! ```
 
@@ -24,6 +24,7 @@ pub mod limits;
 pub mod metrics;
 pub mod partition;
 pub mod planted;
+pub mod producer;
 pub mod proto;
 pub mod repair;
 pub mod server;

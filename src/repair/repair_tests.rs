@@ -39,7 +39,7 @@ impl Damaged {
             encode_record(&mut set, None, Some(&value(number)), std::iter::empty(), None);
             let payload = set.freeze();
             let summary = record_set::check(&payload, usize::MAX).expect("valid");
-            let outcome = log.append(&[NewBatch { payload, summary, producer: None }], 1000);
+            let outcome = log.append(&[NewBatch::new(payload, summary)], 1000);
             assert!(outcome.error.is_none());
             log.sync().expect("syncs");
         }
