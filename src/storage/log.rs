@@ -313,6 +313,12 @@ impl Log {
         if age_ms > self.options.seal_age_ms { self.seal() } else { Ok(()) }
     }
 
+    /// Seals the active segment if there is anything in it, so that compaction can have it.
+    pub fn seal_now(&mut self) -> Result<(), StorageError> {
+        let is_begun = self.active.as_ref().is_some_and(|active| self.next_offset > active.segment.base_offset());
+        if is_begun { self.seal() } else { Ok(()) }
+    }
+
     fn seal(&mut self) -> Result<(), StorageError> {
         // After a failed sync nothing may pass for synced any more, and a sealed segment could: the keeper would try.
         self.check_not_poisoned()?;
@@ -345,6 +351,7 @@ impl Log {
 
     /// Makes everything durable and leaves a checkpoint, so that the next open has nothing to read.
     pub fn close(mut self) -> Result<(), StorageError> {
+        self.shared.close_to_compaction();
         self.sync()?;
         if self.grown {
             self.save_producers();
