@@ -28,6 +28,8 @@ pub struct TopicSettings {
     pub record_bytes_max: Option<u32>,
     /// Largest record set accepted, encoded.
     pub batch_bytes_max: Option<u32>,
+    /// A record whose message id was appended less than this long ago is not appended again. 0 = off.
+    pub dedup_window_ms: Option<u64>,
     /// Which records may go.
     pub cleanup: Option<Cleanup>,
     /// On a compacted topic, tombstones stay this long after what they delete was removed.
@@ -87,6 +89,8 @@ pub struct PartitionDescription {
     pub segments: u32,
     /// Why it does not serve, if it does not.
     pub refusal: Option<Refusal>,
+    /// The right to write that producers must have, if any.
+    pub fencing_token: Option<u64>,
 }
 
 impl Client {
@@ -192,6 +196,22 @@ fn compacted_from_wire(compacted: proto::CompactedPartition) -> CompactedPartiti
     }
 }
 
+impl Client {
+    /// Raises the fencing token of a partition, or takes it away (`None`). When it returns, nothing is appended any
+    /// more with a lower one.
+    pub async fn fence_partition(
+        &self,
+        topic: &TopicName,
+        partition: u32,
+        token: Option<u64>,
+    ) -> Result<(), ClientError> {
+        let mut producers = service!(self, producer_service_client, ProducerServiceClient);
+        let clear = token.is_none();
+        let request = proto::FencePartitionRequest { topic: topic.to_string(), partition, token, clear };
+        self.answer(producers.fence_partition(request)).await.map(drop)
+    }
+}
+
 fn settings_to_wire(settings: &TopicSettings) -> proto::TopicOptions {
     proto::TopicOptions {
         retention_ms: settings.retention_ms,
@@ -201,6 +221,7 @@ fn settings_to_wire(settings: &TopicSettings) -> proto::TopicOptions {
         durability: settings.durability.map(|durability| durability_to_wire(Some(durability)).into()),
         record_bytes_max: settings.record_bytes_max,
         batch_bytes_max: settings.batch_bytes_max,
+        dedup_window_ms: settings.dedup_window_ms,
         cleanup: settings.cleanup.map(|cleanup| cleanup_to_wire(cleanup).into()),
         tombstone_grace_ms: settings.tombstone_grace_ms,
     }
@@ -215,6 +236,7 @@ fn settings_from_wire(options: &proto::TopicOptions) -> TopicSettings {
         durability: durability_from_wire(options.durability()),
         record_bytes_max: options.record_bytes_max,
         batch_bytes_max: options.batch_bytes_max,
+        dedup_window_ms: options.dedup_window_ms,
         cleanup: cleanup_from_wire(options.cleanup()),
         tombstone_grace_ms: options.tombstone_grace_ms,
     }
@@ -241,5 +263,6 @@ fn partition_from_wire(state: proto::PartitionState) -> PartitionDescription {
         log_bytes: state.log_bytes,
         segments: state.segments,
         refusal: state.error.map(Refusal::from),
+        fencing_token: state.fencing_token,
     }
 }

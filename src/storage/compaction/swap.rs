@@ -14,7 +14,7 @@ use crate::storage::error::{IoContext, StorageError};
 use crate::storage::file_system::{FileSystem, OpenMode};
 use crate::storage::segment::header::{LogId, SegmentHeader};
 use crate::storage::segment::index::SparseIndex;
-use crate::storage::segment::scan::{ScanEnd, scan};
+use crate::storage::segment::scan::scan;
 use crate::storage::segment::{base_offset_of, file_stem};
 use crate::types::Offset;
 use std::io::ErrorKind;
@@ -101,11 +101,12 @@ fn check_whole(fs: &dyn FileSystem, path: &Path, log: LogId, range: &Range<Offse
         Err(what) => return damage(what),
     };
     let mut index = SparseIndex::new(range.start);
-    let stop = scan(&bytes, Some(seed), &mut index);
-    if stop != ScanEnd::Clean || index.next_offset != range.end || index.end_position as usize != len {
+    let breaks = scan(&bytes, seed, true, &mut index).breaks;
+    if !breaks.is_empty() || index.next_offset != range.end || index.end_position as usize != len {
         let (next, end) = (index.next_offset, index.end_position);
         return damage(format!(
-            "it ends at offset {next}, byte {end} of {len} ({stop:?}), not at offset {}",
+            "it ends at offset {next}, byte {end} of {len}, with {} breaks, not whole at offset {}",
+            breaks.len(),
             range.end
         ));
     }

@@ -5,7 +5,7 @@ use crate::storage::file_system::FileSystem;
 use crate::storage::log::{Log, LogOptions, NewBatch};
 use crate::storage::segment::header::LogId;
 use crate::types::record_set::{self, encode_record};
-use crate::types::{Offset, ProducerId, ProducerStamp, TopicId};
+use crate::types::{Offset, TopicId};
 use bytes::BytesMut;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,8 +14,12 @@ use std::sync::Arc;
 /// Segments of a few batches.
 pub(super) const OPTIONS: LogOptions = LogOptions { segment_bytes: 1000, seal_age_ms: u64::MAX, reserve_bytes: 0 };
 pub(super) const GRACE_MS: i64 = 1_000;
-pub(super) const POLICY: CompactionPolicy =
-    CompactionPolicy { tombstone_grace_ms: GRACE_MS.cast_unsigned(), segment_bytes: 1000, keys_max: 1000 };
+pub(super) const POLICY: CompactionPolicy = CompactionPolicy {
+    tombstone_grace_ms: GRACE_MS.cast_unsigned(),
+    segment_bytes: 1000,
+    keys_max: 1000,
+    age_ms_min: 0,
+};
 pub(super) const ID: LogId = LogId { topic: TopicId(uuid::Uuid::from_u128(7)), partition: 0 };
 
 /// A key, and its value; `None` is a tombstone.
@@ -33,8 +37,7 @@ pub(super) fn batch(records: &[Keyed]) -> NewBatch {
     }
     let payload = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
-    let producer = Some(ProducerStamp { id: ProducerId(3), epoch: 1, base_sequence: 0 });
-    NewBatch { payload, summary, producer }
+    NewBatch::new(payload, summary)
 }
 
 /// Every record there is, with its offset, read in pieces of about `bytes_max`.
