@@ -65,7 +65,9 @@ proptest! {
         for operation in operations {
             match operation {
                 Operation::Append(batches) => {
-                    batches.iter().for_each(|records| append(&mut log, &mut model, records, now_ms));
+                    for records in &batches {
+                        append(&mut log, &mut model, records, now_ms);
+                    }
                     log.sync().expect("syncs");
                 }
                 Operation::Seal => log.seal_now().expect("seals"),
