@@ -29,7 +29,7 @@ impl LogFiles {
         let mut files = Self::default();
         for name in names {
             // Left-overs of an interrupted replacement or deletion are known: the next start removes them.
-            let is_expected = name == "checkpoint.json" || is_leftover(&name);
+            let is_expected = ["checkpoint.json", "producers.snapshot"].contains(&name.as_str()) || is_leftover(&name);
             if let Some(base) = base_offset_of(&name) {
                 files.segments.push(base);
             } else if let Some(base) = name.strip_suffix(".index").and_then(base_of_stem) {
