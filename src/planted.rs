@@ -11,6 +11,16 @@ pub enum Bug {
     AckBeforeSync,
     /// The directory is not synced after a new segment file.
     NoDirectorySync,
+    /// Recovery believes a frame without its checksum.
+    ChecksumSkipped,
+    /// Recovery cuts at the first invalid frame, although a durable mark says that what it should be was synced.
+    TruncatesInTheMiddle,
+    /// Recovery leaves what lies behind the last valid frame in place.
+    TornTailNotCut,
+    /// Recovery reads through the page cache, which after a failed sync holds what the disk does not.
+    RecoveryTrustsPageCache,
+    /// A read steps over damage as if nothing had been there.
+    DamageSkippedSilently,
     /// What a log knows of its producers is not rebuilt when it is opened: a repeat after a restart is appended again.
     DedupNotRebuilt,
     /// A batch that leaves a gap in the sequence of its producer is appended.
@@ -21,6 +31,14 @@ pub enum Bug {
     DuplicateAckedBeforeSync,
     /// A restarted broker gives producer ids again that it gave before.
     ProducerIdReused,
+    /// Compaction keeps the first record of a key instead of the last.
+    CompactionKeepsFirst,
+    /// Compaction drops tombstones before their grace time is over.
+    TombstoneDroppedEarly,
+    /// Neither a cleaned file nor the directory is synced when it takes the place of its segments.
+    SwapNotSynced,
+    /// Compaction looks at, and replaces, segments that a power cut can still take away.
+    CompactionTouchesUnsynced,
 }
 
 /// Whether `bug` is active.

@@ -45,6 +45,12 @@ pub enum BrokerError {
         /// The name.
         topic: TopicName,
     },
+    /// The topic is not compacted.
+    #[error("topic {topic} is not compacted; first: millstream topic alter {topic} --cleanup compact")]
+    NotCompacted {
+        /// The name.
+        topic: TopicName,
+    },
     /// The topic has no such partition.
     #[error("topic {} has {partitions} partitions, numbered from 0; there is no partition {}", at.topic, at.partition)]
     PartitionNotFound {
@@ -171,7 +177,7 @@ impl BrokerError {
                 Self::OffsetOutOfRange { at, offset, earliest, latest }
             }
             StorageError::Full { .. } => Self::DiskFull { at, error },
-            StorageError::Corrupt { .. } => Self::DataLoss { at, error },
+            StorageError::Corrupt { .. } | StorageError::Damaged { .. } => Self::DataLoss { at, error },
             _ => Self::Storage { at, error },
         }
     }

@@ -402,4 +402,11 @@ impl TopicService for Services {
     ) -> Result<Response<proto::DeleteRecordsResponse>, Status> {
         Err(Status::unimplemented("not faked"))
     }
+
+    async fn compact_topic(
+        &self,
+        _: Request<proto::CompactTopicRequest>,
+    ) -> Result<Response<proto::CompactTopicResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
 }

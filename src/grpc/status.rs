@@ -116,6 +116,7 @@ fn row(error: &BrokerError) -> Row {
         E::TopicNotFound { topic } => Row::new(Code::NotFound, "TOPIC_NOT_FOUND").fact("topic", topic),
         E::TopicExists { topic } => Row::new(Code::AlreadyExists, "TOPIC_ALREADY_EXISTS").fact("topic", topic),
         E::InternalTopic { topic } => Row::new(Code::PermissionDenied, "TOPIC_INTERNAL").fact("topic", topic),
+        E::NotCompacted { topic } => Row::new(Code::FailedPrecondition, "TOPIC_NOT_COMPACTED").fact("topic", topic),
         E::PartitionNotFound { at, partitions } => {
             Row::new(Code::NotFound, "PARTITION_NOT_FOUND").at(at).fact("partitions", partitions)
         }
@@ -132,6 +133,12 @@ fn row(error: &BrokerError) -> Row {
             Row::new(Code::OutOfRange, "OFFSET_OUT_OF_RANGE").at(at).range(*offset, *earliest, *latest)
         }
         E::DiskFull { at, .. } => Row::new(Code::ResourceExhausted, "DISK_FULL").at(at).next(LATER),
+        E::DataLoss { at, error: StorageError::Damaged { first_offset, next_offset, .. } } => {
+            Row::new(Code::DataLoss, "DATA_CORRUPT")
+                .at(at)
+                .fact("first_offset", first_offset)
+                .fact("next_offset", next_offset)
+        }
         E::DataLoss { at, .. } => Row::new(Code::DataLoss, "DATA_CORRUPT").at(at),
         E::Storage { at, .. } => Row::new(Code::Internal, "STORAGE_FAILED").at(at),
         E::Files(StorageError::Full { .. }) => Row::new(Code::ResourceExhausted, "DISK_FULL").next(LATER),
@@ -159,6 +166,9 @@ fn records_row(error: &RecordSetError) -> Row {
                 .fact("record", record)
                 .fact("bytes", bytes)
                 .fact("limit_bytes", limit_bytes)
+        }
+        RecordSetError::KeyMissing { record } => {
+            Row::new(Code::InvalidArgument, "RECORD_KEY_MISSING").fact("record", record)
         }
         RecordSetError::Empty => Row::new(Code::InvalidArgument, "RECORDS_EMPTY"),
     }

@@ -69,6 +69,7 @@ pub(super) enum Request {
     SealIfOld,
     /// Sets the fencing token; `None` takes it away.
     Fence(Option<u64>, oneshot::Sender<Result<(), AppendError>>),
+    Seal(oneshot::Sender<Result<(), StorageError>>),
     Close(oneshot::Sender<Result<(), StorageError>>),
 }
 

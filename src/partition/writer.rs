@@ -65,6 +65,11 @@ impl Writer {
                 let _ = reply.send(fenced);
                 Ok(())
             }
+            (Request::Seal(reply), Some(log)) => {
+                let sealed = log.seal_now().and_then(|()| log.sync());
+                let _ = reply.send(sealed.clone());
+                sealed
+            }
             (Request::Close(reply), log) => {
                 let _ = reply.send(log.take().map_or(Ok(()), Log::close));
                 Ok(())

@@ -4,6 +4,8 @@
 //! move up.
 
 use crate::storage::checkpoint::Checkpoint;
+use crate::storage::compaction::CompactionState;
+use crate::storage::damage::Damage;
 use crate::storage::error::StorageError;
 use crate::storage::file_system::FileSystem;
 use crate::storage::producers_file;
@@ -11,7 +13,7 @@ use crate::storage::segment::Segment;
 use crate::storage::segment::header::LogId;
 use crate::types::Offset;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// The state that writer, readers and keeper share.
@@ -25,12 +27,17 @@ pub(super) struct LogState {
     log_end: AtomicU64,
     /// Every offset below this is known to be on disk.
     durable_end: AtomicU64,
+    /// What is known to be damaged.
+    pub(super) damage: Damage,
     /// Held while files are removed or the checkpoint is written: upkeep is done by one thread at a time.
     pub(super) checkpoint: Mutex<Checkpoint>,
     /// As in the checkpoint, which may be locked for long.
     fencing_token: Mutex<Option<u64>>,
     /// What is known of the producers up to an offset that is not durable yet.
     saved_producers: Mutex<Option<(Offset, String)>>,
+    /// Held during a pass of compaction; taken before `checkpoint`.
+    pub(super) compaction: Mutex<CompactionState>,
+    closed: AtomicBool,
 }
 
 impl LogState {
@@ -41,6 +48,7 @@ impl LogState {
         id: LogId,
         segments: Vec<Arc<Segment>>,
         checkpoint: Checkpoint,
+        next_offset: Offset,
     ) -> Arc<Self> {
         Arc::new(Self {
             fs,
@@ -48,11 +56,14 @@ impl LogState {
             id,
             segments: RwLock::new(Arc::new(segments)),
             log_start: AtomicU64::new(checkpoint.log_start_offset.0),
-            log_end: AtomicU64::new(checkpoint.next_offset.0),
-            durable_end: AtomicU64::new(checkpoint.next_offset.0),
+            log_end: AtomicU64::new(next_offset.0),
+            durable_end: AtomicU64::new(next_offset.0),
+            damage: Damage::default(),
             fencing_token: Mutex::new(checkpoint.fencing_token),
             saved_producers: Mutex::default(),
             checkpoint: Mutex::new(checkpoint),
+            compaction: Mutex::default(),
+            closed: AtomicBool::new(false),
         })
     }
 
@@ -96,6 +107,25 @@ impl LogState {
         *segments = Arc::new(changed);
     }
 
+    /// Where `run` begins in the list, if its segments still stand there, one behind the other.
+    pub(super) fn position_of(&self, run: &[Arc<Segment>]) -> Option<usize> {
+        let segments = self.segments();
+        let at = segments.iter().position(|segment| Arc::ptr_eq(segment, &run[0]))?;
+        let found = segments.get(at..at + run.len())?;
+        found.iter().zip(run).all(|(found, wanted)| Arc::ptr_eq(found, wanted)).then_some(at)
+    }
+
+    /// Whether the writer has closed the log: the files may be another's by now.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Stops a pass of compaction that is under way, and any later one.
+    pub(super) fn close_to_compaction(&self) {
+        self.closed.store(true, Ordering::Release);
+        drop(self.compaction.lock());
+    }
+
     pub(super) fn log_start(&self) -> Offset {
         Offset(self.log_start.load(Ordering::Acquire))
     }
@@ -113,9 +143,9 @@ impl LogState {
         Offset(self.durable_end.load(Ordering::Acquire))
     }
 
-    /// Said by the writer, after a sync.
+    /// Said by the writer or the keeper, after a sync.
     pub(super) fn set_durable_end(&self, offset: Offset) {
-        self.durable_end.store(offset.0, Ordering::Release);
+        self.durable_end.fetch_max(offset.0, Ordering::AcqRel);
     }
 
     /// Said by the keeper, before anything is deleted.
