@@ -174,7 +174,7 @@ proptest! {
                     let _ = disk.remove_file(Path::new("/log/producers.snapshot"));
                 }
                 Step::DamageSnapshot(at) => {
-                    if let Some(bytes) = snapshot_of(&disk) {
+                    if let Some(bytes) = snapshot_of(&disk).filter(|bytes| !bytes.is_empty()) {
                         disk.flip_bit(Path::new("/log/producers.snapshot"), at % (bytes.len() * 8));
                     }
                 }
