@@ -247,7 +247,7 @@ impl PartitionHandle {
     /// Queues a request. A closed partition drops it, which its sender notices by the lost reply.
     fn push(&self, request: Request) {
         let schedule = lock(&self.0.inbox).push(request);
-        if let Ok(true) = schedule {
+        if schedule {
             self.0.run_queue.push(Arc::clone(&self.0) as Arc<dyn Work>);
         }
     }

@@ -170,3 +170,7 @@ fn answer_all(requests: impl IntoIterator<Item = AppendRequest>, result: impl Fn
 fn answer(request: AppendRequest, result: Result<AppendAck, AppendError>) {
     let _ = request.reply.send(result);
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;

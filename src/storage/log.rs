@@ -182,12 +182,13 @@ impl Log {
         let (mut next_offset, mut end) = (self.next_offset, 0);
         for batch in batches {
             let frame_bytes = (HEADER_BYTES + batch.payload.len()) as u64;
-            let raises = batch.terms.fencing_token > self.shared.fencing_token();
-            if !frames.is_empty() && (raises || end + frame_bytes > self.options.segment_bytes) {
+            let token = batch.terms.fencing_token;
+            let is_higher = token > self.shared.fencing_token();
+            if !frames.is_empty() && (is_higher || end + frame_bytes > self.options.segment_bytes) {
                 break;
             }
-            let raised = if raises { self.shared.store_fencing_token(batch.terms.fencing_token) } else { Ok(()) };
-            let decided = raised
+            let fenced = if is_higher { self.shared.store_fencing_token(token) } else { Ok(()) };
+            let decided = fenced
                 .map_err(BatchRefusal::Storage)
                 .and_then(|()| self.admission.decide(&self.shared, batch, next_offset, append_time_ms));
             let admitted = match decided {
@@ -496,6 +497,9 @@ impl AppendOutcome {
     }
 }
 
+#[cfg(test)]
+#[path = "producer_log_tests.rs"]
+mod producer_tests;
 #[cfg(test)]
 #[path = "log_tests.rs"]
 mod tests;

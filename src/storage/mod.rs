@@ -44,9 +44,9 @@ pub mod recovery;
 pub mod retention;
 pub mod segment;
 #[cfg(test)]
-mod sim_disk;
+pub(crate) mod sim_disk;
 #[cfg(test)]
-mod sim_file_system;
+pub(crate) mod sim_file_system;
 #[cfg(test)]
 mod simulation_tests;
 
