@@ -11,6 +11,8 @@ pub enum Bug {
     AckBeforeSync,
     /// The directory is not synced after a new segment file.
     NoDirectorySync,
+    /// A segment file with bytes that are not on disk is closed to make room: a failed write-back goes unnoticed.
+    DirtySegmentEvicted,
 }
 
 /// Whether `bug` is active.

@@ -10,8 +10,9 @@
 use crate::limits::DISK_RESERVE_BYTES;
 use crate::planted::{Bug, is_planted};
 use crate::storage::checkpoint::Checkpoint;
+use crate::storage::context::StorageContext;
 use crate::storage::error::{IoContext, StorageError};
-use crate::storage::file_system::{File, FileSystem};
+use crate::storage::file_system::File;
 use crate::storage::frame::{FORMAT_RECORD_SET, FrameHeader, HEADER_BYTES};
 use crate::storage::keeper::LogKeeper;
 use crate::storage::log_state::LogState;
@@ -31,6 +32,9 @@ const ALLOCATE_BYTES_MIN: u64 = 256 << 10;
 
 /// Payloads up to this are copied behind their header, so that a drain of many small batches is one contiguous write.
 const COPY_BYTES_MAX: usize = 4 << 10;
+
+/// Memory for headers and small payloads that a log keeps between appends.
+const SCRATCH_BYTES_KEPT: usize = 4 << 10;
 
 /// What a log needs to know of its topic's options. May change while it is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,14 +96,15 @@ struct Active {
 impl Log {
     /// Opens the log in `directory` (which exists), recovering it if it was not closed cleanly.
     pub fn open(
-        fs: Arc<dyn FileSystem>,
+        context: impl Into<StorageContext>,
         directory: &Path,
         id: LogId,
         options: LogOptions,
     ) -> Result<(Self, RecoveryReport), StorageError> {
-        let recovered = recovery::recover(&fs, directory, id)?;
+        let context = context.into();
+        let recovered = recovery::recover(&context, directory, id)?;
         let checkpoint = recovered.checkpoint;
-        let shared = LogState::new(fs, directory, id, recovered.segments, checkpoint);
+        let shared = LogState::new(context, directory, id, &recovered);
         let mut log = Self {
             options,
             active: None,
@@ -113,7 +118,7 @@ impl Log {
         };
         if let (Some(index), Some(last)) = (recovered.last_index, log.shared.segments().last()) {
             let allocated_bytes = index.end_position.into();
-            last.reactivate(index, log.view_bytes())?;
+            last.reactivate(index);
             log.active = Some(Active { segment: Arc::clone(last), allocated_bytes, dirty: false });
         }
         Ok((log, recovered.report))
@@ -152,6 +157,9 @@ impl Log {
                 break;
             }
         }
+        // There may be 10,000 logs, and each keeps what it has here.
+        self.scratch.clear();
+        self.scratch.shrink_to(SCRATCH_BYTES_KEPT);
         outcome
     }
 
@@ -166,7 +174,10 @@ impl Log {
         self.make_room_for(&batches[0], append_time_ms)?;
         let active = self.active.as_mut().expect("room was made in the active segment");
         let segment = Arc::clone(&active.segment);
-        let opened = segment.open()?;
+        // It counts as changed from here on: a write that fails half-way may have changed it as well.
+        let opened = segment.open_to_change()?;
+        active.dirty = true;
+        self.shared.set_has_unsynced(true);
         let start = u64::from(segment.end_position());
         let mut end = start;
         let mut frames = Vec::with_capacity(batches.len());
@@ -195,7 +206,6 @@ impl Log {
             base_offsets.truncate(base_offsets.len() - frames.len());
             return Err(self.undo_failed_write(error));
         }
-        active.dirty = true;
         segment.publish(|index| frames.iter().for_each(|(header, frame_bytes)| index.push(header, *frame_bytes)));
         self.next_offset = next_offset;
         self.shared.set_log_end(next_offset);
@@ -218,7 +228,8 @@ impl Log {
         if self.active.is_none() {
             let header = SegmentHeader { log: self.shared.id, base_offset: self.next_offset, created_at_ms: now_ms };
             let shared = &self.shared;
-            let segment = Arc::new(Segment::create(&shared.fs, &shared.directory, &header, self.view_bytes())?);
+            let segment = Arc::new(Segment::create(&shared.context, &shared.directory, &header)?);
+            shared.set_has_unsynced(true);
             shared.change_segments(|segments| segments.push(Arc::clone(&segment)));
             self.directory_dirty = true;
             self.active = Some(Active { segment, allocated_bytes: 0, dirty: true });
@@ -254,7 +265,7 @@ impl Log {
         self.unsynced_sealed.clear();
         if let Some(active) = self.active.as_mut().filter(|active| active.dirty) {
             if !is_planted(Bug::AckBeforeSync) {
-                active.segment.open()?.file.sync_data().context("sync", active.segment.path())?;
+                active.segment.sync_active()?;
             }
             active.dirty = false;
         }
@@ -263,15 +274,20 @@ impl Log {
             self.directory_dirty = false;
         }
         self.shared.set_durable_end(self.next_offset);
+        self.shared.set_has_unsynced(false);
         Ok(())
+    }
+
+    /// Whether it should be synced although nobody waits for that: too many files of the broker cannot be closed
+    /// before they are.
+    pub fn should_sync(&self) -> bool {
+        self.shared.has_unsynced() && self.poisoned.is_none() && self.shared.context.open_files.is_crowded()
     }
 
     /// Seals the active segment if its first record is older than the options allow.
     pub fn seal_if_old(&mut self, now_ms: TimestampMs) -> Result<(), StorageError> {
         let Some(active) = &self.active else { return Ok(()) };
-        let first = active.segment.with_index(|index| index.first_append_time_ms)?;
-        let age_ms = first.map_or(0, |first| u64::try_from(now_ms.saturating_sub(first)).unwrap_or(0));
-        if age_ms > self.options.seal_age_ms { self.seal() } else { Ok(()) }
+        if active.segment.is_older_than(self.options.seal_age_ms, now_ms)? { self.seal() } else { Ok(()) }
     }
 
     fn seal(&mut self) -> Result<(), StorageError> {
@@ -283,27 +299,31 @@ impl Log {
         // The keeper may sync it first; then there is nothing left to do here.
         self.unsynced_sealed.retain(|segment| !segment.is_synced());
         // Even if every frame is durable, the cut is not: a checkpoint behind it would vouch for zeros at its end.
+        self.shared.set_has_unsynced(true);
         self.unsynced_sealed.push(active.segment);
         Ok(())
     }
 
-    /// Makes everything durable and leaves a checkpoint, so that the next open has nothing to read.
+    /// Makes everything durable and leaves a checkpoint, so that the next open has nothing to read. A log that was not
+    /// appended to since it was last closed is left as it is.
     pub fn close(mut self) -> Result<(), StorageError> {
         self.sync()?;
         let mut checkpoint = self.shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
         let mut closed = Checkpoint { next_offset: self.next_offset, ..*checkpoint };
         closed.last_append_time_ms = self.last_append_time_ms;
-        if let Some(last) = self.shared.segments().last() {
-            if !last.is_sealed() {
-                last.seal(true)?;
-            }
+        let segments = self.shared.segments();
+        if let Some(last) = segments.last() {
             closed.segment = last.base_offset();
             closed.position = last.end_position();
         }
-        if closed != *checkpoint {
-            closed.store(&*self.shared.fs, &self.shared.directory)?;
-            *checkpoint = closed;
+        if closed == *checkpoint {
+            return Ok(());
         }
+        if let Some(last) = segments.last().filter(|last| !last.is_sealed()) {
+            last.seal(true)?;
+        }
+        closed.store(&*self.shared.fs, &self.shared.directory)?;
+        *checkpoint = closed;
         Ok(())
     }
 
@@ -317,14 +337,6 @@ impl Log {
     fn poison(&mut self, error: &StorageError) -> StorageError {
         let cause = self.poisoned.get_or_insert_with(|| error.to_string()).clone();
         StorageError::Poisoned { path: self.shared.directory.clone(), cause }
-    }
-
-    /// How much address space a segment's map needs: a first batch may be larger than the segment should be.
-    fn view_bytes(&self) -> usize {
-        let most = self.options.segment_bytes.max(crate::limits::SEGMENT_BYTES_MAX)
-            + u64::from(crate::limits::BATCH_BYTES_LIMIT_MAX)
-            + 2 * HEADER_BYTES as u64;
-        usize::try_from(most).expect("64-bit")
     }
 }
 

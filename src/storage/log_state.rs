@@ -4,18 +4,21 @@
 //! move up.
 
 use crate::storage::checkpoint::Checkpoint;
+use crate::storage::context::StorageContext;
 use crate::storage::file_system::FileSystem;
+use crate::storage::recovery::Recovered;
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::LogId;
 use crate::types::Offset;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// The state that writer, readers and keeper share.
 #[derive(Debug)]
 pub(super) struct LogState {
     pub(super) fs: Arc<dyn FileSystem>,
+    pub(super) context: StorageContext,
     pub(super) directory: PathBuf,
     pub(super) id: LogId,
     segments: RwLock<Arc<Vec<Arc<Segment>>>>,
@@ -23,28 +26,27 @@ pub(super) struct LogState {
     log_end: AtomicU64,
     /// Every offset below this is known to be on disk.
     durable_end: AtomicU64,
-    /// Held while files are removed or the checkpoint is written: upkeep is done by one thread at a time.
+    /// Whether the writer has files open that hold bytes which are not on disk.
+    has_unsynced: AtomicBool,
+    /// As it is on disk. Held while files are removed or it is written: upkeep is done by one thread at a time.
     pub(super) checkpoint: Mutex<Checkpoint>,
 }
 
 impl LogState {
     /// The state of a log that was just recovered.
-    pub(super) fn new(
-        fs: Arc<dyn FileSystem>,
-        directory: &Path,
-        id: LogId,
-        segments: Vec<Arc<Segment>>,
-        checkpoint: Checkpoint,
-    ) -> Arc<Self> {
+    pub(super) fn new(context: StorageContext, directory: &Path, id: LogId, recovered: &Recovered) -> Arc<Self> {
+        let Recovered { segments, checkpoint, stored, .. } = recovered;
         Arc::new(Self {
-            fs,
+            fs: Arc::clone(&context.fs),
+            context,
             directory: directory.into(),
             id,
-            segments: RwLock::new(Arc::new(segments)),
+            segments: RwLock::new(Arc::new(segments.clone())),
             log_start: AtomicU64::new(checkpoint.log_start_offset.0),
             log_end: AtomicU64::new(checkpoint.next_offset.0),
             durable_end: AtomicU64::new(checkpoint.next_offset.0),
-            checkpoint: Mutex::new(checkpoint),
+            has_unsynced: AtomicBool::new(false),
+            checkpoint: Mutex::new(*stored),
         })
     }
 
@@ -80,6 +82,15 @@ impl LogState {
     /// Said by the writer, after a sync.
     pub(super) fn set_durable_end(&self, offset: Offset) {
         self.durable_end.store(offset.0, Ordering::Release);
+    }
+
+    pub(super) fn has_unsynced(&self) -> bool {
+        self.has_unsynced.load(Ordering::Acquire)
+    }
+
+    /// Said by the writer: before it changes a file, and after a sync.
+    pub(super) fn set_has_unsynced(&self, has_unsynced: bool) {
+        self.has_unsynced.store(has_unsynced, Ordering::Release);
     }
 
     /// Said by the keeper, before anything is deleted.

@@ -7,6 +7,8 @@
 //!  |- checkpoint up to where everything is known to be valid and durable   checkpoint.rs
 //!  `- segment    one file of frames, with its sparse index                 segment/
 //!      `- frame  header, checksum, payload                                 frame.rs
+//! open_files  which segments are open, and which is closed for the next     open_files.rs
+//! context     what all logs of a broker share                               context.rs
 //! data_dir       lock, format version, names of directories                data_dir.rs
 //! file_system    the seam to the operating system, which real_file_system.rs and mmap.rs fill
 //! ```
@@ -18,6 +20,7 @@
 
 pub mod atomic_file;
 pub mod checkpoint;
+pub mod context;
 #[cfg(test)]
 mod crash_stories_tests;
 pub mod data_dir;
@@ -28,6 +31,9 @@ pub mod keeper;
 pub mod log;
 mod log_state;
 mod mmap;
+pub mod open_files;
+#[cfg(test)]
+mod open_files_tests;
 pub mod reader;
 pub mod real_file_system;
 pub mod recovery;
@@ -40,6 +46,7 @@ mod sim_file_system;
 #[cfg(test)]
 mod simulation_tests;
 
+pub use context::StorageContext;
 pub use error::StorageError;
 pub use log::{Log, LogOptions};
 pub use reader::LogReader;

@@ -6,6 +6,7 @@
 //! where, and changes nothing. Recovering twice gives the same as recovering once.
 
 use crate::storage::checkpoint::Checkpoint;
+use crate::storage::context::StorageContext;
 use crate::storage::error::{IoContext, StorageError};
 use crate::storage::file_system::{File, FileSystem, OpenMode};
 use crate::storage::segment::header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -17,6 +18,18 @@ use bytes::Bytes;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Verifying again costs less than the two syncs that a checkpoint takes, up to about this many bytes.
+const VERIFIED_BYTES_KEPT: u64 = 4 << 20;
+
+/// What is known, when a log is opened, of bytes that no checkpoint vouches for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tail {
+    /// The process before may have written them and never synced them: they may be in memory only.
+    MaybeUnsynced,
+    /// They were synced since, or the last stop was clean: what can be read is on the disk.
+    Synced,
+}
 
 /// What opening a log found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,12 +46,16 @@ pub(super) struct Recovered {
     pub(super) segments: Vec<Arc<Segment>>,
     /// The index of the last segment, which goes on being the active one.
     pub(super) last_index: Option<SparseIndex>,
+    /// Where the log stands.
     pub(super) checkpoint: Checkpoint,
+    /// What the file says: it may vouch for less.
+    pub(super) stored: Checkpoint,
     pub(super) report: RecoveryReport,
 }
 
 /// Finds, verifies and if need be mends the log in `directory`.
-pub(super) fn recover(fs: &Arc<dyn FileSystem>, directory: &Path, id: LogId) -> Result<Recovered, StorageError> {
+pub(super) fn recover(context: &StorageContext, directory: &Path, id: LogId) -> Result<Recovered, StorageError> {
+    let fs = &context.fs;
     let stored = load_checkpoint(&**fs, directory)?;
     let mut bases = list_segments(&**fs, directory)?;
     let log_start = stored.map_or_else(|| bases.first().copied().unwrap_or_default(), |found| found.log_start_offset);
@@ -55,7 +72,7 @@ pub(super) fn recover(fs: &Arc<dyn FileSystem>, directory: &Path, id: LogId) -> 
     }
     check_nothing_is_missing(directory, &bases, &checkpoint)?;
 
-    let mut recovery = Recovery { fs, directory, id, report: RecoveryReport::default() };
+    let mut recovery = Recovery { context, directory, id, report: RecoveryReport::default(), has_cut: false };
     recovery.remove_never_begun(&mut bases, &checkpoint)?;
     let trusted = bases.partition_point(|base| *base < checkpoint.segment).min(bases.len().saturating_sub(1));
     let mut segments = recovery.trusted_segments(&bases[..trusted])?;
@@ -73,16 +90,25 @@ pub(super) fn recover(fs: &Arc<dyn FileSystem>, directory: &Path, id: LogId) -> 
     // Records that were deleted before they were durable may be gone: then the log goes on in a new segment, whose
     // name says at which offset.
     last_index = last_index.filter(|index| index.next_offset == checkpoint.next_offset);
-    if stored != Some(checkpoint) && !segments.is_empty() {
-        // What was verified is synced, so what readers see from here on cannot vanish, and need not be read again.
+    let Recovery { report, has_cut, .. } = recovery;
+    if stored != Some(checkpoint) && !segments.is_empty() && (has_cut || context.tail == Tail::MaybeUnsynced) {
+        // The bytes are synced; with the names of the files, what readers see from here on cannot vanish.
         fs.sync_dir(directory).context("sync", directory)?;
+    }
+    let unchecked = Checkpoint { log_start_offset: log_start, ..Checkpoint::EMPTY };
+    let mut recovered = Recovered { segments, last_index, checkpoint, stored: stored.unwrap_or(unchecked), report };
+    // For the most part this is left to upkeep and to the close, which it costs nothing more: of 10,000 logs each has
+    // a short tail, and 10,000 checkpoints are a minute of syncs.
+    let is_worth_it = has_cut || stored.is_none() || recovered.report.verified_bytes > VERIFIED_BYTES_KEPT;
+    if recovered.stored != checkpoint && !recovered.segments.is_empty() && is_worth_it {
         match checkpoint.store(&**fs, directory) {
+            Ok(()) => recovered.stored = checkpoint,
             // A full disk must not take a partition offline; all that is lost is time at the next start.
             Err(error @ StorageError::Full { .. }) => tracing::warn!(%error, "the next start verifies this log again"),
-            stored => stored?,
+            Err(error) => return Err(error),
         }
     }
-    Ok(Recovered { segments, last_index, checkpoint, report: recovery.report })
+    Ok(recovered)
 }
 
 /// A damaged checkpoint costs a full verification, and the log start goes back to the first segment that is left. One that was never written says that the log begins at
@@ -138,19 +164,22 @@ fn check_nothing_is_missing(directory: &Path, bases: &[Offset], checkpoint: &Che
 }
 
 struct Recovery<'a> {
-    fs: &'a Arc<dyn FileSystem>,
+    context: &'a StorageContext,
     directory: &'a Path,
     id: LogId,
     report: RecoveryReport,
+    /// Whether a file was cut: a second start must find it settled.
+    has_cut: bool,
 }
 
 impl Recovery<'_> {
     /// Segments before the checkpoint: known to be valid and durable, so only their length is asked for.
     fn trusted_segments(&self, bases: &[Offset]) -> Result<Vec<Arc<Segment>>, StorageError> {
         let open = |base: &Offset| {
-            let (_, path, len) = self.open_file(*base)?;
+            let path = self.path_of(*base);
+            let len = self.context.fs.len_of(&path).context("read", &path)?;
             let end = position_of(&path, len)?;
-            Ok(Arc::new(Segment::sealed(self.fs, self.directory, self.id, *base, end, true)))
+            Ok(Arc::new(Segment::sealed(self.context, self.directory, self.id, *base, end, true)))
         };
         bases.iter().map(open).collect()
     }
@@ -164,7 +193,7 @@ impl Recovery<'_> {
             if is_vouched_for || self.is_begun(last)? {
                 break;
             }
-            remove_segment(&**self.fs, self.directory, last)?;
+            remove_segment(&*self.context.fs, self.directory, last)?;
             bases.pop();
         }
         Ok(())
@@ -195,7 +224,7 @@ impl Recovery<'_> {
             let what = format!("it has {end} bytes, {trusted} were written and synced");
             return Err(StorageError::corrupt(&path, end.into(), what));
         }
-        let segment = Segment::sealed(self.fs, self.directory, self.id, base, end, false);
+        let segment = Segment::sealed(self.context, self.directory, self.id, base, end, false);
         let mut index = index_up_to(&segment, seed, base, &bytes, trusted);
         let from = index.end_position;
         let stop = scan(&bytes, Some(seed), &mut index);
@@ -204,7 +233,7 @@ impl Recovery<'_> {
             self.report.verified_bytes += u64::from(index.end_position - from);
             self.settle_tail(&*file, &path, &bytes, &index, seed, stop, following)?;
         }
-        let segment = Segment::sealed(self.fs, self.directory, self.id, base, index.end_position, true);
+        let segment = Segment::sealed(self.context, self.directory, self.id, base, index.end_position, true);
         Ok((segment, index))
     }
 
@@ -242,6 +271,9 @@ impl Recovery<'_> {
         }
         if bytes.len() > end as usize {
             file.set_len(end.into()).context("cut", path)?;
+            self.has_cut = true;
+        } else if self.context.tail == Tail::Synced {
+            return Ok(());
         }
         file.sync_data().context("sync", path)
     }
@@ -250,7 +282,7 @@ impl Recovery<'_> {
     fn save_torn_tail(&mut self, path: &Path, tail: &[u8], position: u32) -> Result<(), StorageError> {
         let len = tail.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         let copy = path.with_extension(format!("torn-{position}"));
-        let file = self.fs.open(&copy, OpenMode::Replace).context("create", &copy)?;
+        let file = self.context.fs.open(&copy, OpenMode::Replace).context("create", &copy)?;
         file.write_all_at(0, &mut [IoSlice::new(&tail[..len])]).context("write", &copy)?;
         file.sync_data().context("sync", &copy)?;
         tracing::warn!(path = %copy.display(), bytes = len, "a batch was being written at the crash; its bytes are kept here");
@@ -259,10 +291,15 @@ impl Recovery<'_> {
     }
 
     fn open_file(&self, base: Offset) -> Result<(Arc<dyn File>, PathBuf, u64), StorageError> {
-        let path = self.directory.join(file_stem(base)).with_extension("log");
-        let file = self.fs.open(&path, OpenMode::Write).context("open", &path)?;
+        let path = self.path_of(base);
+        let open = || self.context.fs.open(&path, OpenMode::Write);
+        let file = self.context.open_files.take("open", &path, open)?;
         let len = file.len().context("read", &path)?;
         Ok((file, path, len))
+    }
+
+    fn path_of(&self, base: Offset) -> PathBuf {
+        self.directory.join(file_stem(base)).with_extension("log")
     }
 }
 

@@ -6,6 +6,7 @@
 //! One thing a crash may cost is availability: when later unsynced sectors reached the disk and earlier ones did not,
 //! that looks like damage, and the log refuses to open. It must change nothing then; how often is counted.
 
+use crate::storage::context::StorageContext;
 use crate::storage::error::StorageError;
 use crate::storage::file_system::FileSystem;
 use crate::storage::log::{Log, LogOptions, NewBatch};
@@ -125,7 +126,8 @@ impl Scenario {
 
     fn open(&self) -> Result<Log, StorageError> {
         let fs: Arc<dyn FileSystem> = Arc::new(self.disk.clone());
-        Log::open(fs, &self.directory, ID, self.options).map(|(log, _)| log)
+        // One file may be open: each is closed for the next as soon as that is allowed.
+        Log::open(StorageContext::new(fs, 1), &self.directory, ID, self.options).map(|(log, _)| log)
     }
 
     /// Opens the log where nothing may be in the way of that, and checks it, twice.
