@@ -28,9 +28,6 @@ pub const DISK_RESERVE_BYTES: u64 = 8 << 20;
 /// Most memory that indexes of sealed segments take while they are open.
 pub const OPEN_INDEX_BYTES_MAX: usize = 256 << 20;
 
-/// Least number of open segment files an operator may choose: every storage thread needs a few.
-pub const OPEN_FILES_MIN: u32 = 16;
-
 /// Bytes of a fetch reply when the client does not say, and the most it may ask for.
 pub const FETCH_BYTES_DEFAULT: u32 = 1 << 20;
 /// See [`FETCH_BYTES_DEFAULT`].

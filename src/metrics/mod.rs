@@ -20,7 +20,7 @@ use std::time::Duration;
 
 mod readings;
 
-pub use readings::{GroupReading, PartitionReading, Readings};
+pub use readings::{GroupReading, OpenFilesReading, PartitionReading, Readings};
 
 /// Upper bounds of the sync histogram, in seconds: 50 us (a disk with a protected cache) to 6.5 s (one that fails).
 const SYNC_SECONDS_BUCKETS: [f64; 18] = [
@@ -44,6 +44,7 @@ pub struct Metrics {
     append_drains: Counter,
     append_drained_batches: Counter,
     sync_seconds: Histogram,
+    upkeep_seconds: Histogram,
     connections: Gauge,
     produce_in_flight_bytes: Gauge,
 }
@@ -78,6 +79,7 @@ impl Default for Metrics {
             append_drains: Counter::default(),
             append_drained_batches: Counter::default(),
             sync_seconds: Histogram::new(SYNC_SECONDS_BUCKETS),
+            upkeep_seconds: Histogram::new(SYNC_SECONDS_BUCKETS),
             connections: Gauge::default(),
             produce_in_flight_bytes: Gauge::default(),
             registry: Registry::default(),
@@ -90,6 +92,8 @@ impl Default for Metrics {
         let help = "Batches written by drains; divided by the drains, how many shared one write and one sync";
         registry.register("append_drained_batches", help, metrics.append_drained_batches.clone());
         registry.register("sync_seconds", "Time that one sync of a segment took", metrics.sync_seconds.clone());
+        let help = "Time that one round of upkeep over all partitions took";
+        registry.register("upkeep_seconds", help, metrics.upkeep_seconds.clone());
         registry.register("connections", "Connections open now", metrics.connections.clone());
         let help = "Bytes of records received and not answered yet";
         registry.register("produce_in_flight_bytes", help, metrics.produce_in_flight_bytes.clone());
@@ -136,6 +140,11 @@ impl Metrics {
     /// One sync took `elapsed`.
     pub fn synced(&self, elapsed: Duration) {
         self.sync_seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// One round of upkeep over all partitions took `elapsed`.
+    pub fn upkept(&self, elapsed: Duration) {
+        self.upkeep_seconds.observe(elapsed.as_secs_f64());
     }
 
     /// A connection was accepted; it is counted as open until the answer is dropped.
@@ -291,7 +300,8 @@ mod tests {
             committed_offset: 80,
             lag_records: 10,
         };
-        let page = Metrics::default().render(Readings { partitions: vec![partition], groups: vec![group] });
+        let files = OpenFilesReading { open: 7, unsynced: 2, open_max: 512, evictions: 33 };
+        let page = Metrics::default().render(Readings { partitions: vec![partition], groups: vec![group], files });
         for line in [
             "# TYPE millstream_partition_log_bytes gauge",
             "millstream_partition_log_start_offset{topic=\"orders\",partition=\"2\"} 5",
@@ -300,6 +310,10 @@ mod tests {
             "millstream_partition_log_bytes{topic=\"orders\",partition=\"2\"} 4096",
             "millstream_partition_segments{topic=\"orders\",partition=\"2\"} 1",
             "millstream_group_committed_offset{group=\"billing\",topic=\"orders\",partition=\"2\"} 80",
+            "millstream_open_files 7",
+            "millstream_open_files_unsynced 2",
+            "millstream_open_files_max 512",
+            "millstream_open_files_evictions_total 33",
             "millstream_group_lag_records{group=\"billing\",topic=\"orders\",partition=\"2\"} 10",
         ] {
             assert!(page.lines().any(|found| found == line), "no line {line} in\n{page}");

@@ -57,6 +57,10 @@ pub(super) enum Request {
     Append(AppendRequest),
     SetOptions(PartitionOptions),
     SealIfOld,
+    /// Upkeep wants its files to be closable.
+    Sync,
+    /// As [`Request::Close`], but what it holds is of no use to anybody any more.
+    Discard(oneshot::Sender<()>),
     Close(oneshot::Sender<Result<(), StorageError>>),
 }
 
@@ -74,7 +78,7 @@ impl Inbox {
         if self.closed {
             return Err(request);
         }
-        self.closed = matches!(request, Request::Close(_));
+        self.closed = matches!(request, Request::Close(_) | Request::Discard(_));
         self.waiting.push_back(request);
         Ok(!std::mem::replace(&mut self.scheduled, true))
     }

@@ -19,7 +19,7 @@ use crate::storage::log_state::LogState;
 use crate::storage::reader::LogReader;
 use crate::storage::recovery::{self, RecoveryReport};
 use crate::storage::segment::Segment;
-use crate::storage::segment::header::{LogId, SegmentHeader};
+use crate::storage::segment::header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::types::record_set::RecordSetSummary;
 use crate::types::{Offset, ProducerStamp, TimestampMs};
 use bytes::Bytes;
@@ -218,7 +218,7 @@ impl Log {
         let frame_bytes = (HEADER_BYTES + batch.payload.len()) as u64;
         if let Some(active) = &self.active {
             let end = u64::from(active.segment.end_position());
-            let is_empty = end == HEADER_BYTES as u64;
+            let is_empty = end == SEGMENT_HEADER_BYTES as u64;
             let span = self.next_offset.records_since(active.segment.base_offset());
             let full = end + frame_bytes > self.options.segment_bytes || span >= u64::from(u32::MAX) / 2;
             if full && !is_empty {

@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "broker",
             "config",
             "announce",
+            "process_limits",
             "shutdown",
             "metrics",
             "clock",
@@ -49,6 +50,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("shutdown", &[]),
     ("limits", &[]),
     ("planted", &[]),
+    ("process_limits", &[]),
     ("units", &[]),
     ("proto", &[]),
 ];
