@@ -19,7 +19,6 @@ mod process;
 
 use broker::{Broker, Launch};
 use directory::{SEGMENTS, fill, value};
-use millstream::client::Client;
 use millstream::client::admin::TopicSettings;
 use millstream::proto::consumer_service_client::ConsumerServiceClient;
 use millstream::proto::producer_service_client::ProducerServiceClient;
@@ -74,7 +73,7 @@ impl Scale {
 }
 
 fn topic_name(number: u32) -> TopicName {
-    TopicName::new(format!("topic-{number}")).expect("a valid name")
+    TopicName::new(&format!("topic-{number}")).expect("a valid name")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,6 +125,8 @@ fn start(what: &str, data_dir: &Path) -> Broker {
     let broker = Launch::new(data_dir).start();
     let took = begun.elapsed();
     println!("{what}: ready in {:.2} s", took.as_secs_f64());
+    // How much of it was the disk's.
+    broker.log().lines().filter(|line| line.contains("not clean")).for_each(|line| println!("  {line}"));
     assert!(took < START_MAX, "{what} took {took:?}, at most {START_MAX:?} is promised");
     broker
 }

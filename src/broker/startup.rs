@@ -106,8 +106,11 @@ impl Broker {
         // They wait for the disk, all of them: the syncs of many threads end with one commit of the file system. Fewer
         // threads than wished for are no reason not to close.
         let _ = self.pool.add_threads(partitions.min(CLOSING_THREADS));
+        let mut is_clean = true;
         for topic in topics {
             for (number, partition) in (0..).zip(&topic.partitions) {
+                // Of the files of a partition that is offline nobody knows whether they are on disk.
+                is_clean &= partition.is_ok();
                 if let Ok(partition) = partition.clone() {
                     let at = topic.at(number);
                     closing.push((at, tokio::spawn(async move { partition.close().await })));
@@ -119,7 +122,7 @@ impl Broker {
             let closed = closed.await.unwrap_or(Ok(()));
             result = result.and(closed.map_err(|error| BrokerError::storage(at, error)));
         }
-        if result.is_ok() {
+        if is_clean && result.is_ok() {
             self.data_dir.note_clean_stop();
         }
         result

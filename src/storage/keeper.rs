@@ -61,6 +61,9 @@ impl LogKeeper {
 
     /// Deletes the sealed segments that `policy` lets go. Gives the new log start if it moved.
     pub fn enforce(&self, policy: RetentionPolicy, now_ms: TimestampMs) -> Result<Option<Offset>, StorageError> {
+        if policy == RetentionPolicy::KEEP_ALL {
+            return Ok(None);
+        }
         let segments = self.shared.segments();
         let total_bytes = segments.iter().map(|segment| u64::from(segment.end_position())).sum();
         let sealed = segments.iter().enumerate().take_while(|(_, segment)| segment.is_sealed()).map(|(i, segment)| {

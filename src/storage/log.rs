@@ -27,8 +27,9 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-/// Space is allocated ahead of the writes in steps that double, from this to the whole segment.
-const ALLOCATE_BYTES_MIN: u64 = 256 << 10;
+/// Space is allocated ahead of the writes in steps that double, from this to the whole segment. Small, because 10,000
+/// logs may have a few records each.
+const ALLOCATE_BYTES_MIN: u64 = 16 << 10;
 
 /// Payloads up to this are copied behind their header, so that a drain of many small batches is one contiguous write.
 const COPY_BYTES_MAX: usize = 4 << 10;

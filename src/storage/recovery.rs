@@ -22,6 +22,10 @@ use std::sync::Arc;
 /// Verifying again costs less than the two syncs that a checkpoint takes, up to about this many bytes.
 const VERIFIED_BYTES_KEPT: u64 = 4 << 20;
 
+/// Space allocated ahead of the writes that is left to a segment which goes on being the active one. More would be
+/// looked at again by each start.
+const ALLOCATED_BYTES_KEPT: usize = 1 << 20;
+
 /// What is known, when a log is opened, of bytes that no checkpoint vouches for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tail {
@@ -259,7 +263,12 @@ impl Recovery<'_> {
                 "it ends at offset {last} ({stop}), but the next segment begins at {next_base}"
             )));
         }
+        let unused_bytes = bytes.len() - end as usize;
+        let mut must_cut = unused_bytes > 0;
         match stop {
+            // Space that was allocated ahead, and is used by what is appended next. Of 10,000 logs each has some, and
+            // cutting it would cost a sync of each.
+            ScanEnd::Clean if following.is_none() && unused_bytes <= ALLOCATED_BYTES_KEPT => must_cut = false,
             ScanEnd::Clean => {}
             ScanEnd::OutOfOrder => return Err(damage(format!("{} {}", describe(stop), index.next_offset))),
             ScanEnd::Invalid(error) => {
@@ -269,7 +278,7 @@ impl Recovery<'_> {
                 self.save_torn_tail(path, &bytes[end as usize..], end)?;
             }
         }
-        if bytes.len() > end as usize {
+        if must_cut {
             file.set_len(end.into()).context("cut", path)?;
             self.has_cut = true;
         } else if self.context.tail == Tail::Synced {
