@@ -42,8 +42,8 @@ const START_MAX: Duration = Duration::from_secs(10);
 /// How long another call may take while 10,000 partitions are created or deleted: it waits for no more than a disk.
 const OTHER_CALL_MAX: Duration = Duration::from_secs(5);
 
-/// How long the broker is left alone to see what it does when nobody asks anything of it.
-const IDLE_TICKS: u64 = 12;
+/// How long the broker is left alone to see what it does when nobody asks anything of it: some rounds of upkeep.
+const IDLE_SECONDS: u64 = 20;
 
 /// How large the test is.
 #[derive(Debug, Clone, Copy)]
@@ -99,13 +99,14 @@ async fn ten_thousand_partitions_are_served_with_a_thousand_file_descriptors() {
     timed("kill -9", || broker.kill());
 
     let broker = start("start after kill -9", &data_dir);
-    let idle = Usage::of(&broker);
-    idle.check("idle, after the start", scale.files);
-    idle.wait_for_upkeep(&broker, IDLE_TICKS).await;
+    Usage::of(&broker).check("after the start", scale.files);
+    process::watch_idle(&broker, IDLE_SECONDS).await;
+    Usage::of(&broker).check("idle", scale.files);
     read_all(&broker, scale).await;
     Usage::of(&broker).check("after reading every segment", scale.files);
     let page = process::metrics(&broker).await;
-    let (open, open_max) = (process::metric(&page, "millstream_open_files"), process::metric(&page, "millstream_open_files_max"));
+    let (open, open_max) =
+        (process::metric(&page, "millstream_open_files"), process::metric(&page, "millstream_open_files_max"));
     let evictions = process::metric(&page, "millstream_open_files_evictions_total");
     println!("open segment files: {open} of at most {open_max}, {evictions} closed for others");
     assert!(open <= open_max && open_max < scale.files && evictions > u64::from(scale.partitions));
@@ -202,7 +203,8 @@ async fn produce_to_all(broker: &Broker, scale: Scale) {
             let number = u64::from(SEGMENTS);
             encode_record(&mut records, None, Some(&value(&topic, partition, number)), std::iter::empty(), None);
             let records = records.freeze();
-            let request = ProduceRequest { topic: topic.to_string(), partition: Some(partition), records, durability: 0 };
+            let request =
+                ProduceRequest { topic: topic.to_string(), partition: Some(partition), records, durability: 0 };
             let answer = producers.produce(request).await.expect("appended").into_inner();
             assert_eq!(answer.results[0].base_offset, number);
         });

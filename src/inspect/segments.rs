@@ -7,9 +7,9 @@ use crate::inspect::log_files::{LogFiles, load_checkpoint, segment_path};
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::error::{IoContext as _, StorageError};
 use crate::storage::file_system::{File, OpenMode};
-use crate::storage::segment::load_index;
 use crate::storage::segment::header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::storage::segment::index::SparseIndex;
+use crate::storage::segment::load_index;
 use crate::types::{Offset, TimestampMs};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -180,12 +180,7 @@ impl OpenedSegment {
     }
 
     /// Its index file, if that is whole, of this segment, and does not reach beyond it.
-    pub(super) fn saved_index(
-        &self,
-        directory: &DataDirectory,
-        base_offset: Offset,
-        seed: u32,
-    ) -> Option<SparseIndex> {
+    pub(super) fn saved_index(&self, directory: &DataDirectory, base_offset: Offset, seed: u32) -> Option<SparseIndex> {
         let end = self.file_bytes;
         load_index(&*directory.fs, &self.path, base_offset, seed, end).filter(|index| index.end_position <= end)
     }

@@ -184,6 +184,7 @@ impl Log {
         let mut frames = Vec::with_capacity(batches.len());
         let mut next_offset = self.next_offset;
         self.scratch.clear();
+        self.scratch.reserve(batches.iter().map(copied_bytes).sum());
         for batch in batches {
             let frame_bytes = (HEADER_BYTES + batch.payload.len()) as u64;
             if !frames.is_empty() && end + frame_bytes > self.options.segment_bytes {
@@ -191,7 +192,7 @@ impl Log {
             }
             let header = frame_header(batch, next_offset, append_time_ms, self.shared.durable_end());
             self.scratch.extend_from_slice(&header.encode(opened.seed, &batch.payload));
-            if batch.payload.len() <= COPY_BYTES_MAX {
+            if copied_bytes(batch) > HEADER_BYTES {
                 self.scratch.extend_from_slice(&batch.payload);
             }
             base_offsets.push(next_offset);
@@ -360,15 +361,18 @@ fn frame_header(
     }
 }
 
+/// Bytes of a batch that are copied into `scratch`: its header, and a small payload.
+fn copied_bytes(batch: &NewBatch) -> usize {
+    HEADER_BYTES + if batch.payload.len() <= COPY_BYTES_MAX { batch.payload.len() } else { 0 }
+}
+
 /// The parts of one write: runs of `scratch` (headers, small payloads) between payloads too large to copy.
 fn write_parts<'a>(scratch: &'a [u8], batches: &'a [NewBatch]) -> Vec<IoSlice<'a>> {
     let mut parts = Vec::new();
     let (mut run_start, mut run_end) = (0, 0);
     for batch in batches {
-        run_end += HEADER_BYTES;
-        if batch.payload.len() <= COPY_BYTES_MAX {
-            run_end += batch.payload.len();
-        } else {
+        run_end += copied_bytes(batch);
+        if batch.payload.len() > COPY_BYTES_MAX {
             parts.push(IoSlice::new(&scratch[run_start..run_end]));
             parts.push(IoSlice::new(&batch.payload));
             run_start = run_end;

@@ -12,8 +12,8 @@ use crate::types::{Offset, TopicId};
 use bytes::BytesMut;
 use std::io::{self, IoSlice};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// What became of the segment files that were opened.
 #[derive(Debug, Default)]

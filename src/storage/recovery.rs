@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Verifying again costs less than the two syncs that a checkpoint takes, up to about this many bytes.
-const VERIFIED_BYTES_KEPT: u64 = 4 << 20;
+const VERIFIED_BYTES_KEPT: u64 = 1 << 20;
 
 /// Space allocated ahead of the writes that is left to a segment which goes on being the active one. More would be
 /// looked at again by each start.

@@ -36,7 +36,8 @@ impl Usage {
         // The name of the program, in parentheses, may hold spaces; user and system time are numbers 14 and 15.
         let stat = read("stat");
         let after_name = stat.rsplit_once(')').expect("it has one").1;
-        let ticks: u32 = after_name.split_whitespace().skip(11).take(2).map(|n| n.parse::<u32>().expect("a number")).sum();
+        let ticks: u32 =
+            after_name.split_whitespace().skip(11).take(2).map(|n| n.parse::<u32>().expect("a number")).sum();
         Self {
             own_kib: kib("RssAnon"),
             mapped_kib: kib("RssFile"),
@@ -59,24 +60,32 @@ impl Usage {
         );
         assert!((files as u64) < files_max && maps < MAPS_MAX);
     }
+}
 
-    /// Lets some seconds pass, and prints what the broker did in them although nobody asked anything of it.
-    pub(crate) async fn wait_for_upkeep(&self, broker: &Broker, seconds: u64) {
-        let mut ticks = tokio::time::interval(Duration::from_secs(1));
-        let before = Self::of(broker).processor;
-        for _ in 0..=seconds {
-            ticks.tick().await;
-        }
-        let used = Self::of(broker).processor.saturating_sub(before);
-        let page = metrics(broker).await;
-        let rounds = metric(&page, "millstream_upkeep_seconds_count");
-        let in_rounds: f64 = text_of(&page, "millstream_upkeep_seconds_sum").parse().expect("a number");
-        println!(
-            "idle for {seconds} s: {used:?} of processor time; {rounds} rounds of upkeep so far, {:.1} ms each",
-            in_rounds * 1000.0 / rounds.max(1) as f64
-        );
-        assert!(used < Duration::from_secs(seconds) / 4, "an idle broker is busy");
+/// Lets some seconds pass, and prints what the broker did in them although nobody asked anything of it.
+pub(crate) async fn watch_idle(broker: &Broker, seconds: u64) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    let upkeep_before = upkeep(&metrics(broker).await);
+    let before = Usage::of(broker).processor;
+    for _ in 0..=seconds {
+        ticks.tick().await;
     }
+    let used = Usage::of(broker).processor.saturating_sub(before);
+    let upkeep_after = upkeep(&metrics(broker).await);
+    let (rounds, took) = (upkeep_after.0 - upkeep_before.0, upkeep_after.1 - upkeep_before.1);
+    println!(
+        "idle for {seconds} s: {used:?} of processor time; {rounds} rounds of upkeep, {:.1} ms each",
+        took * 1000.0 / f64::from(rounds)
+    );
+    assert!(rounds > 0, "the test is about upkeep");
+    assert!(used < Duration::from_secs(seconds) / 4, "an idle broker is busy");
+}
+
+/// How many rounds of upkeep there were, and how many seconds they took.
+fn upkeep(page: &str) -> (u32, f64) {
+    let text = |name| text_of(page, name);
+    let rounds = text("millstream_upkeep_seconds_count").parse().expect("a whole number");
+    (rounds, text("millstream_upkeep_seconds_sum").parse().expect("a number"))
 }
 
 /// The metrics page.

@@ -17,7 +17,7 @@ use crate::storage::context::StorageContext;
 use crate::storage::error::{IoContext, StorageError};
 use crate::storage::file_system::{FileSystem, OpenMode};
 use crate::storage::frame::HEADER_BYTES;
-use crate::storage::open_files::{Opened, OpenFiles, Purpose, Slot};
+use crate::storage::open_files::{OpenFiles, Opened, Purpose, Slot};
 use crate::types::{Offset, TimestampMs};
 use bytes::Bytes;
 use header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
