@@ -11,14 +11,15 @@ use crate::limits::DISK_RESERVE_BYTES;
 use crate::planted::{Bug, is_planted};
 use crate::storage::admission::{Admission, Admitted, Verdict, check_token};
 use crate::storage::checkpoint::Checkpoint;
+use crate::storage::context::StorageContext;
 use crate::storage::error::{IoContext, StorageError};
-use crate::storage::file_system::{File, FileSystem};
+use crate::storage::file_system::File;
 use crate::storage::frame::{FORMAT_RECORD_SET, FrameHeader, HEADER_BYTES};
 use crate::storage::keeper::LogKeeper;
 use crate::storage::log_state::LogState;
 use crate::storage::producers_file;
 use crate::storage::reader::LogReader;
-use crate::storage::recovery::{self, RecoveryReport, Tail};
+use crate::storage::recovery::{self, RecoveryReport};
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::types::{Offset, TimestampMs};
@@ -30,11 +31,15 @@ use std::sync::{Arc, PoisonError};
 pub use crate::storage::admission::{AppendTerms, Appended, BatchRefusal, NewBatch};
 pub use crate::storage::message_ids::DuplicateRecord;
 
-/// Space is allocated ahead of the writes in steps that double, from this to the whole segment.
-const ALLOCATE_BYTES_MIN: u64 = 256 << 10;
+/// Space is allocated ahead of the writes in steps that double, from this to the whole segment. Small, because 10,000
+/// logs may have a few records each.
+const ALLOCATE_BYTES_MIN: u64 = 16 << 10;
 
 /// Payloads up to this are copied behind their header, so that a drain of many small batches is one contiguous write.
 const COPY_BYTES_MAX: usize = 4 << 10;
+
+/// Memory for headers and small payloads that a log keeps between appends.
+const SCRATCH_BYTES_KEPT: usize = 4 << 10;
 
 /// What a log needs to know of its topic's options. May change while it is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,25 +92,15 @@ struct Active {
 impl Log {
     /// Opens the log in `directory` (which exists), recovering it if it was not closed cleanly.
     pub fn open(
-        fs: Arc<dyn FileSystem>,
+        context: impl Into<StorageContext>,
         directory: &Path,
         id: LogId,
         options: LogOptions,
     ) -> Result<(Self, RecoveryReport), StorageError> {
-        Self::open_with_tail(fs, directory, id, options, Tail::MaybeUnsynced)
-    }
-
-    /// As [`Log::open`]; `tail` says whether the whole file system was synced since the log was written.
-    pub fn open_with_tail(
-        fs: Arc<dyn FileSystem>,
-        directory: &Path,
-        id: LogId,
-        options: LogOptions,
-        tail: Tail,
-    ) -> Result<(Self, RecoveryReport), StorageError> {
-        let recovered = recovery::recover(&fs, directory, id, tail)?;
+        let context = context.into();
+        let recovered = recovery::recover(&context, directory, id)?;
         let next_offset = recovered.next_offset;
-        let shared = LogState::new(fs, directory, id, recovered.segments, recovered.checkpoint, next_offset);
+        let shared = LogState::new(context, directory, id, &recovered);
         recovered.report.damage.iter().for_each(|range| shared.damage.note(range.clone()));
         let mut log = Self {
             options,
@@ -122,7 +117,7 @@ impl Log {
         };
         if let (Some(index), Some(last)) = (recovered.last_index, log.shared.segments().last()) {
             let allocated_bytes = index.end_position.into();
-            last.reactivate(index, log.view_bytes())?;
+            last.reactivate(index);
             log.active = Some(Active { segment: Arc::clone(last), allocated_bytes, dirty: false });
         }
         Ok((log, recovered.report))
@@ -167,6 +162,9 @@ impl Log {
                 }
             }
         }
+        // There may be 10,000 logs, and each keeps what it has here.
+        self.scratch.clear();
+        self.scratch.shrink_to(SCRATCH_BYTES_KEPT);
         outcome
     }
 
@@ -218,12 +216,16 @@ impl Log {
     fn write(&mut self, frames: &[Frame], end: u64) -> Result<(), StorageError> {
         let active = self.active.as_mut().expect("room was made in the active segment");
         let segment = Arc::clone(&active.segment);
-        let opened = segment.open()?;
+        // It counts as changed from here on: a write that fails half-way may have changed it as well.
+        let opened = segment.open_to_change()?;
+        active.dirty = true;
+        self.shared.set_has_unsynced(true);
         self.scratch.clear();
-        for Frame { header, payload } in frames {
-            self.scratch.extend_from_slice(&header.encode(opened.seed, payload));
-            if payload.len() <= COPY_BYTES_MAX {
-                self.scratch.extend_from_slice(payload);
+        self.scratch.reserve(frames.iter().map(Frame::copied_bytes).sum());
+        for frame in frames {
+            self.scratch.extend_from_slice(&frame.header.encode(opened.seed, &frame.payload));
+            if frame.copied_bytes() > HEADER_BYTES {
+                self.scratch.extend_from_slice(&frame.payload);
             }
         }
         let mut parts = write_parts(&self.scratch, frames);
@@ -233,7 +235,6 @@ impl Log {
         if let Err(error) = written.context("append to", segment.path()) {
             return Err(self.undo_failed_write(error));
         }
-        active.dirty = true;
         segment.publish(|index| frames.iter().for_each(|frame| index.push(&frame.header, frame.bytes())));
         let last = frames.last().expect("there is a frame to write").header;
         self.next_offset = last.next_offset();
@@ -258,7 +259,8 @@ impl Log {
         if self.active.is_none() {
             let header = SegmentHeader { log: self.shared.id, base_offset: self.next_offset, created_at_ms: now_ms };
             let shared = &self.shared;
-            let segment = Arc::new(Segment::create(&shared.fs, &shared.directory, &header, self.view_bytes())?);
+            let segment = Arc::new(Segment::create(&shared.context, &shared.directory, &header)?);
+            shared.set_has_unsynced(true);
             shared.change_segments(|segments| segments.push(Arc::clone(&segment)));
             self.directory_dirty = true;
             self.active = Some(Active { segment, allocated_bytes: 0, dirty: true });
@@ -294,7 +296,7 @@ impl Log {
         self.unsynced_sealed.clear();
         if let Some(active) = self.active.as_mut().filter(|active| active.dirty) {
             if !is_planted(Bug::AckBeforeSync) {
-                active.segment.open()?.file.sync_data().context("sync", active.segment.path())?;
+                active.segment.sync_active()?;
             }
             active.dirty = false;
         }
@@ -303,15 +305,20 @@ impl Log {
             self.directory_dirty = false;
         }
         self.shared.set_durable_end(self.next_offset);
+        self.shared.set_has_unsynced(false);
         Ok(())
+    }
+
+    /// Whether it should be synced although nobody waits for that: too many files of the broker cannot be closed
+    /// before they are.
+    pub fn should_sync(&self) -> bool {
+        self.shared.has_unsynced() && self.poisoned.is_none() && self.shared.context.open_files.is_crowded()
     }
 
     /// Seals the active segment if its first record is older than the options allow.
     pub fn seal_if_old(&mut self, now_ms: TimestampMs) -> Result<(), StorageError> {
         let Some(active) = &self.active else { return Ok(()) };
-        let first = active.segment.with_index(|index| index.first_append_time_ms)?;
-        let age_ms = first.map_or(0, |first| u64::try_from(now_ms.saturating_sub(first)).unwrap_or(0));
-        if age_ms > self.options.seal_age_ms { self.seal() } else { Ok(()) }
+        if active.segment.is_older_than(self.options.seal_age_ms, now_ms)? { self.seal() } else { Ok(()) }
     }
 
     /// Seals the active segment if there is anything in it, so that compaction can have it.
@@ -329,6 +336,7 @@ impl Log {
         // The keeper may sync it first; then there is nothing left to do here.
         self.unsynced_sealed.retain(|segment| !segment.is_synced());
         // Even if every frame is durable, the cut is not: a checkpoint behind it would vouch for zeros at its end.
+        self.shared.set_has_unsynced(true);
         self.unsynced_sealed.push(active.segment);
         self.save_producers();
         Ok(())
@@ -350,7 +358,8 @@ impl Log {
         Ok(self.shared.store_fencing_token(token)?)
     }
 
-    /// Makes everything durable and leaves a checkpoint, so that the next open has nothing to read.
+    /// Makes everything durable and leaves a checkpoint, so that the next open has nothing to read. A log that was not
+    /// appended to since it was last closed is left as it is.
     pub fn close(mut self) -> Result<(), StorageError> {
         self.shared.close_to_compaction();
         self.sync()?;
@@ -360,17 +369,21 @@ impl Log {
         let mut checkpoint = self.shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
         let mut closed = Checkpoint { next_offset: self.next_offset, ..*checkpoint };
         closed.last_append_time_ms = self.last_append_time_ms;
-        if let Some(last) = self.shared.segments().last() {
-            if !last.is_sealed() {
-                last.seal(true)?;
-            }
+        let segments = self.shared.segments();
+        if let Some(last) = segments.last() {
             closed.segment = last.base_offset();
             closed.position = last.end_position();
         }
-        if closed != *checkpoint {
-            closed.store(&*self.shared.fs, &self.shared.directory)?;
-            *checkpoint = closed;
+        if closed == *checkpoint {
+            drop(checkpoint);
+            self.shared.store_saved_producers(self.next_offset);
+            return Ok(());
         }
+        if let Some(last) = segments.last().filter(|last| !last.is_sealed()) {
+            last.seal(true)?;
+        }
+        closed.store(&*self.shared.fs, &self.shared.directory)?;
+        *checkpoint = closed;
         drop(checkpoint);
         self.shared.store_saved_producers(self.next_offset);
         Ok(())
@@ -387,14 +400,6 @@ impl Log {
         let cause = self.poisoned.get_or_insert_with(|| error.to_string()).clone();
         StorageError::Poisoned { path: self.shared.directory.clone(), cause }
     }
-
-    /// How much address space a segment's map needs: a first batch may be larger than the segment should be.
-    fn view_bytes(&self) -> usize {
-        let most = self.options.segment_bytes.max(crate::limits::SEGMENT_BYTES_MAX)
-            + u64::from(crate::limits::BATCH_BYTES_LIMIT_MAX)
-            + 2 * HEADER_BYTES as u64;
-        usize::try_from(most).expect("64-bit")
-    }
 }
 
 /// A batch as it is written.
@@ -406,6 +411,11 @@ struct Frame {
 impl Frame {
     fn bytes(&self) -> u32 {
         u32::try_from(HEADER_BYTES + self.payload.len()).expect("frames are bounded by FRAME_BYTES_MAX")
+    }
+
+    /// Bytes that are copied into `scratch`: the header, and a small payload.
+    fn copied_bytes(&self) -> usize {
+        HEADER_BYTES + if self.payload.len() <= COPY_BYTES_MAX { self.payload.len() } else { 0 }
     }
 }
 
@@ -443,10 +453,8 @@ fn write_parts<'a>(scratch: &'a [u8], frames: &'a [Frame]) -> Vec<IoSlice<'a>> {
     let mut parts = Vec::new();
     let (mut run_start, mut run_end) = (0, 0);
     for frame in frames {
-        run_end += HEADER_BYTES;
-        if frame.payload.len() <= COPY_BYTES_MAX {
-            run_end += frame.payload.len();
-        } else {
+        run_end += frame.copied_bytes();
+        if frame.payload.len() > COPY_BYTES_MAX {
             parts.push(IoSlice::new(&scratch[run_start..run_end]));
             parts.push(IoSlice::new(&frame.payload));
             run_start = run_end;

@@ -10,6 +10,8 @@
 //!  |- checkpoint up to where everything is known to be valid and durable   checkpoint.rs
 //!  `- segment    one file of frames, with its sparse index                 segment/
 //!      `- frame  header, checksum, payload                                 frame.rs
+//! open_files  which segments are open, and which is closed for the next     open_files.rs
+//! context     what all logs of a broker share                               context.rs
 //! data_dir       lock, format version, names of directories                data_dir.rs
 //! file_system    the seam to the operating system, which real_file_system.rs and mmap.rs fill
 //! ```
@@ -23,6 +25,7 @@ mod admission;
 pub mod atomic_file;
 pub mod checkpoint;
 pub mod compaction;
+pub mod context;
 #[cfg(test)]
 mod crash_stories_tests;
 pub mod damage;
@@ -36,6 +39,9 @@ pub mod log;
 mod log_state;
 mod message_ids;
 mod mmap;
+pub mod open_files;
+#[cfg(test)]
+mod open_files_tests;
 pub mod producers;
 mod producers_file;
 pub mod reader;
@@ -50,6 +56,7 @@ pub(crate) mod sim_file_system;
 #[cfg(test)]
 mod simulation_tests;
 
+pub use context::StorageContext;
 pub use error::StorageError;
 pub use log::{Log, LogOptions};
 pub use reader::LogReader;
