@@ -98,7 +98,6 @@ pub(super) const KEYS: &[Key] = &[
     key!(topics.options.dedup_window_ms as "dedup_window_ms", Large, Milliseconds, CHECKED_LATER),
     key!(topics.options.cleanup as "cleanup", Cleanup),
     key!(topics.options.tombstone_grace_ms as "tombstone_grace_ms", Large, Milliseconds, CHECKED_LATER),
-    key!(topics.options.dedup_window_ms as "dedup_window_ms", Large, Milliseconds, CHECKED_LATER),
     key!(log.level as "level", Level),
     key!(log.format as "format", Format),
 ];
