@@ -7,14 +7,13 @@
 //! A failed sync, or a write that failed for another reason than a full disk, closes the log to appends for good: what
 //! is in the page cache then is not what is on disk, and no retry can find out.
 
-use crate::limits::DISK_RESERVE_BYTES;
 use crate::planted::{Bug, is_planted};
-use crate::storage::admission::{Admission, Admitted, Verdict, check_token};
+use crate::storage::active::{Active, COPY_BYTES_MAX, Frame, allocate, appended, frame_header, write_parts};
+use crate::storage::admission::{Admission, Verdict, check_token};
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::context::StorageContext;
 use crate::storage::error::{IoContext, StorageError};
-use crate::storage::file_system::File;
-use crate::storage::frame::{FORMAT_RECORD_SET, FrameHeader, HEADER_BYTES};
+use crate::storage::frame::HEADER_BYTES;
 use crate::storage::keeper::LogKeeper;
 use crate::storage::log_state::LogState;
 use crate::storage::producers_file;
@@ -23,22 +22,13 @@ use crate::storage::recovery::{self, RecoveryReport};
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::types::{Offset, TimestampMs};
-use bytes::Bytes;
-use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 pub use crate::storage::admission::{AppendTerms, Appended, BatchRefusal, NewBatch};
 pub use crate::storage::message_ids::DuplicateRecord;
 
-/// Space is allocated ahead of the writes in steps that double, from this to the whole segment. Small, because 10,000
-/// logs may have a few records each.
-const ALLOCATE_BYTES_MIN: u64 = 16 << 10;
-
-/// Payloads up to this are copied behind their header, so that a drain of many small batches is one contiguous write.
-const COPY_BYTES_MAX: usize = 4 << 10;
-
-/// Memory for headers and small payloads that a log keeps between appends.
+/// Memory for headers and small payloads that a log keeps between appends: there may be 10,000 logs.
 const SCRATCH_BYTES_KEPT: usize = 4 << 10;
 
 /// What a log needs to know of its topic's options. May change while it is open.
@@ -80,13 +70,6 @@ pub struct Log {
     grown: bool,
     /// Reused for the headers and small payloads of each write.
     scratch: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct Active {
-    segment: Arc<Segment>,
-    allocated_bytes: u64,
-    dirty: bool,
 }
 
 impl Log {
@@ -400,96 +383,6 @@ impl Log {
         let cause = self.poisoned.get_or_insert_with(|| error.to_string()).clone();
         StorageError::Poisoned { path: self.shared.directory.clone(), cause }
     }
-}
-
-/// A batch as it is written.
-struct Frame {
-    header: FrameHeader,
-    payload: Bytes,
-}
-
-impl Frame {
-    fn bytes(&self) -> u32 {
-        u32::try_from(HEADER_BYTES + self.payload.len()).expect("frames are bounded by FRAME_BYTES_MAX")
-    }
-
-    /// Bytes that are copied into `scratch`: the header, and a small payload.
-    fn copied_bytes(&self) -> usize {
-        HEADER_BYTES + if self.payload.len() <= COPY_BYTES_MAX { self.payload.len() } else { 0 }
-    }
-}
-
-fn frame_header(
-    batch: &Admitted,
-    base_offset: Offset,
-    append_time_ms: TimestampMs,
-    durable_mark: Offset,
-) -> FrameHeader {
-    FrameHeader {
-        attributes: FORMAT_RECORD_SET,
-        base_offset,
-        record_count: batch.summary.record_count,
-        last_offset_delta: batch.summary.record_count - 1,
-        append_time_ms,
-        max_record_time_ms: batch.summary.max_record_time(append_time_ms),
-        leader_epoch: 0,
-        producer: batch.producer,
-        durable_mark,
-    }
-}
-
-fn appended(header: &FrameHeader, duplicates: Vec<DuplicateRecord>) -> Appended {
-    Appended {
-        base_offset: header.base_offset,
-        record_count: header.record_count,
-        append_time_ms: header.append_time_ms,
-        duplicate: false,
-        duplicates,
-    }
-}
-
-/// The parts of one write: runs of `scratch` (headers, small payloads) between payloads too large to copy.
-fn write_parts<'a>(scratch: &'a [u8], frames: &'a [Frame]) -> Vec<IoSlice<'a>> {
-    let mut parts = Vec::new();
-    let (mut run_start, mut run_end) = (0, 0);
-    for frame in frames {
-        run_end += frame.copied_bytes();
-        if frame.payload.len() > COPY_BYTES_MAX {
-            parts.push(IoSlice::new(&scratch[run_start..run_end]));
-            parts.push(IoSlice::new(&frame.payload));
-            run_start = run_end;
-        }
-    }
-    if run_start < run_end {
-        parts.push(IoSlice::new(&scratch[run_start..run_end]));
-    }
-    parts
-}
-
-/// Reserves space so that writes up to `end` do not grow the file: a sync then has no new length to record. What is
-/// reserved ahead of need leaves the whole reserve of the disk free, what is needed now the part that is not for it.
-fn allocate(
-    active: &mut Active,
-    file: &dyn File,
-    end: u64,
-    options: LogOptions,
-    free_bytes: impl Fn() -> io::Result<u64>,
-) -> io::Result<()> {
-    if end <= active.allocated_bytes {
-        return Ok(());
-    }
-    // Looked at afterwards: of two logs that grow at the same time, at least one sees what both took.
-    let leaving = |len, reserve_bytes| match file.allocate(len).and_then(|()| free_bytes()) {
-        Ok(free_bytes) if free_bytes < reserve_bytes => Err(io::ErrorKind::StorageFull.into()),
-        allocated => allocated.map(|_| len),
-    };
-    let ahead = (active.allocated_bytes * 2).max(ALLOCATE_BYTES_MIN).min(options.segment_bytes).max(end);
-    active.allocated_bytes = match leaving(ahead, DISK_RESERVE_BYTES) {
-        Ok(len) => len,
-        // A disk too full for the whole step may still have room for this write.
-        Err(_) => file.set_len(end).and_then(|()| leaving(end, options.reserve_bytes))?,
-    };
-    Ok(())
 }
 
 #[cfg(test)]

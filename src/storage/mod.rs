@@ -21,6 +21,7 @@
 //! torn tail aside before cutting it, and refuses to open (never cuts) when an invalid frame has valid ones behind it.
 //! The bytes of every file are described in `docs/storage-format.md`.
 
+mod active;
 mod admission;
 pub mod atomic_file;
 pub mod checkpoint;
