@@ -88,7 +88,7 @@ fn a_compaction_may_be_cut_off_at_any_operation() {
             survive(&disk, &model, &when);
             cuts += 2 * CUTS + 1;
             if is_over {
-                assert!(operation > 35, "the test is about several groups: {operation} operations");
+                assert!(operation > 25, "the test is about several groups: {operation} operations");
                 break;
             }
         }

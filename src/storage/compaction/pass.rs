@@ -141,8 +141,8 @@ impl Pass<'_> {
         let segments = self.shared.segments();
         let mut count = 0_usize;
         for segment in segments.iter().take_while(|segment| is_durable(segment, &checkpoint)) {
-            let last_append_time_ms = segment.with_index(|index| index.last_append_time_ms)?;
-            if !plan::has_passed(self.policy.age_ms_min, last_append_time_ms, self.now_ms) {
+            let age_ms_min = self.policy.age_ms_min;
+            if age_ms_min > 0 && !plan::has_passed(age_ms_min, segment.facts()?.last_append_time_ms, self.now_ms) {
                 break;
             }
             count += 1;
@@ -226,7 +226,7 @@ impl Pass<'_> {
         cleaned: &Cleaned,
         state: &mut CompactionState,
     ) -> Stoppable<u64> {
-        let LogState { fs, directory, id, .. } = self.shared;
+        let LogState { fs, context, directory, id, .. } = self.shared;
         let mut checkpoint = self.shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
         if self.shared.is_closed() || self.shared.position_of(group).is_none() {
             return Ok(None);
@@ -249,7 +249,7 @@ impl Pass<'_> {
             return Err(error);
         }
         let end_position = cleaned.index.end_position;
-        let segment = Segment::sealed(fs, directory, *id, cleaned.base_offset, end_position, true);
+        let segment = Segment::sealed(context, directory, *id, cleaned.base_offset, end_position, true);
         segment.give_index(cleaned.index.clone());
         if let Err(error) = segment.save_index() {
             tracing::warn!(%error, "the index of a compacted segment was not saved; it will be rebuilt when needed");
@@ -291,7 +291,7 @@ fn backlog(scope: &Scope, progress: &Progress) -> Result<Backlog, StorageError> 
     let ends = scope.segments.iter().skip(1).map(|next| next.base_offset()).chain([scope.end]);
     let clean = ends.take_while(|end| *end <= progress.clean_below).count();
     let dirty = &scope.segments[clean..];
-    let since = dirty.first().map(|segment| segment.with_index(|index| index.last_append_time_ms));
+    let since = dirty.first().map(|segment| Ok::<_, StorageError>(segment.facts()?.last_append_time_ms));
     Ok(Backlog {
         dirty_bytes: bytes_of(dirty),
         total_bytes: bytes_of(&scope.segments),
