@@ -98,7 +98,7 @@ impl Broker {
             groups,
             producers,
             pool,
-            compacting: Semaphore::new(1),
+            compacting: Arc::new(Semaphore::new(1)),
             data_dir,
         }))
     }
