@@ -25,6 +25,10 @@ pub const AGE_MS_MIN: u64 = 1_000;
 /// written there when the disk is full for everyone else, and without them no space could be freed.
 pub const DISK_RESERVE_BYTES: u64 = 8 << 20;
 
+/// The checkpoint of a log follows the synced end of its active segment in steps of at least this: a start after a crash
+/// verifies not much more, and storing it (two small syncs) costs nothing beside writing so much.
+pub const CHECKPOINT_BYTES: u64 = 16 << 20;
+
 /// Bytes of a fetch reply when the client does not say, and the most it may ask for.
 pub const FETCH_BYTES_DEFAULT: u32 = 1 << 20;
 /// See [`FETCH_BYTES_DEFAULT`].

@@ -11,6 +11,16 @@ pub enum Bug {
     AckBeforeSync,
     /// The directory is not synced after a new segment file.
     NoDirectorySync,
+    /// The checkpoint vouches for the end of the active segment, whether or not it was synced.
+    CheckpointAheadOfSync,
+    /// Retention removes files before the new log start is durable.
+    RetentionUnlinksFirst,
+    /// A clock that jumped is believed: retention by time goes on.
+    ClockJumpIgnored,
+    /// Records that retention deleted before a group had read them are not counted.
+    ExpiredUnreadNotCounted,
+    /// The scrub of sealed segments looks at headers and not at checksums.
+    ScrubSkipsChecksum,
 }
 
 /// Whether `bug` is active.

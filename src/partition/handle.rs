@@ -1,6 +1,7 @@
 //! What everyone above holds of a partition: append to it, read it, wait for it.
 
 use crate::clock::SharedClock;
+use crate::limits;
 use crate::metrics::Metrics;
 use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Inbox, Request};
 use crate::partition::options::PartitionOptions;
@@ -178,11 +179,12 @@ impl PartitionHandle {
         blocking(move || keeper.delete_before(offset)).await
     }
 
-    /// One round of upkeep: seal what is old, sync what is sealed, delete what may go. Blocks; call it from a thread
+    /// One round of upkeep: seal what is old, sync what is sealed, move the checkpoint up, delete what may go. Blocks; call it from a thread
     /// of its own. Gives the new log start if retention moved it.
     pub fn keep(&self) -> Result<Option<Offset>, StorageError> {
         self.push(Request::SealIfOld);
         self.0.keeper.sync_sealed()?;
+        self.0.keeper.checkpoint_active(limits::CHECKPOINT_BYTES)?;
         let retention = lock(&self.0.options).retention;
         self.0.keeper.enforce(retention, self.0.clock.now_ms())
     }

@@ -14,7 +14,7 @@ use crate::storage::error::{IoContext, StorageError};
 use crate::storage::file_system::{File, FileSystem};
 use crate::storage::frame::{FORMAT_RECORD_SET, FrameHeader, HEADER_BYTES};
 use crate::storage::keeper::LogKeeper;
-use crate::storage::log_state::LogState;
+use crate::storage::log_state::{DurablePoint, LogState};
 use crate::storage::reader::LogReader;
 use crate::storage::recovery::{self, RecoveryReport};
 use crate::storage::segment::Segment;
@@ -263,6 +263,14 @@ impl Log {
             self.directory_dirty = false;
         }
         self.shared.set_durable_end(self.next_offset);
+        if let Some(Active { segment, .. }) = &self.active {
+            self.shared.set_durable_point(DurablePoint {
+                segment: segment.base_offset(),
+                position: segment.end_position(),
+                next_offset: self.next_offset,
+                last_append_time_ms: self.last_append_time_ms,
+            });
+        }
         Ok(())
     }
 

@@ -7,10 +7,22 @@ use crate::storage::checkpoint::Checkpoint;
 use crate::storage::file_system::FileSystem;
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::LogId;
-use crate::types::Offset;
+use crate::types::{Offset, TimestampMs};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// A place in the active segment, as it was then: everything before it, in this and every earlier segment, is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DurablePoint {
+    /// Base offset of the segment.
+    pub(super) segment: Offset,
+    pub(super) position: u32,
+    /// Offset of the record at the position.
+    pub(super) next_offset: Offset,
+    /// Append time of the last record before it.
+    pub(super) last_append_time_ms: TimestampMs,
+}
 
 /// The state that writer, readers and keeper share.
 #[derive(Debug)]
@@ -23,6 +35,8 @@ pub(super) struct LogState {
     log_end: AtomicU64,
     /// Every offset below this is known to be on disk.
     durable_end: AtomicU64,
+    /// How far that is, as a place.
+    durable_point: Mutex<DurablePoint>,
     /// Held while files are removed or the checkpoint is written: upkeep is done by one thread at a time.
     pub(super) checkpoint: Mutex<Checkpoint>,
 }
@@ -44,6 +58,12 @@ impl LogState {
             log_start: AtomicU64::new(checkpoint.log_start_offset.0),
             log_end: AtomicU64::new(checkpoint.next_offset.0),
             durable_end: AtomicU64::new(checkpoint.next_offset.0),
+            durable_point: Mutex::new(DurablePoint {
+                segment: checkpoint.segment,
+                position: checkpoint.position,
+                next_offset: checkpoint.next_offset,
+                last_append_time_ms: checkpoint.last_append_time_ms,
+            }),
             checkpoint: Mutex::new(checkpoint),
         })
     }
@@ -80,6 +100,15 @@ impl LogState {
     /// Said by the writer, after a sync.
     pub(super) fn set_durable_end(&self, offset: Offset) {
         self.durable_end.store(offset.0, Ordering::Release);
+    }
+
+    pub(super) fn durable_point(&self) -> DurablePoint {
+        *self.durable_point.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Said by the writer, after a sync of the segment, of all before it, and of the directory.
+    pub(super) fn set_durable_point(&self, point: DurablePoint) {
+        *self.durable_point.lock().unwrap_or_else(PoisonError::into_inner) = point;
     }
 
     /// Said by the keeper, before anything is deleted.

@@ -25,6 +25,8 @@ pub mod error;
 pub mod file_system;
 pub mod frame;
 pub mod keeper;
+#[cfg(test)]
+mod keeper_tests;
 pub mod log;
 mod log_state;
 mod mmap;

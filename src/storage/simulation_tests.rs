@@ -222,7 +222,10 @@ impl Scenario {
                 }
             }
             70..=74 => drop(self.explain(log.seal_if_old(self.now_ms))),
-            75..=81 => drop(self.explain(log.keeper().sync_sealed())),
+            75..=81 => {
+                let keeper = log.keeper();
+                drop(self.explain(keeper.sync_sealed().and_then(|()| keeper.checkpoint_active(1))));
+            }
             82..=87 => {
                 let span = log.next_offset().0 + 1 - self.model.start_confirmed;
                 let offset = Offset(self.model.start_confirmed + self.random.below(span));

@@ -242,11 +242,27 @@ impl Segment {
 
     /// Writes the index file beside the segment. It is derived, so it is not synced and a failure only costs time.
     pub fn save_index(&self) -> Result<(), StorageError> {
-        let path = self.path.with_extension("index");
         let seed = self.open()?.seed;
         let bytes = self.with_index(|index| index.encode(seed))?;
+        self.write_index(&bytes)
+    }
+
+    /// The same for the frames before `position`, which is the end of one: for a segment that is being appended to.
+    pub fn save_index_up_to(&self, position: u32) -> Result<(), StorageError> {
+        let opened = self.open()?;
+        // Copied, so that appends do not wait for the rest.
+        let mut index = self.with_index(SparseIndex::clone)?.cut_before(position);
+        let known = opened.view.slice(0, position as usize);
+        match scan::scan(&known, None, &mut index) {
+            scan::ScanEnd::Clean if index.end_position == position => self.write_index(&index.encode(opened.seed)),
+            stop => Err(StorageError::corrupt(&self.path, index.end_position.into(), format!("{stop:?}"))),
+        }
+    }
+
+    fn write_index(&self, bytes: &[u8]) -> Result<(), StorageError> {
+        let path = self.path.with_extension("index");
         let file = self.fs.open(&path, OpenMode::Replace).context("create", &path)?;
-        file.write_all_at(0, &mut [IoSlice::new(&bytes)]).context("write", &path)
+        file.write_all_at(0, &mut [IoSlice::new(bytes)]).context("write", &path)
     }
 
     fn load_or_rebuild_index(&self) -> Result<SparseIndex, StorageError> {
