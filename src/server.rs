@@ -108,6 +108,7 @@ fn broker_options(config: &Config, data_dir: PathBuf) -> BrokerOptions {
         default_partitions: config.topics.default_partitions,
         topic_defaults: config.topics.options.clone(),
         produce_in_flight_bytes_max: config.limits.produce_in_flight_bytes_max,
+        disk_free_bytes_min: config.broker.disk_free_bytes_min,
     }
 }
 

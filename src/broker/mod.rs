@@ -1,10 +1,14 @@
 //! The broker as one thing: every operation a door can ask for, in the words of [`crate::types`].
 //!
 //! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`]; `startup`
-//! and `opener` open everything, `upkeep` looks after it. The state lives below: topics and partitions in the table of
+//! and `opener` open everything, `upkeep` looks after it, `clock_watch`,
+//! `disk_watch` and `expired` know when that needs a word. The state lives below: topics and partitions in the table of
 //! `topic_table`, groups in their coordinator. Doors translate to and from these calls and own nothing.
 
+mod clock_watch;
+mod disk_watch;
 pub mod error;
+mod expired;
 pub mod fetch;
 pub mod groups;
 mod opener;
@@ -15,6 +19,7 @@ pub mod subscription;
 mod topic_table;
 pub mod topics;
 mod upkeep;
+mod upkeep_memory;
 
 /// The words of the layers below that doors need: they see no further than here.
 pub use crate::group::{
@@ -24,9 +29,11 @@ pub use crate::group::{
 pub use crate::partition::PartitionOffsets;
 pub use crate::storage::StorageError;
 pub use crate::storage::reader::StoredBatch;
+pub use disk_watch::DiskStatus;
 pub use error::BrokerError;
 pub use startup::BrokerOptions;
 pub use topic_table::Topic;
+pub use upkeep::ClockStatus;
 
 use crate::clock::SharedClock;
 use crate::group::GroupCoordinator;
@@ -37,9 +44,11 @@ use crate::storage::data_dir::DataDir;
 use crate::storage::file_system::FileSystem;
 use crate::topic::Catalog;
 use crate::types::TimestampMs;
+use disk_watch::DiskWatch;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use topic_table::TopicTable;
+use upkeep::Upkeep;
 
 /// An open broker.
 #[derive(Debug)]
@@ -54,6 +63,8 @@ pub struct Broker {
     /// Held while the catalog is changed: one change at a time, durable before it shows.
     catalog: tokio::sync::Mutex<Catalog>,
     groups: GroupCoordinator,
+    upkeep: Upkeep,
+    disk: Arc<DiskWatch>,
     /// Budget of record bytes that were received and not answered, in units of [`produce::PERMIT_BYTES`].
     in_flight: Arc<Semaphore>,
     pool: StoragePool,

@@ -4,6 +4,7 @@
 //! fixes the place of the records in the order, [`PendingProduce::finish`] waits until they are as durable as asked.
 
 use crate::broker::Broker;
+use crate::broker::disk_watch::DiskWatch;
 use crate::broker::error::BrokerError;
 use crate::broker::topic_table::{Topic, refuse_internal};
 use crate::metrics::InFlightCounted;
@@ -39,6 +40,7 @@ pub struct Produce<'a> {
 pub struct PendingProduce {
     topic: Arc<Topic>,
     parts: Vec<PendingPart>,
+    disk: Arc<DiskWatch>,
     _counted: InFlightCounted,
 }
 
@@ -86,6 +88,7 @@ impl Broker {
         let topic = self.topic_to_produce_to(request.topic).await?;
         refuse_internal(&topic.name)?;
         let summary = check(&topic, &request.records)?;
+        self.disk.admit(|| topic.at(request.partition.unwrap_or(0)))?;
         let counted = self.metrics.produce_in_flight(request.records.len());
         let parts = match request.partition {
             Some(partition) => {
@@ -98,7 +101,7 @@ impl Broker {
         let permit = Arc::new(self.permit(&parts, patience).await?);
         let queue = |part| queue(&topic, part, request.durability, Arc::clone(&permit));
         let pending = parts.into_iter().map(queue).collect();
-        Ok(PendingProduce { topic, parts: pending, _counted: counted })
+        Ok(PendingProduce { topic, parts: pending, disk: Arc::clone(&self.disk), _counted: counted })
     }
 
     async fn topic_to_produce_to(&self, name: &str) -> Result<Arc<Topic>, BrokerError> {
@@ -139,6 +142,9 @@ impl PendingProduce {
                 Ok(append) => append.await.map_err(|error| BrokerError::append(self.topic.at(part.partition), error)),
                 Err(error) => Err(error),
             };
+            if matches!(result, Err(BrokerError::DiskFull { .. })) {
+                self.disk.look_after_refusal();
+            }
             if result.is_ok() {
                 self.topic.metrics.produced(part.record_count.into(), part.bytes);
             }

@@ -4,10 +4,12 @@
 //! their journal. A partition whose log does not open is offline, with its reason; the broker serves the others.
 
 use crate::broker::Broker;
+use crate::broker::disk_watch::DiskWatch;
 use crate::broker::error::BrokerError;
 use crate::broker::opener::{Opener, create_directories, remove_directory};
 use crate::broker::produce::PERMIT_BYTES;
 use crate::broker::topic_table::TopicTable;
+use crate::broker::upkeep::Upkeep;
 use crate::clock::SharedClock;
 use crate::group::GroupCoordinator;
 use crate::metrics::Metrics;
@@ -46,6 +48,8 @@ pub struct BrokerOptions {
     pub topic_defaults: TopicOptions,
     /// Budget of record bytes that were received and not answered.
     pub produce_in_flight_bytes_max: u64,
+    /// Records are refused while less of the disk is free.
+    pub disk_free_bytes_min: u64,
 }
 
 impl Broker {
@@ -64,15 +68,26 @@ impl Broker {
         finish_deletions(&*fs, &data_dir, &mut catalog).map_err(BrokerError::Files)?;
         add_internal_topic(&*fs, &data_dir, &mut catalog, clock.now_ms()).map_err(BrokerError::Files)?;
 
-        let opener = Opener { fs: &fs, data_dir: &data_dir, pool: &pool, clock: &clock, metrics: &metrics };
+        let opener = Opener {
+            fs: &fs,
+            data_dir: &data_dir,
+            pool: &pool,
+            clock: &clock,
+            metrics: &metrics,
+            reserve_bytes: options.disk_free_bytes_min,
+        };
         let topics = opener.open_all(&catalog, options.storage_threads);
         let groups_topic = TopicName::new(GROUPS_TOPIC)?;
         let groups_partition = topics.get(&groups_topic).expect("it was added above").partition(0)?.clone();
         let journal = PartitionJournal::new(GROUPS_TOPIC, groups_partition);
         let groups = start_groups(journal, &clock, &topics).await?;
 
+        let watched = data_dir.path().to_owned();
+        let disk = DiskWatch::new(Arc::clone(&fs), watched, Arc::clone(&metrics), options.disk_free_bytes_min);
+        let upkeep = Upkeep::load(&*fs, &data_dir.upkeep_path(), &*clock);
         let permits = usize::try_from(options.produce_in_flight_bytes_max / PERMIT_BYTES).unwrap_or(usize::MAX);
         Ok(Arc::new(Self {
+            disk: Arc::new(disk),
             in_flight: Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS))),
             options,
             started_at_ms: clock.now_ms(),
@@ -83,6 +98,7 @@ impl Broker {
             topics,
             catalog: tokio::sync::Mutex::new(catalog),
             groups,
+            upkeep,
             pool,
             data_dir,
         }))
@@ -91,6 +107,9 @@ impl Broker {
     /// Closes every log: what was written is durable, and the next start has nothing to verify. All partitions are
     /// asked at once, so that their syncs run side by side.
     pub async fn close(&self) -> Result<(), BrokerError> {
+        if let Err(error) = tokio::task::block_in_place(|| self.remember(true)) {
+            tracing::warn!(%error, "the time is not kept for the next start");
+        }
         let mut closing = Vec::new();
         for topic in self.topics.all() {
             for (number, partition) in (0..).zip(&topic.partitions) {

@@ -6,6 +6,7 @@
 
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
+use crate::broker::expired::tell_of_unread;
 use crate::broker::opener::{create_directories, remove_directory, topic as open_topic};
 use crate::broker::topic_table::{Topic, partition_options, refuse_internal};
 use crate::limits;
@@ -115,7 +116,7 @@ impl Broker {
         })?;
 
         let mut changed = Topic { entry, ..Topic::clone(&topic) };
-        let options = partition_options(&name, &changed.entry.options);
+        let options = partition_options(&name, &changed.entry.options, self.options.disk_free_bytes_min);
         changed.partitions.iter().flatten().for_each(|partition| partition.set_options(options));
         changed
             .partitions
@@ -149,6 +150,7 @@ impl Broker {
             Ok(()) => self.change_catalog(&mut catalog, |catalog| catalog.deleting.retain(|id| *id != entry.id))?,
             Err(error) => tracing::warn!(%error, "the files of a deleted topic are removed at the next start"),
         }
+        self.disk.look();
         tracing::info!(topic = %name, id = %entry.id, "deleted a topic");
         Ok(())
     }
@@ -158,6 +160,11 @@ impl Broker {
         let topic = self.topic(name)?;
         refuse_internal(&topic.name)?;
         let deleted = topic.partition(partition)?.delete_before(offset).await;
+        // A task of its own: whoever asked may be gone before the groups are told of.
+        let expired = topic.take_expired(partition).into_iter().collect();
+        let telling = tell_of_unread(self.groups.clone(), Arc::clone(&self.metrics), expired);
+        let _ = tokio::spawn(telling).await;
+        self.disk.look();
         deleted.map_err(|error| BrokerError::storage(topic.at(partition), error))
     }
 
@@ -176,7 +183,7 @@ impl Broker {
 
     /// Disk work that is rare and short enough to do in place, off the tokio worker's duties.
     #[expect(clippy::unused_self, reason = "reads as what the broker does")]
-    fn blocking<T>(&self, work: impl FnOnce() -> Result<T, StorageError>) -> Result<T, BrokerError> {
+    pub(super) fn blocking<T>(&self, work: impl FnOnce() -> Result<T, StorageError>) -> Result<T, BrokerError> {
         tokio::task::block_in_place(work).map_err(BrokerError::Files)
     }
 }

@@ -53,6 +53,12 @@ pub struct BrokerConfig {
     pub drain_timeout_ms: u64,
     /// How often retention looks for segments to delete.
     pub retention_check_ms: u64,
+    /// Records are refused while less of the disk is free.
+    pub disk_free_bytes_min: u64,
+    /// How fast sealed segments are read again to find damage; 0 = not at all.
+    pub scrub_bytes_per_second: u64,
+    /// How long after one pass over all of them the next begins.
+    pub scrub_interval_ms: u64,
 }
 
 /// `[limits]`: at a limit the broker answers `RESOURCE_EXHAUSTED` or stops reading; it never buffers past it.
@@ -123,6 +129,9 @@ impl Default for BrokerConfig {
             storage_threads: 0,
             drain_timeout_ms: 30_000,
             retention_check_ms: 5_000,
+            disk_free_bytes_min: 64 << 20,
+            scrub_bytes_per_second: 8 << 20,
+            scrub_interval_ms: 7 * 86_400_000,
         }
     }
 }

@@ -132,6 +132,11 @@ fn row(error: &BrokerError) -> Row {
             Row::new(Code::OutOfRange, "OFFSET_OUT_OF_RANGE").at(at).range(*offset, *earliest, *latest)
         }
         E::DiskFull { at, .. } => Row::new(Code::ResourceExhausted, "DISK_FULL").at(at).next(LATER),
+        E::DiskLow { at, free_bytes, free_bytes_min } => Row::new(Code::ResourceExhausted, "DISK_FULL")
+            .at(at)
+            .fact("free_bytes", free_bytes)
+            .fact("limit_bytes", free_bytes_min)
+            .next(LATER),
         E::DataLoss { at, .. } => Row::new(Code::DataLoss, "DATA_CORRUPT").at(at),
         E::Storage { at, .. } => Row::new(Code::Internal, "STORAGE_FAILED").at(at),
         E::Files(StorageError::Full { .. }) => Row::new(Code::ResourceExhausted, "DISK_FULL").next(LATER),

@@ -67,7 +67,7 @@ pub(super) fn segment_path(directory: &Path, base: Offset) -> PathBuf {
 
 /// Whether the next start removes it.
 pub(super) fn is_leftover(name: &str) -> bool {
-    [".deleted", ".tmp"].iter().any(|ending| name.ends_with(ending))
+    [".deleted", ".tmp", ".prepared"].iter().any(|ending| name.ends_with(ending))
 }
 
 fn base_of_stem(stem: &str) -> Option<Offset> {

@@ -12,7 +12,9 @@ use crate::storage::log::NewBatch;
 use crate::storage::reader::{LogSize, StoredBatch};
 use crate::storage::{Log, LogReader, StorageError};
 use crate::types::{Durability, Offset, Position, TimestampMs};
+use std::ops::Range;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
@@ -53,6 +55,8 @@ struct Partition {
     reader: LogReader,
     keeper: LogKeeper,
     high_watermark: watch::Sender<Offset>,
+    /// Deletions up to here were taken by [`PartitionHandle::take_expired`].
+    told_start: AtomicU64,
     run_queue: Arc<RunQueue>,
     clock: SharedClock,
 }
@@ -87,6 +91,7 @@ impl PartitionHandle {
             reader: log.reader(),
             keeper: log.keeper(),
             high_watermark: watch::Sender::new(log.next_offset()),
+            told_start: AtomicU64::new(log.reader().log_start().0),
             writer: Mutex::new(Writer::new(log, options.durability, metrics)),
             run_queue: pool.run_queue(),
             clock,
@@ -181,12 +186,24 @@ impl PartitionHandle {
 
     /// One round of upkeep: seal what is old, sync what is sealed, move the checkpoint up, delete what may go. Blocks; call it from a thread
     /// of its own. Gives the new log start if retention moved it.
-    pub fn keep(&self) -> Result<Option<Offset>, StorageError> {
+    ///
+    /// `by_time` says whether the clock can be believed; without it, records do not go because of their age.
+    pub fn keep(&self, by_time: bool) -> Result<Option<Offset>, StorageError> {
         self.push(Request::SealIfOld);
         self.0.keeper.sync_sealed()?;
         self.0.keeper.checkpoint_active(limits::CHECKPOINT_BYTES)?;
-        let retention = lock(&self.0.options).retention;
+        let mut retention = lock(&self.0.options).retention;
+        if !by_time {
+            retention.retention_ms = 0;
+        }
         self.0.keeper.enforce(retention, self.0.clock.now_ms())
+    }
+
+    /// The offsets that were deleted since the last call, by whomever; each is given once.
+    pub fn take_expired(&self) -> Option<Range<Offset>> {
+        let log_start = self.0.reader.log_start();
+        let told = Offset(self.0.told_start.fetch_max(log_start.0, Ordering::AcqRel));
+        (told < log_start).then_some(told..log_start)
     }
 
     /// Finishes what is queued, makes everything durable and closes the log. Later appends are refused.

@@ -7,27 +7,24 @@
 //! A failed sync, or a write that failed for another reason than a full disk, closes the log to appends for good: what
 //! is in the page cache then is not what is on disk, and no retry can find out.
 
-use crate::limits::DISK_RESERVE_BYTES;
 use crate::planted::{Bug, is_planted};
+use crate::storage::allocation::{Allocation, NextFile};
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::error::{IoContext, StorageError};
-use crate::storage::file_system::{File, FileSystem};
+use crate::storage::file_system::FileSystem;
 use crate::storage::frame::{FORMAT_RECORD_SET, FrameHeader, HEADER_BYTES};
 use crate::storage::keeper::LogKeeper;
 use crate::storage::log_state::{DurablePoint, LogState};
 use crate::storage::reader::LogReader;
 use crate::storage::recovery::{self, RecoveryReport};
 use crate::storage::segment::Segment;
-use crate::storage::segment::header::{LogId, SegmentHeader};
+use crate::storage::segment::header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::types::record_set::RecordSetSummary;
 use crate::types::{Offset, ProducerStamp, TimestampMs};
 use bytes::Bytes;
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
-
-/// Space is allocated ahead of the writes in steps that double, from this to the whole segment.
-const ALLOCATE_BYTES_MIN: u64 = 256 << 10;
 
 /// Payloads up to this are copied behind their header, so that a drain of many small batches is one contiguous write.
 const COPY_BYTES_MAX: usize = 4 << 10;
@@ -71,6 +68,8 @@ pub struct Log {
     shared: Arc<LogState>,
     options: LogOptions,
     active: Option<Active>,
+    /// The file of the segment after the active one, once that is nearly full.
+    next_file: Option<NextFile>,
     next_offset: Offset,
     last_append_time_ms: TimestampMs,
     /// Sealed segments that were not synced since.
@@ -85,8 +84,10 @@ pub struct Log {
 #[derive(Debug)]
 struct Active {
     segment: Arc<Segment>,
-    allocated_bytes: u64,
+    allocation: Allocation,
     dirty: bool,
+    /// Written since space was last prepared.
+    drain_bytes: u64,
 }
 
 impl Log {
@@ -103,6 +104,7 @@ impl Log {
         let mut log = Self {
             options,
             active: None,
+            next_file: None,
             next_offset: checkpoint.next_offset,
             last_append_time_ms: checkpoint.last_append_time_ms,
             unsynced_sealed: Vec::new(),
@@ -112,9 +114,9 @@ impl Log {
             shared,
         };
         if let (Some(index), Some(last)) = (recovered.last_index, log.shared.segments().last()) {
-            let allocated_bytes = index.end_position.into();
+            let allocation = Allocation::of_written(index.end_position.into());
             last.reactivate(index, log.view_bytes())?;
-            log.active = Some(Active { segment: Arc::clone(last), allocated_bytes, dirty: false });
+            log.active = Some(Active { segment: Arc::clone(last), allocation, dirty: false, drain_bytes: 0 });
         }
         Ok((log, recovered.report))
     }
@@ -189,13 +191,14 @@ impl Log {
         }
         let mut parts = write_parts(&self.scratch, &batches[..frames.len()]);
         let free_bytes = || self.shared.fs.free_bytes(&self.shared.directory);
-        let written = allocate(active, &*opened.file, end, self.options, free_bytes)
-            .and_then(|()| opened.file.write_all_at(start, &mut parts));
+        let room = active.allocation.make_room(&*opened.file, end, self.options, free_bytes);
+        let written = room.and_then(|()| opened.file.write_all_at(start, &mut parts));
         if let Err(error) = written.context("append to", segment.path()) {
             base_offsets.truncate(base_offsets.len() - frames.len());
             return Err(self.undo_failed_write(error));
         }
         active.dirty = true;
+        active.drain_bytes += end - start;
         segment.publish(|index| frames.iter().for_each(|(header, frame_bytes)| index.push(header, *frame_bytes)));
         self.next_offset = next_offset;
         self.shared.set_log_end(next_offset);
@@ -208,7 +211,7 @@ impl Log {
         let frame_bytes = (HEADER_BYTES + batch.payload.len()) as u64;
         if let Some(active) = &self.active {
             let end = u64::from(active.segment.end_position());
-            let is_empty = end == HEADER_BYTES as u64;
+            let is_empty = end == SEGMENT_HEADER_BYTES as u64;
             let span = self.next_offset.records_since(active.segment.base_offset());
             let full = end + frame_bytes > self.options.segment_bytes || span >= u64::from(u32::MAX) / 2;
             if full && !is_empty {
@@ -218,10 +221,17 @@ impl Log {
         if self.active.is_none() {
             let header = SegmentHeader { log: self.shared.id, base_offset: self.next_offset, created_at_ms: now_ms };
             let shared = &self.shared;
-            let segment = Arc::new(Segment::create(&shared.fs, &shared.directory, &header, self.view_bytes())?);
+            let (segment, allocation) = match self.next_file.take() {
+                Some(next) => next.begin(&shared.fs, &shared.directory, &header, self.view_bytes())?,
+                None => {
+                    let segment = Segment::create(&shared.fs, &shared.directory, &header, self.view_bytes())?;
+                    (segment, Allocation::default())
+                }
+            };
+            let segment = Arc::new(segment);
             shared.change_segments(|segments| segments.push(Arc::clone(&segment)));
             self.directory_dirty = true;
-            self.active = Some(Active { segment, allocated_bytes: 0, dirty: true });
+            self.active = Some(Active { segment, allocation, dirty: true, drain_bytes: 0 });
         }
         Ok(())
     }
@@ -233,7 +243,7 @@ impl Log {
         let end = u64::from(active.segment.end_position());
         let cut =
             active.segment.open().and_then(|opened| opened.file.set_len(end).context("cut", active.segment.path()));
-        active.allocated_bytes = end;
+        active.allocation.cut(end);
         match (&error, cut) {
             (StorageError::Full { .. }, Ok(())) => error,
             (_, cut) => self.poison(&cut.err().unwrap_or(error)),
@@ -274,6 +284,26 @@ impl Log {
         Ok(())
     }
 
+    /// Prepares space for the next appends. To be called when nobody waits; changes nothing that anyone can see.
+    pub fn prepare_ahead(&mut self) {
+        let Some(active) = self.active.as_mut().filter(|active| active.drain_bytes > 0) else { return };
+        let (drain_bytes, end) = (std::mem::take(&mut active.drain_bytes), u64::from(active.segment.end_position()));
+        let Ok(opened) = active.segment.open() else { return };
+        if self.poisoned.is_some() {
+            return;
+        }
+        let shared = &self.shared;
+        let free_bytes = || shared.fs.free_bytes(&shared.directory);
+        let is_nearly_full = active.allocation.reserve_ahead(&*opened.file, end, self.options, free_bytes);
+        // Zeros are of use to syncs only: not where nobody asks for them.
+        if !active.dirty {
+            active.allocation.zero_ahead(&*opened.file, end, drain_bytes);
+        }
+        if is_nearly_full && self.next_file.is_none() {
+            self.next_file = NextFile::prepare(&*shared.fs, &shared.directory, self.options);
+        }
+    }
+
     /// Seals the active segment if its first record is older than the options allow.
     pub fn seal_if_old(&mut self, now_ms: TimestampMs) -> Result<(), StorageError> {
         let Some(active) = &self.active else { return Ok(()) };
@@ -297,6 +327,9 @@ impl Log {
 
     /// Makes everything durable and leaves a checkpoint, so that the next open has nothing to read.
     pub fn close(mut self) -> Result<(), StorageError> {
+        if let Some(next) = self.next_file.take() {
+            next.remove(&*self.shared.fs);
+        }
         self.sync()?;
         let mut checkpoint = self.shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
         let mut closed = Checkpoint { next_offset: self.next_offset, ..*checkpoint };
@@ -373,32 +406,6 @@ fn write_parts<'a>(scratch: &'a [u8], batches: &'a [NewBatch]) -> Vec<IoSlice<'a
         parts.push(IoSlice::new(&scratch[run_start..run_end]));
     }
     parts
-}
-
-/// Reserves space so that writes up to `end` do not grow the file: a sync then has no new length to record. What is
-/// reserved ahead of need leaves the whole reserve of the disk free, what is needed now the part that is not for it.
-fn allocate(
-    active: &mut Active,
-    file: &dyn File,
-    end: u64,
-    options: LogOptions,
-    free_bytes: impl Fn() -> io::Result<u64>,
-) -> io::Result<()> {
-    if end <= active.allocated_bytes {
-        return Ok(());
-    }
-    // Looked at afterwards: of two logs that grow at the same time, at least one sees what both took.
-    let leaving = |len, reserve_bytes| match file.allocate(len).and_then(|()| free_bytes()) {
-        Ok(free_bytes) if free_bytes < reserve_bytes => Err(io::ErrorKind::StorageFull.into()),
-        allocated => allocated.map(|_| len),
-    };
-    let ahead = (active.allocated_bytes * 2).max(ALLOCATE_BYTES_MIN).min(options.segment_bytes).max(end);
-    active.allocated_bytes = match leaving(ahead, DISK_RESERVE_BYTES) {
-        Ok(len) => len,
-        // A disk too full for the whole step may still have room for this write.
-        Err(_) => file.set_len(end).and_then(|()| leaving(end, options.reserve_bytes))?,
-    };
-    Ok(())
 }
 
 #[cfg(test)]

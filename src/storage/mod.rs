@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! log            one partition: append and seal in log.rs, reader.rs, keeper.rs; what they share in log_state.rs
+//!  |- allocation space for what is appended next, prepared                  allocation.rs
 //!  |- recovery   what is valid after a crash                               recovery.rs
 //!  |- retention  which segments may go, and in which order                 retention.rs
 //!  |- checkpoint up to where everything is known to be valid and durable   checkpoint.rs
@@ -16,6 +17,9 @@
 //! torn tail aside before cutting it, and refuses to open (never cuts) when an invalid frame has valid ones behind it.
 //! The bytes of every file are described in `docs/storage-format.md`.
 
+mod allocation;
+#[cfg(test)]
+mod allocation_tests;
 pub mod atomic_file;
 pub mod checkpoint;
 #[cfg(test)]

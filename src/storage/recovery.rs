@@ -105,7 +105,7 @@ fn list_segments(fs: &dyn FileSystem, directory: &Path) -> Result<Vec<Offset>, S
         let path = directory.join(&name);
         if let Some(base) = base_offset_of(&name) {
             bases.push(base);
-        } else if [".deleted", ".tmp"].iter().any(|leftover| name.ends_with(leftover)) {
+        } else if [".deleted", ".tmp", ".prepared"].iter().any(|leftover| name.ends_with(leftover)) {
             fs.remove_file(&path).context("delete", &path)?;
         }
     }

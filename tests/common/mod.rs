@@ -269,6 +269,7 @@ fn options_in(directory: &Path) -> BrokerOptions {
         default_partitions: config.topics.default_partitions,
         topic_defaults: config.topics.options,
         produce_in_flight_bytes_max: config.limits.produce_in_flight_bytes_max,
+        disk_free_bytes_min: config.broker.disk_free_bytes_min,
     }
 }
 

@@ -72,12 +72,25 @@ impl Segment {
     ) -> Result<Self, StorageError> {
         let path = directory.join(file_stem(header.base_offset)).with_extension("log");
         let file = fs.open(&path, OpenMode::CreateNew).context("create", &path)?;
-        let bytes = header.encode();
-        if let Err(error) = file.write_all_at(0, &mut [IoSlice::new(&bytes)]) {
+        let begun = Self::begin(fs, directory, file, header, view_bytes);
+        if begun.is_err() {
             // Without its header it would be in the way of the next attempt.
             let _ = fs.remove_file(&path);
-            return Err(StorageError::io("write", &path, error));
         }
+        begun
+    }
+
+    /// Begins a new active segment in a file without bytes, which gets its name from the caller.
+    pub(super) fn begin(
+        fs: &Arc<dyn FileSystem>,
+        directory: &Path,
+        file: Arc<dyn File>,
+        header: &SegmentHeader,
+        view_bytes: usize,
+    ) -> Result<Self, StorageError> {
+        let path = directory.join(file_stem(header.base_offset)).with_extension("log");
+        let bytes = header.encode();
+        file.write_all_at(0, &mut [IoSlice::new(&bytes)]).context("write", &path)?;
         let seed = SegmentHeader::decode_seed(&bytes, header.log, header.base_offset)
             .map_err(|what| StorageError::corrupt(&path, 0, what))?;
         let view = file.view(view_bytes).context("map", &path)?;
