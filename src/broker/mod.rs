@@ -1,8 +1,8 @@
 //! The broker as one thing: every operation a door can ask for, in the words of [`crate::types`].
 //!
 //! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`]; `startup`
-//! and `opener` open everything, `upkeep` looks after it, `clock_watch`,
-//! `disk_watch` and `expired` know when that needs a word. The state lives below: topics and partitions in the table of
+//! and `opener` open everything, `upkeep` and `scrubber` look after it,
+//! `clock_watch`, `disk_watch` and `expired` know when that needs a word. The state lives below: topics and partitions in the table of
 //! `topic_table`, groups in their coordinator. Doors translate to and from these calls and own nothing.
 
 mod clock_watch;
@@ -14,6 +14,7 @@ pub mod groups;
 mod opener;
 pub mod produce;
 mod readings;
+mod scrubber;
 mod startup;
 pub mod subscription;
 mod topic_table;
@@ -29,15 +30,17 @@ pub use crate::group::{
 pub use crate::partition::PartitionOffsets;
 pub use crate::storage::StorageError;
 pub use crate::storage::reader::StoredBatch;
+pub use crate::storage::scrub::DamagedRange;
 pub use disk_watch::DiskStatus;
 pub use error::BrokerError;
+pub use scrubber::{ScrubOptions, ScrubStatus};
 pub use startup::BrokerOptions;
 pub use topic_table::Topic;
 pub use upkeep::ClockStatus;
 
 use crate::clock::SharedClock;
 use crate::group::GroupCoordinator;
-use crate::metrics::Metrics;
+use crate::metrics::{GroupReading, Metrics};
 use crate::partition::StoragePool;
 use crate::shutdown::Shutdown;
 use crate::storage::data_dir::DataDir;
@@ -45,7 +48,8 @@ use crate::storage::file_system::FileSystem;
 use crate::topic::Catalog;
 use crate::types::TimestampMs;
 use disk_watch::DiskWatch;
-use std::sync::Arc;
+use scrubber::Scrubber;
+use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 use topic_table::TopicTable;
 use upkeep::Upkeep;
@@ -65,6 +69,11 @@ pub struct Broker {
     groups: GroupCoordinator,
     upkeep: Upkeep,
     disk: Arc<DiskWatch>,
+    scrubber: Arc<Scrubber>,
+    /// Deletions of records that may wait for the disk at the same time.
+    deletions: Semaphore,
+    /// The groups as metrics last saw them.
+    group_readings: Mutex<Vec<GroupReading>>,
     /// Budget of record bytes that were received and not answered, in units of [`produce::PERMIT_BYTES`].
     in_flight: Arc<Semaphore>,
     pool: StoragePool,

@@ -8,10 +8,12 @@ use crate::broker::disk_watch::DiskWatch;
 use crate::broker::error::BrokerError;
 use crate::broker::opener::{Opener, create_directories, remove_directory};
 use crate::broker::produce::PERMIT_BYTES;
+use crate::broker::scrubber::{ScrubOptions, Scrubber};
 use crate::broker::topic_table::TopicTable;
 use crate::broker::upkeep::Upkeep;
 use crate::clock::SharedClock;
 use crate::group::GroupCoordinator;
+use crate::limits;
 use crate::metrics::Metrics;
 use crate::partition::{PartitionJournal, StoragePool};
 use crate::shutdown::Shutdown;
@@ -21,7 +23,7 @@ use crate::storage::file_system::FileSystem;
 use crate::topic::{Catalog, TopicEntry, TopicOptions};
 use crate::types::{Durability, TopicId, TopicName};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -50,6 +52,8 @@ pub struct BrokerOptions {
     pub produce_in_flight_bytes_max: u64,
     /// Records are refused while less of the disk is free.
     pub disk_free_bytes_min: u64,
+    /// How sealed segments are read again.
+    pub scrub: ScrubOptions,
 }
 
 impl Broker {
@@ -85,9 +89,14 @@ impl Broker {
         let watched = data_dir.path().to_owned();
         let disk = DiskWatch::new(Arc::clone(&fs), watched, Arc::clone(&metrics), options.disk_free_bytes_min);
         let upkeep = Upkeep::load(&*fs, &data_dir.upkeep_path(), &*clock);
+        let (ended_at_ms, scrubber_clock) = (upkeep.scrubbed_at_ms(), Arc::clone(&clock));
+        let scrubber = Scrubber::new(options.scrub, scrubber_clock, Arc::clone(&metrics), ended_at_ms);
         let permits = usize::try_from(options.produce_in_flight_bytes_max / PERMIT_BYTES).unwrap_or(usize::MAX);
         Ok(Arc::new(Self {
             disk: Arc::new(disk),
+            scrubber: Arc::new(scrubber),
+            deletions: Semaphore::new(limits::DELETIONS_MAX),
+            group_readings: Mutex::default(),
             in_flight: Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS))),
             options,
             started_at_ms: clock.now_ms(),

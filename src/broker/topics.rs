@@ -13,6 +13,7 @@ use crate::limits;
 use crate::partition::PartitionOffsets;
 use crate::storage::StorageError;
 use crate::storage::reader::LogSize;
+use crate::storage::scrub::DamagedRange;
 use crate::topic::{Catalog, TopicEntry, TopicOptions};
 use crate::types::{Offset, TopicId, TopicName};
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub struct PartitionState {
     pub offsets: PartitionOffsets,
     /// Its size on disk.
     pub size: LogSize,
+    /// Damage that scrubs have found.
+    pub damaged: Vec<DamagedRange>,
 }
 
 impl Broker {
@@ -84,7 +87,7 @@ impl Broker {
     pub fn partition_states(&self, topic: &Topic) -> Vec<Result<PartitionState, BrokerError>> {
         let state = |number| {
             let partition = topic.partition(number)?;
-            Ok(PartitionState { offsets: partition.offsets(), size: partition.size() })
+            Ok(PartitionState { offsets: partition.offsets(), size: partition.size(), damaged: partition.damaged() })
         };
         (0..topic.entry.partitions).map(state).collect()
     }
@@ -159,7 +162,9 @@ impl Broker {
     pub async fn delete_records(&self, name: &str, partition: u32, offset: Offset) -> Result<Offset, BrokerError> {
         let topic = self.topic(name)?;
         refuse_internal(&topic.name)?;
+        let permit = self.deletions.acquire().await.map_err(|_| BrokerError::Draining)?;
         let deleted = topic.partition(partition)?.delete_before(offset).await;
+        drop(permit);
         // A task of its own: whoever asked may be gone before the groups are told of.
         let expired = topic.take_expired(partition).into_iter().collect();
         let telling = tell_of_unread(self.groups.clone(), Arc::clone(&self.metrics), expired);

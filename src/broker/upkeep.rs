@@ -48,6 +48,11 @@ impl Upkeep {
         Self { clock_watch, boot_id, stored: Mutex::new(stored), path: path.into() }
     }
 
+    /// When the last scrub ended that an earlier process knew of.
+    pub(super) fn scrubbed_at_ms(&self) -> Option<TimestampMs> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.scrubbed_at_ms
+    }
+
     fn clock_watch(&self) -> MutexGuard<'_, ClockWatch> {
         self.clock_watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -61,6 +66,7 @@ impl Broker {
     /// Looks after every partition each `interval`, until the broker is gone or stops.
     pub fn start_upkeep(self: &Arc<Self>, interval: Duration) {
         self.start_disk_watch();
+        self.start_scrubber();
         let broker = Arc::downgrade(self);
         let shutdown = self.shutdown.clone();
         tokio::spawn(async move {
@@ -90,12 +96,12 @@ impl Broker {
 
     /// One round over all partitions. Gives what was deleted and is not told yet.
     fn keep_all(&self) -> Vec<Expired> {
-        let by_time = self.watch_clock();
+        let now_ms = self.watch_clock();
         let mut expired = Vec::new();
         for topic in self.topics.all() {
             for (number, partition) in (0..).zip(&topic.partitions) {
                 let Ok(partition) = partition else { continue };
-                match partition.keep(by_time) {
+                match partition.keep(now_ms) {
                     Ok(None) => {}
                     Ok(Some(log_start)) => {
                         tracing::info!(partition = %topic.at(number), %log_start, "retention deleted old segments");
@@ -111,8 +117,8 @@ impl Broker {
         expired
     }
 
-    /// Whether the time of day can be believed, so that retention may go by it.
-    fn watch_clock(&self) -> bool {
+    /// The time of day if it can be believed, so that retention may go by it.
+    fn watch_clock(&self) -> Option<TimestampMs> {
         let now = read(&*self.clock);
         let mut watch = self.upkeep.clock_watch();
         let (turn, suspended) = (watch.observe(now), watch.is_suspended());
@@ -130,7 +136,7 @@ impl Broker {
         if let Err(error) = self.remember(turn.is_some()) {
             tracing::warn!(%error, "the time is not kept for the next start");
         }
-        !suspended
+        (!suspended).then_some(now.wall_ms)
     }
 
     /// How the clock stands.
@@ -160,8 +166,7 @@ impl Broker {
         if is_fresh && !news {
             return Ok(());
         }
-        let scrubbed_at_ms: Option<TimestampMs> = stored.as_ref().and_then(|stored| stored.scrubbed_at_ms);
-        let memory = UpkeepMemory::new(clock, scrubbed_at_ms);
+        let memory = UpkeepMemory::new(clock, self.scrubber.ended_at_ms());
         memory.store(&*self.fs, &self.upkeep.path)?;
         *stored = Some(memory);
         Ok(())

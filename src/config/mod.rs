@@ -14,6 +14,7 @@ mod load;
 pub use error::{ConfigError, Origin};
 pub use load::{Loaded, Setting, Sources, load};
 
+use crate::limits;
 use crate::topic::TopicOptions;
 use serde::Serialize;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -130,7 +131,7 @@ impl Default for BrokerConfig {
             drain_timeout_ms: 30_000,
             retention_check_ms: 5_000,
             disk_free_bytes_min: 64 << 20,
-            scrub_bytes_per_second: 8 << 20,
+            scrub_bytes_per_second: limits::SCRUB_BYTES_PER_SECOND_DEFAULT,
             scrub_interval_ms: 7 * 86_400_000,
         }
     }

@@ -3,6 +3,7 @@
 use super::Door;
 use super::convert::{apply_options, reset_options, topic_out};
 use super::status::{part_error, status};
+use crate::broker::DamagedRange;
 use crate::limits::LIST_PAGE_MAX;
 use crate::proto::{self, topic_service_server::TopicService};
 use crate::types::Offset;
@@ -30,7 +31,7 @@ impl TopicService for Door {
         let states = self.broker.partition_states(&topic);
         let state_out = |(partition, state)| match state {
             Err(error) => proto::PartitionState { partition, error: Some(part_error(&error)), ..Default::default() },
-            Ok(crate::broker::topics::PartitionState { offsets, size }) => proto::PartitionState {
+            Ok(crate::broker::topics::PartitionState { offsets, size, damaged }) => proto::PartitionState {
                 partition,
                 log_start_offset: offsets.log_start.0,
                 high_watermark: offsets.high_watermark.0,
@@ -38,6 +39,7 @@ impl TopicService for Door {
                 log_bytes: size.bytes,
                 segments: size.segments,
                 error: None,
+                damaged: damaged.iter().map(damaged_out).collect(),
             },
         };
         let partitions = (0..).zip(states).map(state_out).collect();
@@ -88,5 +90,15 @@ impl TopicService for Door {
         let deleted = self.broker.delete_records(&topic, partition, Offset(before_offset)).await;
         let log_start = deleted.map_err(|error| status(&error))?;
         Ok(Response::new(proto::DeleteRecordsResponse { log_start_offset: log_start.0 }))
+    }
+}
+
+fn damaged_out(range: &DamagedRange) -> proto::DamagedRange {
+    proto::DamagedRange {
+        first_offset: range.first_offset.0,
+        next_offset: range.next_offset.0,
+        file: range.path.display().to_string(),
+        position: range.position.into(),
+        what: range.what.clone(),
     }
 }

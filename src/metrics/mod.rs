@@ -8,7 +8,7 @@
 //! Labels are topics, partitions, groups and reasons of errors, never clients or keys: the number of series is bounded
 //! by what the operator created. No globals: a [`Metrics`] is passed to whoever observes.
 
-use crate::types::{TopicName, TopicPartition};
+use crate::types::{TimestampMs, TopicName, TopicPartition};
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -52,6 +52,8 @@ pub struct Metrics {
     retention_suspended: Gauge,
     disk_free_bytes: Gauge,
     disk_refuses_produce: Gauge,
+    scrub_bytes: Counter,
+    scrub_ended: Gauge,
 }
 
 /// The counters of one topic, resolved. Cheap to clone; hold one per topic or partition.
@@ -90,6 +92,8 @@ impl Default for Metrics {
             retention_suspended: Gauge::default(),
             disk_free_bytes: Gauge::default(),
             disk_refuses_produce: Gauge::default(),
+            scrub_bytes: Counter::default(),
+            scrub_ended: Gauge::default(),
             registry: Registry::default(),
         };
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -113,6 +117,9 @@ impl Default for Metrics {
         );
         let help = "1 while records are refused because less than disk_free_bytes_min is free";
         registry.register("disk_refuses_produce", help, metrics.disk_refuses_produce.clone());
+        registry.register("scrub_bytes", "Bytes of sealed segments read again", metrics.scrub_bytes.clone());
+        let help = "When the last pass over all sealed segments ended, in seconds since 1970; 0 = not yet";
+        registry.register("scrub_ended_timestamp_seconds", help, metrics.scrub_ended.clone());
         Self { registry, ..metrics }
     }
 }
@@ -152,6 +159,16 @@ impl Metrics {
     pub fn set_disk(&self, free_bytes: u64, refuses_produce: bool) {
         self.disk_free_bytes.set(i64::try_from(free_bytes).unwrap_or(i64::MAX));
         self.disk_refuses_produce.set(refuses_produce.into());
+    }
+
+    /// So many bytes are about to be read again.
+    pub fn scrubbed(&self, bytes: u64) {
+        self.scrub_bytes.inc_by(bytes);
+    }
+
+    /// A pass over all sealed segments ended.
+    pub fn scrub_ended(&self, at_ms: TimestampMs) {
+        self.scrub_ended.set(at_ms / 1000);
     }
 
     /// Retention by time is suspended, or goes on.
@@ -359,9 +376,14 @@ mod tests {
             committed_offset: 80,
             lag_records: 10,
         };
-        let page = Metrics::default().render(Readings { partitions: vec![partition], groups: vec![group] });
+        let page = Metrics::default().render(Readings {
+            partitions: vec![partition],
+            groups: vec![group],
+            scrub_damaged_ranges: 3,
+        });
         for line in [
             "# TYPE millstream_partition_log_bytes gauge",
+            "millstream_scrub_damaged_ranges 3",
             "millstream_partition_log_start_offset{topic=\"orders\",partition=\"2\"} 5",
             "millstream_partition_high_watermark{topic=\"orders\",partition=\"2\"} 90",
             "millstream_partition_log_end_offset{topic=\"orders\",partition=\"2\"} 100",

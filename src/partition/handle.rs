@@ -10,6 +10,7 @@ use crate::partition::writer::Writer;
 use crate::storage::keeper::LogKeeper;
 use crate::storage::log::NewBatch;
 use crate::storage::reader::{LogSize, StoredBatch};
+use crate::storage::scrub::{DamagedRange, LogScrubber};
 use crate::storage::{Log, LogReader, StorageError};
 use crate::types::{Durability, Offset, Position, TimestampMs};
 use std::ops::Range;
@@ -54,6 +55,7 @@ struct Partition {
     options: Mutex<PartitionOptions>,
     reader: LogReader,
     keeper: LogKeeper,
+    scrubber: LogScrubber,
     high_watermark: watch::Sender<Offset>,
     /// Deletions up to here were taken by [`PartitionHandle::take_expired`].
     told_start: AtomicU64,
@@ -90,6 +92,7 @@ impl PartitionHandle {
             options: Mutex::new(options),
             reader: log.reader(),
             keeper: log.keeper(),
+            scrubber: log.scrubber(),
             high_watermark: watch::Sender::new(log.next_offset()),
             told_start: AtomicU64::new(log.reader().log_start().0),
             writer: Mutex::new(Writer::new(log, options.durability, metrics)),
@@ -168,6 +171,16 @@ impl PartitionHandle {
         self.0.reader.size()
     }
 
+    /// Damage that scrubs have found in its sealed segments.
+    pub fn damaged(&self) -> Vec<DamagedRange> {
+        self.0.reader.damaged()
+    }
+
+    /// A handle for finding damage. Blocks; to be used on a thread of its own.
+    pub fn scrubber(&self) -> LogScrubber {
+        self.0.scrubber.clone()
+    }
+
     /// Changes the options, from the next append on.
     pub fn set_options(&self, options: PartitionOptions) {
         *lock(&self.0.options) = options;
@@ -187,16 +200,17 @@ impl PartitionHandle {
     /// One round of upkeep: seal what is old, sync what is sealed, move the checkpoint up, delete what may go. Blocks; call it from a thread
     /// of its own. Gives the new log start if retention moved it.
     ///
-    /// `by_time` says whether the clock can be believed; without it, records do not go because of their age.
-    pub fn keep(&self, by_time: bool) -> Result<Option<Offset>, StorageError> {
+    /// `now_ms` is the time, if it can be believed; without it records do not go because of their age. It is handed in
+    /// because the clock may jump between the look at it and here.
+    pub fn keep(&self, now_ms: Option<TimestampMs>) -> Result<Option<Offset>, StorageError> {
         self.push(Request::SealIfOld);
         self.0.keeper.sync_sealed()?;
         self.0.keeper.checkpoint_active(limits::CHECKPOINT_BYTES)?;
         let mut retention = lock(&self.0.options).retention;
-        if !by_time {
+        if now_ms.is_none() {
             retention.retention_ms = 0;
         }
-        self.0.keeper.enforce(retention, self.0.clock.now_ms())
+        self.0.keeper.enforce(retention, now_ms.unwrap_or(TimestampMs::MIN))
     }
 
     /// The offsets that were deleted since the last call, by whomever; each is given once.

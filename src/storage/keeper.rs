@@ -148,7 +148,7 @@ impl LogKeeper {
 }
 
 /// Offset after the last record of a sealed segment: where the next one begins, or as its index says.
-fn next_offset_of(segment: &Segment, following: Option<&Arc<Segment>>) -> Result<Offset, StorageError> {
+pub(super) fn next_offset_of(segment: &Segment, following: Option<&Arc<Segment>>) -> Result<Offset, StorageError> {
     match following {
         Some(following) => Ok(following.base_offset()),
         None => segment.with_index(|index| index.next_offset),

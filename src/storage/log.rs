@@ -17,6 +17,7 @@ use crate::storage::keeper::LogKeeper;
 use crate::storage::log_state::{DurablePoint, LogState};
 use crate::storage::reader::LogReader;
 use crate::storage::recovery::{self, RecoveryReport};
+use crate::storage::scrub::LogScrubber;
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::types::record_set::RecordSetSummary;
@@ -129,6 +130,11 @@ impl Log {
     /// A handle for upkeep.
     pub fn keeper(&self) -> LogKeeper {
         LogKeeper::new(Arc::clone(&self.shared))
+    }
+
+    /// A handle for finding damage.
+    pub fn scrubber(&self) -> LogScrubber {
+        LogScrubber::new(Arc::clone(&self.shared))
     }
 
     /// The offset that the next record gets.

@@ -5,9 +5,11 @@
 
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::file_system::FileSystem;
+use crate::storage::scrub::DamagedRange;
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::LogId;
 use crate::types::{Offset, TimestampMs};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -37,6 +39,10 @@ pub(super) struct LogState {
     durable_end: AtomicU64,
     /// How far that is, as a place.
     durable_point: Mutex<DurablePoint>,
+    /// Where the process found the active segment to end: what it wrote itself is most likely still in memory.
+    opened_at: (Offset, u32),
+    /// Damage that was found in sealed segments, by their base offsets.
+    damaged: Mutex<BTreeMap<Offset, Vec<DamagedRange>>>,
     /// Held while files are removed or the checkpoint is written: upkeep is done by one thread at a time.
     pub(super) checkpoint: Mutex<Checkpoint>,
 }
@@ -64,6 +70,8 @@ impl LogState {
                 next_offset: checkpoint.next_offset,
                 last_append_time_ms: checkpoint.last_append_time_ms,
             }),
+            opened_at: (checkpoint.segment, checkpoint.position),
+            damaged: Mutex::default(),
             checkpoint: Mutex::new(checkpoint),
         })
     }
@@ -109,6 +117,30 @@ impl LogState {
     /// Said by the writer, after a sync of the segment, of all before it, and of the directory.
     pub(super) fn set_durable_point(&self, point: DurablePoint) {
         *self.durable_point.lock().unwrap_or_else(PoisonError::into_inner) = point;
+    }
+
+    /// Whether the bytes at `position` of the segment that begins at `base` were written by this process.
+    pub(super) fn wrote(&self, base: Offset, position: u32) -> bool {
+        (base, position) >= self.opened_at
+    }
+
+    /// Notes what damage a segment has now; gives what was known before.
+    pub(super) fn replace_damaged(&self, base: Offset, ranges: Vec<DamagedRange>) -> Vec<DamagedRange> {
+        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = damaged.remove(&base).unwrap_or_default();
+        if !ranges.is_empty() {
+            damaged.insert(base, ranges);
+        }
+        known
+    }
+
+    /// Known damage of the segments there are, in order of offset.
+    pub(super) fn damaged(&self) -> Vec<DamagedRange> {
+        let segments = self.segments();
+        let first = segments.first().map_or(self.log_end(), |segment| segment.base_offset());
+        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        damaged.retain(|base, _| *base >= first);
+        damaged.values().flatten().cloned().collect()
     }
 
     /// Said by the keeper, before anything is deleted.

@@ -5,6 +5,7 @@
 //!  |- allocation space for what is appended next, prepared                  allocation.rs
 //!  |- recovery   what is valid after a crash                               recovery.rs
 //!  |- retention  which segments may go, and in which order                 retention.rs
+//!  |- scrub      sealed segments are read again, to find damage             scrub.rs
 //!  |- checkpoint up to where everything is known to be valid and durable   checkpoint.rs
 //!  `- segment    one file of frames, with its sparse index                 segment/
 //!      `- frame  header, checksum, payload                                 frame.rs
@@ -38,6 +39,7 @@ pub mod reader;
 pub mod real_file_system;
 pub mod recovery;
 pub mod retention;
+pub mod scrub;
 pub mod segment;
 #[cfg(test)]
 mod sim_disk;

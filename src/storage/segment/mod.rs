@@ -202,6 +202,11 @@ impl Segment {
         Ok(())
     }
 
+    /// Whether it is open, most likely because somebody reads it.
+    pub fn is_open(&self) -> bool {
+        lock(&self.opened).is_some()
+    }
+
     /// The open file, opened now if it was not.
     pub fn open(&self) -> Result<Arc<Opened>, StorageError> {
         let mut opened = lock(&self.opened);
