@@ -41,6 +41,16 @@ pub enum Bug {
     CompactionTouchesUnsynced,
     /// A segment file with bytes that are not on disk is closed to make room: a failed write-back goes unnoticed.
     DirtySegmentEvicted,
+    /// The checkpoint vouches for the end of the active segment, whether or not it was synced.
+    CheckpointAheadOfSync,
+    /// Retention removes files before the new log start is durable.
+    RetentionUnlinksFirst,
+    /// A clock that jumped is believed: retention by time goes on.
+    ClockJumpIgnored,
+    /// Records that retention deleted before a group had read them are not counted.
+    ExpiredUnreadNotCounted,
+    /// The scrub of sealed segments looks at headers and not at checksums.
+    ScrubSkipsChecksum,
 }
 
 /// Whether `bug` is active.

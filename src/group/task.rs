@@ -9,14 +9,14 @@ use super::commit::{CommitRequest, CommitResults, OffsetToCommit};
 use super::describe::{CommittedOffset, GroupDescription, GroupSummary};
 use super::error::GroupError;
 use super::event::{Decision, Effect, Now};
-use super::groups::Groups;
+use super::groups::{Groups, LogPlace};
 use super::ids::{Generation, GroupName, MemberId};
 use super::journal_entries::encode;
 use super::membership::{Departures, JoinRequest, MemberEvent, Membership, RemovalReason};
 use super::topics::TopicsSnapshot;
 use crate::clock::SharedClock;
 use crate::partition::journal::{Journal, JournalEntry};
-use crate::types::TopicName;
+use crate::types::{Offset, TopicName};
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -51,6 +51,7 @@ pub(super) enum Command {
     List { prefix: String, reply: Reply<Vec<GroupSummary>> },
     Delete { group: GroupName, reply: Reply<()> },
     TopicsChanged { topics: Arc<TopicsSnapshot>, reply: Reply<()> },
+    Behind { places: Vec<LogPlace>, reply: Reply<Vec<Vec<(GroupName, Offset)>>> },
     Snapshot { reply: Reply<Vec<JournalEntry>> },
 }
 
@@ -160,6 +161,7 @@ impl Task {
             }
             Command::Describe { group, reply } => drain.answer(reply, self.groups.describe(&group)),
             Command::List { prefix, reply } => drain.answer(reply, Ok(self.groups.list(&prefix))),
+            Command::Behind { places, reply } => drain.answer(reply, Ok(self.groups.behind(&places))),
             Command::Snapshot { reply } => drain.answer(reply, Ok(self.groups.snapshot())),
         }
     }

@@ -48,7 +48,10 @@ impl Writer {
             let appended = self.append(std::mem::take(&mut appends), clock, high_watermark);
             result = result.and(appended).and(self.control(request, clock));
         }
-        result.and(self.append(appends, clock, high_watermark))
+        let result = result.and(self.append(appends, clock, high_watermark));
+        // Everybody was answered: what is done now delays only who comes next, and saves them more.
+        self.log.as_mut().map(Log::prepare_ahead);
+        result
     }
 
     fn control(&mut self, request: Request, clock: &SharedClock) -> Result<(), StorageError> {
