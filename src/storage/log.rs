@@ -227,12 +227,11 @@ impl Log {
         if self.active.is_none() {
             let header = SegmentHeader { log: self.shared.id, base_offset: self.next_offset, created_at_ms: now_ms };
             let shared = &self.shared;
-            let (segment, allocation) = match self.next_file.take() {
-                Some(next) => next.begin(&shared.fs, &shared.directory, &header, self.view_bytes())?,
-                None => {
-                    let segment = Segment::create(&shared.fs, &shared.directory, &header, self.view_bytes())?;
-                    (segment, Allocation::default())
-                }
+            let (segment, allocation) = if let Some(next) = self.next_file.take() {
+                next.begin(&shared.fs, &shared.directory, &header, self.view_bytes())?
+            } else {
+                let segment = Segment::create(&shared.fs, &shared.directory, &header, self.view_bytes())?;
+                (segment, Allocation::default())
             };
             let segment = Arc::new(segment);
             shared.change_segments(|segments| segments.push(Arc::clone(&segment)));
