@@ -42,7 +42,6 @@ impl Clock for SystemClock {
         ms(now.tv_sec).saturating_mul(1000) + ms(now.tv_nsec) / 1_000_000
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the kernel's own file, not one of ours")]
     fn boot_id(&self) -> String {
         std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
     }

@@ -153,9 +153,9 @@ impl Scrubber {
             for base in scrubber_of(&at).map(|scrubber| scrubber.sealed_segments()).unwrap_or_default() {
                 let Some(scrubber) = scrubber_of(&at) else { break };
                 match scrubber.scrub(base, &mut |bytes| self.pace(bytes)) {
-                    Ok(scrubbed) if !scrubbed.is_complete => return false,
-                    Ok(scrubbed) => {
-                        for range in scrubbed.found {
+                    Ok(done) if !done.is_complete => return false,
+                    Ok(done) => {
+                        for range in done.found {
                             tracing::error!(
                                 partition = %at, file = %range.path.display(), position = range.position,
                                 first_offset = %range.first_offset, next_offset = %range.next_offset, what = range.what,

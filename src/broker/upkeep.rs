@@ -149,7 +149,7 @@ impl Broker {
     }
 
     /// Takes the present time for right: retention by time goes on.
-    pub async fn confirm_clock(&self) -> Result<ClockStatus, BrokerError> {
+    pub fn confirm_clock(&self) -> Result<ClockStatus, BrokerError> {
         let before = self.clock_status();
         self.upkeep.clock_watch().confirm(read(&*self.clock));
         self.metrics.set_retention_suspended(false);

@@ -31,7 +31,7 @@ impl AdminService for Door {
         &self,
         _: Request<proto::ConfirmClockRequest>,
     ) -> Result<Response<proto::ConfirmClockResponse>, Status> {
-        let before = self.broker.confirm_clock().await.map_err(|error| status(&error))?;
+        let before = self.broker.confirm_clock().map_err(|error| status(&error))?;
         Ok(Response::new(proto::ConfirmClockResponse { before: Some(clock_out(before)) }))
     }
 

@@ -61,13 +61,12 @@ impl Allocation {
         if end > self.reserved {
             let reserve_bytes = options.reserve_bytes.max(DISK_RESERVE_BYTES);
             let ahead = with_step(end, options.segment_bytes);
-            self.reserved = match leaving(file, ahead, reserve_bytes, &free_bytes) {
-                Ok(()) => ahead,
+            self.reserved = if leaving(file, ahead, reserve_bytes, &free_bytes).is_ok() {
+                ahead
+            } else {
                 // A disk too full for the whole step may still have room for this write.
-                Err(_) => {
-                    file.set_len(end).and_then(|()| leaving(file, end, options.reserve_bytes, &free_bytes))?;
-                    end
-                }
+                file.set_len(end).and_then(|()| leaving(file, end, options.reserve_bytes, &free_bytes))?;
+                end
             };
         }
         self.written = self.written.max(end);

@@ -254,9 +254,10 @@ impl Log {
         if self.active.is_none() {
             let header = SegmentHeader { log: self.shared.id, base_offset: self.next_offset, created_at_ms: now_ms };
             let shared = &self.shared;
-            let (segment, allocation) = match self.next_file.take() {
-                Some(next) => next.begin(&shared.context, &shared.directory, &header)?,
-                None => (Segment::create(&shared.context, &shared.directory, &header)?, Allocation::default()),
+            let (segment, allocation) = if let Some(next) = self.next_file.take() {
+                next.begin(&shared.context, &shared.directory, &header)?
+            } else {
+                (Segment::create(&shared.context, &shared.directory, &header)?, Allocation::default())
             };
             let segment = Arc::new(segment);
             shared.set_has_unsynced(true);

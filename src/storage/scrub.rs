@@ -79,7 +79,7 @@ impl LogScrubber {
             next_offset: next_offset_of(segment, segments.get(at + 1)).unwrap_or(base),
             ranges: Vec::new(),
         };
-        let is_complete = walk.run(&header);
+        let is_complete = walk.run(&header).is_ok();
         let ranges = walk.ranges;
         forget().context("forget what is in memory of", segment.path())?;
         if !is_complete {
@@ -102,6 +102,9 @@ struct Walk<'a> {
     ranges: Vec<DamagedRange>,
 }
 
+/// Whoever sets the pace wants no more.
+struct Stopped;
+
 /// Bytes of the file that were read.
 #[derive(Default)]
 struct Window {
@@ -112,21 +115,19 @@ struct Window {
 }
 
 impl Walk<'_> {
-    /// `false` if it was stopped.
-    fn run(&mut self, header: &SegmentHeader) -> bool {
+    fn run(&mut self, header: &SegmentHeader) -> Result<(), Stopped> {
         let mut position = u32::try_from(SEGMENT_HEADER_BYTES).expect("64 fits");
         let mut expected = header.base_offset;
-        let Some(first) = self.bytes_at(0, SEGMENT_HEADER_BYTES) else { return false };
+        let first = self.bytes_at(0, SEGMENT_HEADER_BYTES)?;
         let seed = match SegmentHeader::decode_seed(first, header.log, header.base_offset) {
             Ok(seed) => seed,
             Err(what) => {
                 self.found(0, expected, self.next_offset, what);
-                return true;
+                return Ok(());
             }
         };
         while position < self.end {
-            let Some(frame) = self.frame_at(position, seed) else { return false };
-            match frame {
+            match self.frame_at(position, seed)? {
                 Ok((header, frame_bytes)) => {
                     if header.base_offset != expected {
                         let what = format!("the frame has offset {}, expected {expected}", header.base_offset);
@@ -136,7 +137,7 @@ impl Walk<'_> {
                     (position, expected) = (position + frame_bytes, header.next_offset());
                 }
                 Err(what) => {
-                    let Some(next) = self.next_frame(position, expected, seed) else { return false };
+                    let next = self.next_frame(position, expected, seed)?;
                     let (next_position, next_offset) = next.unwrap_or((self.end, self.next_offset));
                     self.found(position, expected, next_offset, what);
                     (position, expected) = (next_position, next_offset);
@@ -147,11 +148,11 @@ impl Walk<'_> {
             let what = format!("it ends before offset {}", self.next_offset);
             self.found(self.end, expected.min(self.next_offset), self.next_offset.max(expected), what);
         }
-        true
+        Ok(())
     }
 
-    /// The verified frame at `position`, or what is wrong there; `None` if the walk was stopped.
-    fn frame_at(&mut self, position: u32, seed: u32) -> Option<Result<(FrameHeader, u32), String>> {
+    /// The verified frame at `position`, or what is wrong there.
+    fn frame_at(&mut self, position: u32, seed: u32) -> Result<Result<(FrameHeader, u32), String>, Stopped> {
         let head = self.bytes_at(position, HEADER_BYTES)?;
         let mut decoded = FrameHeader::decode(head);
         if let Ok((_, frame_bytes)) = decoded {
@@ -164,16 +165,15 @@ impl Walk<'_> {
             }
         }
         let described = |error: FrameError| match &self.window.unreadable {
-            Some(why) => format!("{error}; the disk says: {why}"),
+            Some(why) => format!("{error}; {why}"),
             None => error.to_string(),
         };
         let as_u32 = |frame_bytes| u32::try_from(frame_bytes).expect("frames are bounded by FRAME_BYTES_MAX");
-        Some(decoded.map(|(header, frame_bytes)| (header, as_u32(frame_bytes))).map_err(described))
+        Ok(decoded.map(|(header, frame_bytes)| (header, as_u32(frame_bytes))).map_err(described))
     }
 
-    /// Position and offset of the first valid frame behind `position` that may stand there; `None` within if there is
-    /// none, outside if the walk was stopped.
-    fn next_frame(&mut self, position: u32, expected: Offset, seed: u32) -> Option<Option<(u32, Offset)>> {
+    /// Position and offset of the first valid frame behind `position` that may stand there, if there is one.
+    fn next_frame(&mut self, position: u32, expected: Offset, seed: u32) -> Result<Option<(u32, Offset)>, Stopped> {
         let mut position = position + 1;
         while position < self.end {
             let rest = self.bytes_at(position, HEADER_BYTES)?;
@@ -184,29 +184,29 @@ impl Walk<'_> {
                         header.base_offset >= expected && header.next_offset() <= self.next_offset
                     });
                     if plausible && let Ok((header, _)) = self.frame_at(position, seed)? {
-                        return Some(Some((position, header.base_offset)));
+                        return Ok(Some((position, header.base_offset)));
                     }
                     position += 1;
                 }
                 Some(skip) => position += u32::try_from(skip).expect("a header is small"),
             }
         }
-        Some(None)
+        Ok(None)
     }
 
-    /// `len` bytes of the file from `position` on, fewer at its end; `None` if the walk was stopped.
-    fn bytes_at(&mut self, position: u32, len: usize) -> Option<&[u8]> {
+    /// `len` bytes of the file from `position` on, fewer at its end.
+    fn bytes_at(&mut self, position: u32, len: usize) -> Result<&[u8], Stopped> {
         let len = len.min((self.end - position.min(self.end)) as usize);
         let start = position.checked_sub(self.window.position).map_or(usize::MAX, |start| start as usize);
         if start.saturating_add(len) > self.window.bytes.len() {
             let more = len.max(WINDOW_BYTES).min((self.end - position) as usize);
             if !(self.pace)(more as u64) {
-                return None;
+                return Err(Stopped);
             }
             self.window.read(self.file, position, more);
         }
         let start = (position - self.window.position) as usize;
-        Some(&self.window.bytes[start..start + len])
+        Ok(&self.window.bytes[start..start + len])
     }
 
     fn found(&mut self, position: u32, first_offset: Offset, next_offset: Offset, what: String) {
@@ -226,15 +226,21 @@ impl Window {
         (self.position, self.unreadable) = (position, None);
         self.bytes.clear();
         self.bytes.resize(len, 0);
-        if file.read_exact_at(position.into(), &mut self.bytes).is_ok() {
+        let mut at = u64::from(position);
+        // A file that was cut is no unreadable one: what is left of it is looked at.
+        let left = file.len().map_or(len, |file_bytes| usize::try_from(file_bytes.saturating_sub(at)).unwrap_or(len));
+        let readable = &mut self.bytes[..left.min(len)];
+        if left < len {
+            self.unreadable = Some(format!("the file ends at byte {}", at + left as u64));
+        }
+        if file.read_exact_at(at, readable).is_ok() {
             return;
         }
-        let mut at = u64::from(position);
-        for block in self.bytes.chunks_mut(BLOCK_BYTES) {
+        for block in readable.chunks_mut(BLOCK_BYTES) {
             block.fill(0);
             if let Err(error) = file.read_exact_at(at, block) {
                 block.fill(0);
-                self.unreadable.get_or_insert_with(|| error.to_string());
+                self.unreadable.get_or_insert_with(|| format!("the disk says: {error}"));
             }
             at += block.len() as u64;
         }

@@ -112,8 +112,9 @@ fn a_file_that_was_cut_is_found() {
     let whole = fs::read(&path).expect("readable");
     fs::write(&path, &whole[..whole.len() / 2]).expect("writable");
     let found = scrub_all(&log);
-    assert_eq!(found.last().map(|range| range.next_offset), Some(Offset(10)));
-    assert!(found[0].what.contains("the disk says"), "{found:?}");
+    let [range] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((range.first_offset, range.next_offset), (Offset(4), Offset(10)), "the first four are whole: {range:?}");
+    assert!(range.what.contains("the file ends at byte"), "{range:?}");
 }
 
 #[test]

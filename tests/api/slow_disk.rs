@@ -35,10 +35,13 @@ async fn while_syncs_hang_produce_is_refused_and_nothing_else_waits() {
     }
     broker.append("orders", 0, set(vec![record("recent")])).await;
 
+    broker.create_topic("clicks", 1).await;
+    broker.append("clicks", 0, sized(2, 100)).await;
+
     let stall = disk.stall();
     let mut hanging = Vec::new();
     let mut producer = broker.producer();
-    let produced = tokio::spawn(async move { producer.produce(produce("orders", 40_000)).await });
+    let append = tokio::spawn(async move { producer.produce(produce("orders", 40_000)).await });
     let (mut consumer, mut topics) = (broker.consumer(), broker.topics());
     let offsets = vec![at_offset("orders", 0, 2)];
     let commit = CommitOffsetsRequest { group: "billing".into(), offsets, ..Default::default() };
@@ -48,7 +51,7 @@ async fn while_syncs_hang_produce_is_refused_and_nothing_else_waits() {
     // More than there are threads that may wait with them.
     for _ in 0..40 {
         let mut topics = broker.topics();
-        let delete = DeleteRecordsRequest { topic: "orders".into(), partition: 0, before_offset: 1 };
+        let delete = DeleteRecordsRequest { topic: "clicks".into(), partition: 0, before_offset: 1 };
         hanging.push(tokio::spawn(async move { topics.delete_records(delete).await.map(drop) }));
     }
     // The append, the journal of groups, the catalog, a checkpoint: everything that syncs has begun to.
@@ -63,10 +66,10 @@ async fn while_syncs_hang_produce_is_refused_and_nothing_else_waits() {
     assert_eq!(refused.fact("no_side_effects"), "true");
 
     nothing_waits(&broker).await;
-    assert!(disk.waiting() >= 4 && !produced.is_finished(), "the syncs hang all the time");
+    assert!(disk.waiting() >= 4 && !append.is_finished(), "the syncs hang all the time");
 
     drop(stall);
-    let answer = within("the append to be answered", produced).await.expect("no panic").expect("appended");
+    let answer = within("the append to be answered", append).await.expect("no panic").expect("appended");
     assert_eq!(answer.into_inner().results[0].base_offset, 5);
     for call in hanging {
         within("a call that hung", call).await.expect("no panic").expect("done");

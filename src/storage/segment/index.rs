@@ -218,7 +218,9 @@ mod tests {
 
     fn filled() -> SparseIndex {
         let mut index = SparseIndex::new(Offset(100));
-        frames().iter().for_each(|frame| index.push(frame, 5_000));
+        for frame in frames() {
+            index.push(&frame, 5_000);
+        }
         index
     }
 
