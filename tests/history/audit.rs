@@ -24,9 +24,11 @@ impl Subject {
     }
 }
 
-/// Reads every log, every committed offset and the list of topics.
+/// Reads the list of topics, every log of those that are there, and every committed offset.
 pub(crate) async fn audit(client: &Client, subject: &Subject, payload: Payload, recorder: &Recorder) {
-    for (log, partition) in (0..).zip(&subject.logs) {
+    let topics = client.list_topics(&subject.prefix, false).await.expect("topics can be listed");
+    let topics: Vec<TopicName> = topics.into_iter().map(|topic| topic.name).collect();
+    for (log, partition) in (0..).zip(&subject.logs).filter(|(_, partition)| topics.contains(&partition.topic)) {
         let event = audit_log(client, log, partition, payload).await;
         recorder.record(event);
     }
@@ -38,8 +40,7 @@ pub(crate) async fn audit(client: &Client, subject: &Subject, payload: Payload, 
             recorder.record(Event::Committed { group, log, offset: found.map(|found| found.offset.0) });
         }
     }
-    let topics = client.list_topics(&subject.prefix, false).await.expect("topics can be listed");
-    recorder.record(Event::TopicsAudited { topics: topics.iter().map(|topic| topic.name.to_string()).collect() });
+    recorder.record(Event::TopicsAudited { topics: topics.iter().map(ToString::to_string).collect() });
 }
 
 async fn audit_log(client: &Client, log: u16, partition: &TopicPartition, payload: Payload) -> Event {

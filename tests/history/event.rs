@@ -1,6 +1,6 @@
 //! Everything a history is made of, and the recorder that many tasks share.
 
-use super::Checker;
+use super::{Anomaly, Checker};
 use serde::{Deserialize, Serialize};
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
@@ -100,25 +100,17 @@ impl Recorder {
         first
     }
 
-    /// Judges what was added since the last look.
-    ///
-    /// # Panics
-    /// If a promise is broken: with the first anomalies, and the file that holds the whole history.
-    #[track_caller]
-    pub(crate) fn check(&self, file: &Path, context: &str) {
-        let mut history = self.lock();
-        let History { events, checker, checked, .. } = &mut *history;
-        for event in &events[*checked..] {
-            checker.take(event);
-        }
+    /// Judges what was added since the last look. Gives all that is wrong so far.
+    pub(crate) fn look(&self) -> Vec<Anomaly> {
+        let History { events, checker, checked, .. } = &mut *self.lock();
+        events[*checked..].iter().for_each(|event| checker.take(event));
         *checked = events.len();
-        let anomalies = checker.anomalies();
-        if anomalies.is_empty() {
-            return;
-        }
-        let few: Vec<String> = anomalies.iter().take(10).map(ToString::to_string).collect();
-        let written = dump(events, file).map_or_else(|error| error.to_string(), |path| path.display().to_string());
-        panic!("{} anomalies; {context}\n  {}\nhistory: {written}", anomalies.len(), few.join("\n  "));
+        checker.anomalies().to_vec()
+    }
+
+    /// Writes all of it to a file, one event a line.
+    pub(crate) fn dump(&self, path: &Path) -> std::io::Result<PathBuf> {
+        dump(&self.lock().events, path)
     }
 
     /// What was counted so far.

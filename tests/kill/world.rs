@@ -71,11 +71,16 @@ impl World {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner).push(what);
     }
 
-    /// Fails if anything is amiss.
+    /// Fails if anything is amiss: with the first anomalies, and the file that holds the whole history.
     #[track_caller]
     pub(crate) fn check(&self, context: &str) {
-        let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("kill-history.jsonl");
-        self.recorder.check(&file, context);
+        let anomalies = self.recorder.look();
+        if !anomalies.is_empty() {
+            let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("kill-history.jsonl");
+            let written = self.recorder.dump(&file);
+            let few: Vec<_> = anomalies.iter().take(10).map(ToString::to_string).collect();
+            panic!("{} anomalies; {context}\n  {}\nhistory: {written:?}", anomalies.len(), few.join("\n  "));
+        }
         let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(troubles.is_empty(), "{context}: {}", troubles.join("\n"));
     }

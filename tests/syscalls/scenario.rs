@@ -1,0 +1,196 @@
+//! What a client does in each run, always the same, one call at a time; and what it was answered.
+//!
+//! Nothing is tried again here: a call that fails is noted as what its error says, and the next one is made.
+
+use crate::history::audit::{Subject, audit, topic_name};
+use crate::history::{Event, Payload, Recorder};
+use bytes::BytesMut;
+use millstream::client::admin::TopicSettings;
+use millstream::client::{Client, ClientError, PartitionOffset};
+use millstream::proto::producer_service_client::ProducerServiceClient;
+use millstream::proto::{self, ProduceRequest};
+use millstream::types::record_set::encode_record;
+use millstream::types::{Durability, Offset, TopicPartition};
+use std::net::SocketAddr;
+use tonic::transport::{Channel, Endpoint};
+use tonic_types::StatusExt as _;
+
+const TOPICS: [&str; 3] = ["run-synced", "run-written", "run-doomed"];
+const GROUP: &str = "run-readers";
+
+/// The logs by number.
+const SYNCED: u16 = 0;
+const WRITTEN: u16 = 1;
+const DOOMED: u16 = 2;
+
+/// A client with its memory.
+pub(crate) struct Actor {
+    recorder: Recorder,
+    subject: Subject,
+    payload: Payload,
+}
+
+/// A connection to a living broker.
+struct Connection {
+    client: Client,
+    producers: ProducerServiceClient<Channel>,
+}
+
+impl Actor {
+    pub(crate) fn new() -> Self {
+        let recorder = Recorder::default();
+        let mut subject = Subject { groups: vec![GROUP.to_owned()], prefix: "run-".to_owned(), ..Subject::default() };
+        for (log, topic) in (0..).zip(TOPICS) {
+            // Retention takes whole segments of the second one until what is left fits 1 MiB.
+            let retained_bytes_min = (log == WRITTEN).then_some(0);
+            recorder.record(Event::Log { log, topic: topic.to_owned(), partition: 0, retained_bytes_min });
+            recorder.record(Event::Producer { producer: log, topic: topic.to_owned(), idempotent: true });
+            subject.logs.push(TopicPartition { topic: topic_name(topic), partition: 0 });
+        }
+        Self { recorder, subject, payload: Payload { seed: 1, large_each: 0 } }
+    }
+
+    /// The first life: from an empty directory to logs with several segments, commits, and deletions.
+    pub(crate) async fn first_life(&self, address: SocketAddr) {
+        let Some(mut there) = Connection::open(address).await else { return };
+        for log in [SYNCED, WRITTEN, DOOMED] {
+            self.create(&there, log).await;
+        }
+        for log in [SYNCED, WRITTEN, DOOMED] {
+            self.produce(&mut there, log, 3, None).await;
+        }
+        self.produce(&mut there, SYNCED, 2, Some(Durability::Written)).await;
+        self.produce(&mut there, WRITTEN, 2, Some(Durability::Synced)).await;
+        self.commit(&there, SYNCED, 4).await;
+        self.delete_topic(&there, DOOMED).await;
+        // Over 1 MiB in a log: it begins new segments.
+        for _ in 0..3 {
+            self.produce(&mut there, SYNCED, 500, None).await;
+            self.produce(&mut there, WRITTEN, 900, None).await;
+        }
+        self.delete_records(&there, SYNCED, 1_200).await;
+        self.commit(&there, SYNCED, 1_300).await;
+        self.commit(&there, WRITTEN, 5).await;
+        self.produce(&mut there, WRITTEN, 1, None).await;
+    }
+
+    /// The second life, which begins with what a kill has left, and with retention.
+    pub(crate) async fn second_life(&self, address: SocketAddr) {
+        let Some(mut there) = Connection::open(address).await else { return };
+        self.produce(&mut there, SYNCED, 3, None).await;
+        self.produce(&mut there, WRITTEN, 3, None).await;
+        self.commit(&there, SYNCED, 1_500).await;
+        self.delete_records(&there, WRITTEN, 2_000).await;
+    }
+
+    /// The broker is gone.
+    pub(crate) fn down(&self) {
+        self.recorder.record(Event::Down);
+    }
+
+    /// After everything: all is compared with what was answered, and the broker takes records as ever.
+    pub(crate) async fn audit(&self, address: SocketAddr) {
+        let mut there = Connection::open(address).await.expect("it serves");
+        audit(&there.client, &self.subject, self.payload, &self.recorder).await;
+        for log in [SYNCED, WRITTEN] {
+            if there.client.topic(&self.subject.logs[usize::from(log)].topic).await.is_ok() {
+                assert!(self.produce(&mut there, log, 1, None).await, "a broker without a fault takes a record");
+            }
+        }
+        self.down();
+        audit(&there.client, &self.subject, self.payload, &self.recorder).await;
+        self.recorder.record(Event::Finished);
+    }
+
+    /// What is wrong, in words.
+    pub(crate) fn anomalies(&self) -> Vec<String> {
+        self.recorder.look().iter().map(ToString::to_string).collect()
+    }
+
+    async fn create(&self, there: &Connection, log: u16) {
+        let topic = self.subject.logs[usize::from(log)].topic.clone();
+        let mut settings = TopicSettings { segment_bytes: Some(1 << 20), ..TopicSettings::default() };
+        if log == WRITTEN {
+            settings.durability = Some(Durability::Written);
+            settings.retention_bytes = Some(1 << 20);
+        }
+        self.recorder.record(Event::TopicAsked { topic: topic.to_string(), exists: true });
+        if there.client.create_topic(&topic, 1, &settings).await.is_ok() {
+            self.recorder.record(Event::TopicDone { topic: topic.to_string(), exists: true });
+        }
+    }
+
+    async fn delete_topic(&self, there: &Connection, log: u16) {
+        let topic = &self.subject.logs[usize::from(log)].topic;
+        self.recorder.record(Event::TopicAsked { topic: topic.to_string(), exists: false });
+        if there.client.delete_topic(topic).await.is_ok() {
+            self.recorder.record(Event::TopicDone { topic: topic.to_string(), exists: false });
+        }
+    }
+
+    /// Sends records as one batch; whether they were acknowledged.
+    async fn produce(&self, there: &mut Connection, log: u16, count: u32, durability: Option<Durability>) -> bool {
+        let first = self.recorder.sent(log, count);
+        let mut records = BytesMut::new();
+        for id in first..first + count {
+            let content = self.payload.of(id);
+            let headers = content.headers().into_iter();
+            encode_record(&mut records, Some(&content.key), Some(&content.value), headers, None);
+        }
+        let durability = match durability {
+            None => proto::Durability::Unspecified,
+            Some(Durability::Written) => proto::Durability::Written,
+            Some(Durability::Synced) => proto::Durability::Synced,
+        };
+        let request = ProduceRequest {
+            topic: self.subject.logs[usize::from(log)].topic.to_string(),
+            partition: Some(0),
+            records: records.freeze(),
+            durability: durability.into(),
+            ..ProduceRequest::default()
+        };
+        match there.producers.produce(request).await {
+            Ok(answer) => {
+                let offset = answer.into_inner().results[0].base_offset;
+                self.recorder.record(Event::Acked { first, count, log, offset });
+                true
+            }
+            Err(status) => {
+                // It is held to its word.
+                let details = status.get_error_details();
+                let says = details.error_info().and_then(|info| info.metadata.get("no_side_effects"));
+                let certain = says.is_some_and(|says| says == "true");
+                self.recorder.record(Event::Refused { first, count, certain });
+                false
+            }
+        }
+    }
+
+    async fn delete_records(&self, there: &Connection, log: u16, before: u64) {
+        let partition = &self.subject.logs[usize::from(log)];
+        self.recorder.record(Event::DeleteAsked { log, before });
+        if let Ok(start) = there.client.delete_records(&partition.topic, partition.partition, Offset(before)).await {
+            self.recorder.record(Event::DeleteDone { log, start: start.0 });
+        }
+    }
+
+    async fn commit(&self, there: &Connection, log: u16, offset: u64) {
+        self.recorder.record(Event::CommitAsked { group: 0, log, offset });
+        let partition = self.subject.logs[usize::from(log)].clone();
+        let committed: Result<_, ClientError> =
+            there.client.commit_offsets(GROUP, vec![PartitionOffset::new(partition, Offset(offset))]).await;
+        if committed.is_ok_and(|refused| refused.is_empty()) {
+            self.recorder.record(Event::CommitDone { group: 0, log, offset });
+        }
+    }
+}
+
+impl Connection {
+    /// `None` if the broker is gone already.
+    async fn open(address: SocketAddr) -> Option<Self> {
+        let client = Client::connect(&address.to_string()).await.ok()?;
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+        let channel = endpoint.tcp_nodelay(true).connect().await.ok()?;
+        Some(Self { client, producers: ProducerServiceClient::new(channel) })
+    }
+}
