@@ -137,7 +137,8 @@ impl Points {
             None => format!("{deed:?}, untouched"),
         };
         let mut all = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
-        all.extend(violations.iter().map(|violation| format!("{place}: {violation}")));
+        // One fault shows in many records; the first say enough.
+        all.extend(violations.iter().take(3).map(|violation| format!("{place}: {violation}")));
         match struck {
             Some(call) => {
                 let mut by_call = self.by_call.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,6 +8,7 @@ use crate::clock::SharedClock;
 use crate::metrics::Metrics;
 use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Request};
 use crate::partition::options::PartitionOptions;
+use crate::planted::{Bug, is_planted};
 use crate::storage::log::{AppendOutcome, NewBatch};
 use crate::storage::{Log, StorageError};
 use crate::types::{Durability, Offset};
@@ -79,6 +80,10 @@ impl Writer {
             answer_all(requests, || Err(AppendError::Closed));
             return Ok(());
         };
+        if is_planted(Bug::AckBeforeWrite) {
+            acknowledge_then_write(log, requests, clock, high_watermark);
+            return Ok(());
+        }
         let batches: Vec<NewBatch> = requests.iter().map(|request| request.batch.clone()).collect();
         let AppendOutcome { base_offsets, append_time_ms, error: refusal } = log.append(&batches, clock.now_ms());
         self.metrics.append_drained(base_offsets.len() as u64);
@@ -114,6 +119,26 @@ impl Writer {
         let for_good = matches!(error, StorageError::Poisoned { .. });
         synced.and(if for_good { Err(error) } else { Ok(()) })
     }
+}
+
+/// A bug on purpose: what is acknowledged is written a moment later.
+fn acknowledge_then_write(
+    log: &mut Log,
+    requests: Vec<AppendRequest>,
+    clock: &SharedClock,
+    high_watermark: &watch::Sender<Offset>,
+) {
+    let (append_time_ms, mut base_offset) = (clock.now_ms(), log.next_offset());
+    let mut batches = Vec::with_capacity(requests.len());
+    for request in requests {
+        let next = base_offset.advance(request.batch.summary.record_count.into());
+        batches.push(request.batch.clone());
+        answer(request, Ok(AppendAck { base_offset, append_time_ms, durability: Durability::Synced }));
+        base_offset = next;
+    }
+    std::thread::park_timeout(std::time::Duration::from_millis(5));
+    log.append(&batches, append_time_ms);
+    show(high_watermark, log.next_offset());
 }
 
 fn timed_sync(log: &mut Log, metrics: &Metrics) -> Result<(), StorageError> {

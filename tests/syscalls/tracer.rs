@@ -15,11 +15,13 @@ use std::fmt;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// What happens at the chosen call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Deed {
-    /// The process is killed; the call is not done.
+    /// The process is killed; the call is not done. Before that its other threads go on for a while, so that whoever
+    /// is told too early is told.
     Kill,
     /// The call is not done and answers this, once.
     Fail(Errno),
@@ -45,6 +47,9 @@ impl fmt::Display for Call {
         write!(f, "{} of {}", self.name, self.path.display())
     }
 }
+
+/// For how long the thread is held at its call before the process is killed.
+const HOLD: Duration = Duration::from_millis(4);
 
 /// How a traced process ended.
 #[derive(Debug)]
@@ -88,7 +93,7 @@ pub(crate) fn trace(root: Pid, directory: &Path, strike: Strike) -> Traced {
     });
     nix::sys::signal::kill(root, Signal::SIGCONT).expect("it is ours");
     let mut tracer =
-        Tracer { root, directory, strike, began: false, failing: HashSet::new(), counted: 0, struck: None };
+        Tracer { root, directory, strike, began: false, failing: HashSet::new(), counted: 0, struck: None, deadline: None };
     let code = tracer.run();
     Traced { code, counted: tracer.counted, struck: tracer.struck }
 }
@@ -103,6 +108,8 @@ struct Tracer<'a> {
     failing: HashSet<Pid>,
     counted: u64,
     struck: Option<Call>,
+    /// When the process is to be killed.
+    deadline: Option<Instant>,
 }
 
 impl Tracer<'_> {
@@ -110,7 +117,10 @@ impl Tracer<'_> {
         let mut code = None;
         loop {
             // All threads of what this thread traces, and nothing that other threads of ours have started.
-            match waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {
+            let mut flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
+            flags.set(WaitPidFlag::WNOHANG, self.deadline.is_some());
+            match waitpid(None, Some(flags)) {
+                Ok(WaitStatus::StillAlive) => self.kill_when_due(),
                 Err(Errno::ECHILD) => return code,
                 Err(Errno::EINTR) => {}
                 Err(error) => panic!("cannot wait for what is traced: {error}"),
@@ -149,7 +159,7 @@ impl Tracer<'_> {
             self.struck = Some(call);
             match self.strike.deed {
                 Deed::Kill => {
-                    nix::sys::signal::kill(self.root, Signal::SIGKILL).expect("it is held, so it is there");
+                    self.deadline = Some(Instant::now() + HOLD);
                     return;
                 }
                 Deed::Fail(_) => {
@@ -163,6 +173,15 @@ impl Tracer<'_> {
             }
         }
         go_on(thread, None);
+    }
+
+    fn kill_when_due(&mut self) {
+        if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            self.deadline = None;
+            // It was not waited for, so the number is still its own.
+            nix::sys::signal::kill(self.root, Signal::SIGKILL).expect("a thread of it is held");
+        }
+        std::thread::yield_now();
     }
 
     /// Whether the deed makes sense at this call.
