@@ -15,6 +15,16 @@ pub enum Bug {
     AckBeforeWrite,
     /// Commits, and all else that is asked of groups, are answered before the journal has them.
     CommitAckedBeforeDurable,
+    /// Recovery believes a frame without its checksum.
+    ChecksumSkipped,
+    /// Recovery cuts at the first invalid frame, although a durable mark says that what it should be was synced.
+    TruncatesInTheMiddle,
+    /// Recovery leaves what lies behind the last valid frame in place.
+    TornTailNotCut,
+    /// Recovery reads through the page cache, which after a failed sync holds what the disk does not.
+    RecoveryTrustsPageCache,
+    /// A read steps over damage as if nothing had been there.
+    DamageSkippedSilently,
 }
 
 /// Whether `bug` is active.
