@@ -48,6 +48,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 struct Run {
     /// Where the deed was done; `None` if the scenario has fewer calls.
     struck: Option<Call>,
+    /// The broker decided to end.
+    stopped: bool,
     violations: Vec<String>,
 }
 
@@ -62,7 +64,7 @@ fn run(strike: Strike) -> Run {
         .variable("MILLSTREAM_BROKER_DRAIN_TIMEOUT_MS", "1s");
     let actor = Actor::new();
     let mut violations = Vec::new();
-    let (mut struck, mut counted) = (None, 0);
+    let (mut struck, mut counted, mut stopped) = (None, 0, false);
     // The first life is ended by a kill when all is quiet, the second one by a stop.
     for (number, signal) in [(1, Signal::KILL), (2, Signal::TERM)] {
         let rest = Strike { after: strike.after.wrapping_sub(counted), ..strike };
@@ -74,6 +76,7 @@ fn run(strike: Strike) -> Run {
         actor.down();
         violations.extend(wrong_end(&traced, strike.deed, number, &log));
         counted += traced.counted;
+        stopped |= traced.code.is_some_and(|code| code != 0);
         struck = struck.or(traced.struck);
         if strike.deed == Deed::Kill && struck.is_some() {
             break;
@@ -83,7 +86,7 @@ fn run(strike: Strike) -> Run {
     within(actor.audit(broker.address()));
     violations.extend(actor.anomalies());
     broker.stop();
-    Run { struck, violations }
+    Run { struck, stopped, violations }
 }
 
 /// A broker ends by the signal that was sent, by its own decision, or never.
@@ -109,6 +112,8 @@ fn within<T>(future: impl Future<Output = T>) -> T {
 struct Points {
     by_call: Mutex<BTreeMap<&'static str, u64>>,
     violations: Mutex<Vec<String>>,
+    /// Runs in which the broker decided to end.
+    stopped: AtomicU64,
     next: AtomicU64,
     complete: AtomicBool,
 }
@@ -131,7 +136,8 @@ impl Points {
 
     fn try_next(&self, deed: Deed, step: u64) {
         let after = self.next.fetch_add(step, Ordering::AcqRel);
-        let Run { struck, violations } = run(Strike { deed, after });
+        let Run { struck, stopped, violations } = run(Strike { deed, after });
+        self.stopped.fetch_add(stopped.into(), Ordering::AcqRel);
         let place = match &struck {
             Some(call) => format!("{deed:?} at call {}, {call}", after + 1),
             None => format!("{deed:?}, untouched"),
@@ -158,7 +164,9 @@ impl Points {
             let _ = write!(calls, "{}{name} {count}", if calls.is_empty() { "" } else { ", " });
         }
         let (total, seconds) = (by_call.values().sum::<u64>(), begun.elapsed().as_secs_f64());
-        println!("syscalls: {what}: {total} points ({calls}), {} violations, {seconds:.0} s", violations.len());
+        let (wrong, stopped) = (violations.len(), self.stopped.into_inner());
+        let ends = if stopped > 0 { format!(", {stopped} stops by the broker") } else { String::new() };
+        println!("syscalls: {what}: {total} points ({calls}), {wrong} violations{ends}, {seconds:.0} s");
         assert!(violations.is_empty(), "{}", violations.join("\n"));
         assert!(total > 0, "nothing was tried");
     }

@@ -40,7 +40,9 @@ impl Checker {
     /// The anomalies of a whole history.
     pub(crate) fn judge(history: &[Event]) -> Vec<Anomaly> {
         let mut checker = Self::default();
-        history.iter().for_each(|event| checker.take(event));
+        for event in history {
+            checker.take(event);
+        }
         checker.anomalies
     }
 

@@ -103,7 +103,9 @@ impl Recorder {
     /// Judges what was added since the last look. Gives all that is wrong so far.
     pub(crate) fn look(&self) -> Vec<Anomaly> {
         let History { events, checker, checked, .. } = &mut *self.lock();
-        events[*checked..].iter().for_each(|event| checker.take(event));
+        for event in &events[*checked..] {
+            checker.take(event);
+        }
         *checked = events.len();
         checker.anomalies().to_vec()
     }

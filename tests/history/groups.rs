@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 /// All groups of a history.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    groups: BTreeMap<u16, Group>,
+    by_number: BTreeMap<u16, Group>,
     streams: HashMap<u32, Stream>,
     downs: u32,
     pub(super) counts: Counts,
@@ -45,7 +45,7 @@ impl Groups {
         match event {
             Event::Down => self.downs += 1,
             Event::Opened { stream, group } => {
-                let state = self.groups.entry(*group).or_default();
+                let state = self.by_number.entry(*group).or_default();
                 let (done, generation) = (state.done.clone(), state.generation);
                 let positions = HashMap::new();
                 let opened = Stream { group: *group, opened_after: self.downs, done, generation, positions };
@@ -59,16 +59,18 @@ impl Groups {
             }
             Event::Polled { stream, log, batches } => self.poll(*stream, *log, batches, logs, found),
             Event::CommitAsked { group, log, offset } => {
-                raise(&mut self.groups.entry(*group).or_default().asked, *log, *offset);
+                raise(&mut self.by_number.entry(*group).or_default().asked, *log, *offset);
             }
             Event::CommitDone { group, log, offset } => {
                 self.counts.commits += 1;
-                raise(&mut self.groups.entry(*group).or_default().done, *log, *offset);
+                raise(&mut self.by_number.entry(*group).or_default().done, *log, *offset);
             }
             Event::CommitsAsked { group } => {
-                let group = self.groups.entry(*group).or_default();
+                let group = self.by_number.entry(*group).or_default();
                 let done = group.done.clone();
-                done.into_iter().for_each(|(log, offset)| raise(&mut group.audited, log, offset));
+                for (log, offset) in done {
+                    raise(&mut group.audited, log, offset);
+                }
             }
             Event::Committed { group, log, offset } => self.committed(*group, *log, *offset, logs, found),
             _ => {}
@@ -78,7 +80,7 @@ impl Groups {
     fn assign(&mut self, stream: u32, log: u16, generation: u64, offset: u64, logs: &mut Logs, found: Found<'_>) {
         let reader = self.streams.get_mut(&stream).expect("a stream is opened first");
         let number = reader.group;
-        let group = self.groups.get_mut(&number).expect("so is its group");
+        let group = self.by_number.get_mut(&number).expect("so is its group");
         if generation <= reader.generation {
             let (group, log, before) = (number, logs.name(log), reader.generation);
             found(Anomaly::GenerationWentBack { group, log, before, generation });
@@ -123,7 +125,7 @@ impl Groups {
     }
 
     fn committed(&mut self, number: u16, log: u16, offset: Option<u64>, logs: &Logs, found: Found<'_>) {
-        let group = self.groups.entry(number).or_default();
+        let group = self.by_number.entry(number).or_default();
         let committed = group.audited.get(&log).copied().unwrap_or_default();
         if offset.unwrap_or_default() < committed {
             let log = logs.name(log);

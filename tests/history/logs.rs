@@ -11,7 +11,7 @@ use std::collections::HashMap;
 /// All logs and records of a history.
 #[derive(Debug, Default)]
 pub(super) struct Logs {
-    logs: Vec<Log>,
+    by_number: Vec<Log>,
     producers: Vec<Producer>,
     records: Vec<Record>,
     /// How often the broker went down.
@@ -85,10 +85,10 @@ impl Logs {
     pub(super) fn take(&mut self, event: &Event, found: Found<'_>) {
         match event {
             Event::Log { log, topic, partition, retained_bytes_min } => {
-                assert_eq!(usize::from(*log), self.logs.len(), "logs are numbered in order");
+                assert_eq!(usize::from(*log), self.by_number.len(), "logs are numbered in order");
                 let (name, topic) = (format!("{topic}/{partition}"), topic.clone());
                 let retained_bytes_min = *retained_bytes_min;
-                self.logs.push(Log { name, topic, retained_bytes_min, ..Log::default() });
+                self.by_number.push(Log { name, topic, retained_bytes_min, ..Log::default() });
             }
             Event::Producer { producer, topic, idempotent } => {
                 assert_eq!(usize::from(*producer), self.producers.len(), "producers are numbered in order");
@@ -112,17 +112,17 @@ impl Logs {
                 (*first..*first + count).for_each(|record| self.records[record as usize].outcome = outcome);
             }
             Event::DeleteAsked { log, before } => {
-                let log = &mut self.logs[usize::from(*log)];
+                let log = &mut self.by_number[usize::from(*log)];
                 log.delete_asked = log.delete_asked.max(*before);
             }
             Event::DeleteDone { log, start } => {
-                let log = &mut self.logs[usize::from(*log)];
+                let log = &mut self.by_number[usize::from(*log)];
                 log.delete_done = log.delete_done.max(*start);
             }
             Event::Polled { log, batches, .. } => self.learn_all(*log, batches, Evidence::Polled, found),
             Event::Down => {
                 self.downs += 1;
-                self.logs.iter_mut().for_each(|log| log.must_reach = log.cells.len() as u64);
+                self.by_number.iter_mut().for_each(|log| log.must_reach = log.cells.len() as u64);
             }
             Event::Audited { log, start, end, bytes, batches } => {
                 self.audit(*log, *start..*end, *bytes, batches, found);
@@ -134,13 +134,13 @@ impl Logs {
     }
 
     pub(super) fn name(&self, log: u16) -> String {
-        self.logs[usize::from(log)].name.clone()
+        self.by_number[usize::from(log)].name.clone()
     }
 
     /// A reader of a log was sent from one offset to a later one: a deletion must explain it, now or when the log is
     /// audited.
     pub(super) fn skip(&mut self, stream: u32, number: u16, from: u64, to: u64, found: Found<'_>) {
-        let log = &mut self.logs[usize::from(number)];
+        let log = &mut self.by_number[usize::from(number)];
         if to <= log.delete_asked.max(log.start) {
             return;
         }
@@ -160,7 +160,7 @@ impl Logs {
 
     /// Notes what is at an offset, and compares it with what was known.
     fn learn(&mut self, number: u16, offset: u64, id: Option<RecordId>, evidence: Evidence, found: Found<'_>) {
-        let log = &mut self.logs[usize::from(number)];
+        let log = &mut self.by_number[usize::from(number)];
         let sent = id.and_then(|id| self.records.get(id as usize).map(|record| (id, record)));
         let sent = sent.filter(|(_, record)| self.producers[usize::from(record.producer)].topic == log.topic);
         let Some((id, record)) = sent else {
@@ -190,7 +190,7 @@ impl Logs {
     }
 
     fn audit(&mut self, number: u16, range: std::ops::Range<u64>, bytes: u64, batches: &[Batch], found: Found<'_>) {
-        let log = &mut self.logs[usize::from(number)];
+        let log = &mut self.by_number[usize::from(number)];
         log.check_start(range.start, bytes, found);
         let mut expected = range.start;
         for batch in batches {
@@ -218,7 +218,7 @@ impl Logs {
 
     /// Judges what was not judged yet for copies and for the order of each producer.
     fn scan(&mut self, number: u16, range: std::ops::Range<u64>, found: Found<'_>) {
-        let log = &mut self.logs[usize::from(number)];
+        let log = &mut self.by_number[usize::from(number)];
         self.counts.deleted += range.start.saturating_sub(log.start);
         log.start = log.start.max(range.start);
         for offset in log.scanned.max(range.start)..range.end {
@@ -257,7 +257,7 @@ impl Logs {
                 found(Anomaly::NoAnswer { record: id });
             }
         }
-        for log in &mut self.logs {
+        for log in &mut self.by_number {
             for (stream, expected, to) in std::mem::take(&mut log.skips) {
                 if to > log.start {
                     found(Anomaly::Skipped { stream, log: log.name.clone(), expected, found: to });

@@ -111,7 +111,9 @@ impl Round {
             names.push(name);
         }
         let world = World::new(client, subject, Payload { seed: self.seed, large_each: 97 });
-        events.into_iter().for_each(|event| world.recorder.record(event));
+        for event in events {
+            world.recorder.record(event);
+        }
         (Arc::new(world), names)
     }
 

@@ -7,7 +7,7 @@ use rustix::process::{Pid as ProcessId, PidfdFlags, Signal, pidfd_open, pidfd_se
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ChildStderr, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -34,12 +34,8 @@ impl Life {
         let (started, starts) = sync_channel(1);
         // The thread that starts the process is the one that may wait for it.
         let tracer = std::thread::spawn(move || {
-            let mut command = held(&launch.command());
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-            let mut child = command.spawn().expect("there is a shell");
-            let id = ProcessId::from_child(&child);
-            let process = pidfd_open(id, PidfdFlags::empty()).expect("it was not waited for");
-            started.send((process, child.stderr.take().expect("it is piped"))).expect("somebody waits for it");
+            let (id, process, stderr) = start(&launch);
+            started.send((process, stderr)).expect("somebody waits for it");
             trace(Pid::from_raw(id.as_raw_nonzero().get()), &directory, strike)
         });
         let (process, stderr) = starts.recv().expect("it is started");
@@ -63,4 +59,14 @@ impl Life {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner).clone();
         (traced, log)
     }
+}
+
+#[expect(clippy::zombie_processes, reason = "the tracer waits for it, by its number")]
+fn start(launch: &Launch) -> (ProcessId, OwnedFd, ChildStderr) {
+    let mut command = held(&launch.command());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("there is a shell");
+    let id = ProcessId::from_child(&child);
+    let process = pidfd_open(id, PidfdFlags::empty()).expect("it was not waited for");
+    (id, process, child.stderr.take().expect("it is piped"))
 }

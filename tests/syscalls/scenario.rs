@@ -147,7 +147,6 @@ impl Actor {
             partition: Some(0),
             records: records.freeze(),
             durability: durability.into(),
-            ..ProduceRequest::default()
         };
         match there.producers.produce(request).await {
             Ok(answer) => {

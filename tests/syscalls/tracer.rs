@@ -92,8 +92,16 @@ pub(crate) fn trace(root: Pid, directory: &Path, strike: Strike) -> Traced {
         panic!("a process of ours cannot be traced ({error}); allow ptrace (CAP_SYS_PTRACE, or seccomp and Yama rules)")
     });
     nix::sys::signal::kill(root, Signal::SIGCONT).expect("it is ours");
-    let mut tracer =
-        Tracer { root, directory, strike, began: false, failing: HashSet::new(), counted: 0, struck: None, deadline: None };
+    let mut tracer = Tracer {
+        root,
+        directory,
+        strike,
+        began: false,
+        failing: HashSet::new(),
+        counted: 0,
+        struck: None,
+        deadline: None,
+    };
     let code = tracer.run();
     Traced { code, counted: tracer.counted, struck: tracer.struck }
 }
@@ -187,12 +195,11 @@ impl Tracer<'_> {
     /// Whether the deed makes sense at this call.
     fn applies(&self, call: &Call) -> bool {
         match self.strike.deed {
-            Deed::Kill => true,
             // Names can be taken away on a full disk, and a sync needs no space that was not reserved.
             Deed::Fail(Errno::ENOSPC) => {
                 ["write", "pwrite", "pwritev", "fallocate", "open", "rename", "mkdir"].contains(&call.name)
             }
-            Deed::Fail(_) => true,
+            Deed::Kill | Deed::Fail(_) => true,
         }
     }
 }
