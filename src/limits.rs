@@ -58,6 +58,22 @@ pub const GROUP_MEMBERS_MAX: usize = 10_000;
 /// See [`GROUP_MEMBERS_MAX`].
 pub const GROUPS_MAX: usize = 10_000;
 
+/// Most idempotent producers that one partition remembers, about 180 bytes each; beyond it the one that has appended
+/// nothing for the longest time is forgotten.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 2_000;
+
+/// A producer that has appended nothing to a partition for this long is forgotten there, in milliseconds.
+pub const PRODUCER_IDLE_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
+
+/// Most names of producers in one broker.
+pub const PRODUCER_NAMES_MAX: usize = 10_000;
+
+/// Longest `dedup_window_ms` of a topic.
+pub const DEDUP_WINDOW_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+/// Most message ids that one partition holds within its window, about 80 bytes each.
+pub const DEDUP_IDS_MAX: usize = 1_000_000;
+
 const _: () = assert!(BATCH_BYTES_LIMIT_MIN <= BATCH_BYTES_LIMIT_MAX);
 // A batch and its frame header always fit an empty segment's 32-bit positions.
 const _: () = assert!(SEGMENT_BYTES_MAX + (BATCH_BYTES_LIMIT_MAX as u64) < u32::MAX as u64);

@@ -62,7 +62,7 @@ fn run(strike: Strike) -> Run {
         // Only the round that each start begins with.
         .variable("MILLSTREAM_BROKER_RETENTION_CHECK_MS", "1d")
         .variable("MILLSTREAM_BROKER_DRAIN_TIMEOUT_MS", "1s");
-    let actor = Actor::new();
+    let mut actor = Actor::new();
     let mut violations = Vec::new();
     let (mut struck, mut counted, mut stopped) = (None, 0, false);
     // The first life is ended by a kill when all is quiet, the second one by a stop.
@@ -84,7 +84,7 @@ fn run(strike: Strike) -> Run {
     }
     let broker = launch.start();
     within(actor.audit(broker.address()));
-    violations.extend(actor.anomalies());
+    violations.extend(actor.into_violations());
     broker.stop();
     Run { struck, stopped, violations }
 }

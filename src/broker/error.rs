@@ -2,7 +2,9 @@
 
 use crate::group::{CommitError, GroupError};
 use crate::partition::AppendError;
+use crate::producer::ProducerError;
 use crate::storage::StorageError;
+use crate::storage::log::BatchRefusal;
 use crate::topic::options::OptionError;
 use crate::types::record_set::RecordSetError;
 use crate::types::topic::NameError;
@@ -133,6 +135,17 @@ pub enum BrokerError {
         /// The budget, in bytes.
         limit_bytes: u64,
     },
+    /// A batch was refused by itself: its producer, its sequence, or a condition it carries.
+    #[error("{at}: {refusal}")]
+    Batch {
+        /// The partition.
+        at: TopicPartition,
+        /// Why.
+        refusal: BatchRefusal,
+    },
+    /// A producer gets no identity, or may not send with the one it has.
+    #[error(transparent)]
+    Producer(#[from] ProducerError),
     /// The broker is stopping.
     #[error("the broker is stopping; connect again in a moment")]
     Draining,
@@ -166,7 +179,8 @@ impl BrokerError {
     /// An append that failed.
     pub(super) fn append(at: TopicPartition, error: AppendError) -> Self {
         match error {
-            AppendError::Refused(error) => Self::storage(at, error),
+            AppendError::Refused(error) | AppendError::Denied(BatchRefusal::Storage(error)) => Self::storage(at, error),
+            AppendError::Denied(refusal) => Self::Batch { at, refusal },
             AppendError::OutcomeUnknown(cause) => Self::OutcomeUnknown { at, cause },
             AppendError::Closed => Self::Draining,
         }

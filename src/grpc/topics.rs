@@ -30,7 +30,7 @@ impl TopicService for Door {
         let states = self.broker.partition_states(&topic);
         let state_out = |(partition, state)| match state {
             Err(error) => proto::PartitionState { partition, error: Some(part_error(&error)), ..Default::default() },
-            Ok(crate::broker::topics::PartitionState { offsets, size }) => proto::PartitionState {
+            Ok(crate::broker::topics::PartitionState { offsets, size, fencing_token }) => proto::PartitionState {
                 partition,
                 log_start_offset: offsets.log_start.0,
                 high_watermark: offsets.high_watermark.0,
@@ -38,6 +38,7 @@ impl TopicService for Door {
                 log_bytes: size.bytes,
                 segments: size.segments,
                 error: None,
+                fencing_token,
             },
         };
         let partitions = (0..).zip(states).map(state_out).collect();

@@ -29,7 +29,7 @@ impl LogFiles {
         let mut files = Self::default();
         for name in names {
             // Left-overs of an interrupted replacement or deletion are known: the next start removes them.
-            let is_expected = name == "checkpoint.json" || is_leftover(&name);
+            let is_expected = name == "checkpoint.json" || is_leftover(&name) || is_kept_by_repair(&name);
             if let Some(base) = base_offset_of(&name) {
                 files.segments.push(base);
             } else if let Some(base) = name.strip_suffix(".index").and_then(base_of_stem) {
@@ -68,6 +68,11 @@ pub(super) fn segment_path(directory: &Path, base: Offset) -> PathBuf {
 /// Whether the next start removes it.
 pub(super) fn is_leftover(name: &str) -> bool {
     [".deleted", ".tmp"].iter().any(|ending| name.ends_with(ending))
+}
+
+/// A damaged segment that `log repair` has put another file in the place of.
+fn is_kept_by_repair(name: &str) -> bool {
+    name.split_once(".damaged").is_some_and(|(stem, _)| base_of_stem(stem).is_some())
 }
 
 fn base_of_stem(stem: &str) -> Option<Offset> {

@@ -2,7 +2,7 @@
 
 use crate::clock::SharedClock;
 use crate::metrics::Metrics;
-use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Inbox, Request};
+use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Inbox, Permit, Request};
 use crate::partition::options::PartitionOptions;
 use crate::partition::pool::{RunQueue, StoragePool, Work};
 use crate::partition::writer::Writer;
@@ -14,7 +14,7 @@ use crate::types::{Durability, Offset, Position, TimestampMs};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 /// The offsets of a partition at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl PartitionHandle {
         &self,
         batch: NewBatch,
         durability: Option<Durability>,
-        permit: Option<Arc<OwnedSemaphorePermit>>,
+        permit: Option<Arc<Permit>>,
     ) -> PendingAppend {
         let (reply, answer) = oneshot::channel();
         self.push(Request::Append(AppendRequest { batch, durability, reply, _permit: permit }));
@@ -185,6 +185,19 @@ impl PartitionHandle {
         self.0.keeper.sync_sealed()?;
         let retention = lock(&self.0.options).retention;
         self.0.keeper.enforce(retention, self.0.clock.now_ms())
+    }
+
+    /// The fencing token, if there is one.
+    pub fn fencing_token(&self) -> Option<u64> {
+        self.0.reader.fencing_token()
+    }
+
+    /// Raises the fencing token, or takes it away. When it returns, that is durable, and nothing is appended any more
+    /// with a lower one.
+    pub async fn fence(&self, token: Option<u64>) -> Result<(), AppendError> {
+        let (reply, fenced) = oneshot::channel();
+        self.push(Request::Fence(token, reply));
+        fenced.await.unwrap_or(Err(AppendError::Closed))
     }
 
     /// Finishes what is queued, makes everything durable and closes the log. Later appends are refused.

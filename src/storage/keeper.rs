@@ -45,6 +45,7 @@ impl LogKeeper {
         self.shared.fs.sync_dir(&self.shared.directory).context("sync", &self.shared.directory)?;
         self.store(&mut checkpoint, moved)?;
         self.shared.set_durable_end(moved.next_offset);
+        self.shared.store_saved_producers(moved.next_offset);
         Ok(())
     }
 

@@ -5,13 +5,15 @@
 
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::damage::Damage;
+use crate::storage::error::StorageError;
 use crate::storage::file_system::FileSystem;
+use crate::storage::producers_file;
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::LogId;
 use crate::types::Offset;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// The state that writer, readers and keeper share.
 #[derive(Debug)]
@@ -28,6 +30,10 @@ pub(super) struct LogState {
     pub(super) damage: Damage,
     /// Held while files are removed or the checkpoint is written: upkeep is done by one thread at a time.
     pub(super) checkpoint: Mutex<Checkpoint>,
+    /// As in the checkpoint, which may be locked for long.
+    fencing_token: Mutex<Option<u64>>,
+    /// What is known of the producers up to an offset that is not durable yet.
+    saved_producers: Mutex<Option<(Offset, String)>>,
 }
 
 impl LogState {
@@ -49,8 +55,38 @@ impl LogState {
             log_end: AtomicU64::new(next_offset.0),
             durable_end: AtomicU64::new(next_offset.0),
             damage: Damage::default(),
+            fencing_token: Mutex::new(checkpoint.fencing_token),
+            saved_producers: Mutex::default(),
             checkpoint: Mutex::new(checkpoint),
         })
+    }
+
+    /// The right to write that appends must have, if any.
+    pub(super) fn fencing_token(&self) -> Option<u64> {
+        *lock(&self.fencing_token)
+    }
+
+    /// Makes a fencing token the log's; durable when it returns, and unchanged if it fails.
+    pub(super) fn store_fencing_token(&self, token: Option<u64>) -> Result<(), StorageError> {
+        let mut checkpoint = lock(&self.checkpoint);
+        let fenced = Checkpoint { fencing_token: token, ..*checkpoint };
+        fenced.store(&*self.fs, &self.directory)?;
+        *checkpoint = fenced;
+        *lock(&self.fencing_token) = token;
+        Ok(())
+    }
+
+    /// Said by the writer: the text of the file for the producers up to `next_offset`.
+    pub(super) fn save_producers(&self, next_offset: Offset, text: String) {
+        *lock(&self.saved_producers) = Some((next_offset, text));
+    }
+
+    /// Said by whoever has made everything before `durable_end` durable.
+    pub(super) fn store_saved_producers(&self, durable_end: Offset) {
+        let saved = lock(&self.saved_producers).take_if(|(next_offset, _)| *next_offset <= durable_end);
+        if let Some((_, text)) = saved {
+            producers_file::store(&*self.fs, &self.directory, &text);
+        }
     }
 
     pub(super) fn segments(&self) -> Arc<Vec<Arc<Segment>>> {
@@ -91,4 +127,9 @@ impl LogState {
     pub(super) fn set_log_start(&self, offset: Offset) {
         self.log_start.store(offset.0, Ordering::Release);
     }
+}
+
+/// Locks; a panic elsewhere while holding one of these leaves plain data that is still whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -92,6 +92,11 @@ impl LogReader {
         self.shared.log_end()
     }
 
+    /// The right to write that appends must have, if any.
+    pub fn fencing_token(&self) -> Option<u64> {
+        self.shared.fencing_token()
+    }
+
     /// How large the log is.
     pub fn size(&self) -> LogSize {
         let segments = self.shared.segments();

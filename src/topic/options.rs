@@ -22,6 +22,8 @@ pub struct TopicOptions {
     pub record_bytes_max: u32,
     /// Largest record set accepted, encoded.
     pub batch_bytes_max: u32,
+    /// A record whose message id was appended less than this long ago is not appended again. 0 = ids are not looked at.
+    pub dedup_window_ms: u64,
 }
 
 impl Default for TopicOptions {
@@ -35,6 +37,7 @@ impl Default for TopicOptions {
             durability: Durability::Synced,
             record_bytes_max: 1 << 20,
             batch_bytes_max: 4 << 20,
+            dedup_window_ms: 0,
         }
     }
 }
@@ -65,7 +68,10 @@ impl TopicOptions {
         between("segment_bytes", self.segment_bytes, limits::SEGMENT_BYTES_MIN, limits::SEGMENT_BYTES_MAX)?;
         between("segment_age_ms", self.segment_age_ms, limits::AGE_MS_MIN, i64::MAX.cast_unsigned())?;
         between("record_bytes_max", self.record_bytes_max.into(), least, most)?;
-        between("batch_bytes_max", self.batch_bytes_max.into(), self.record_bytes_max.into(), most)
+        between("batch_bytes_max", self.batch_bytes_max.into(), self.record_bytes_max.into(), most)?;
+        // What retention has deleted cannot be looked for after a restart.
+        let kept_ms = if self.retention_ms == 0 { u64::MAX } else { self.retention_ms };
+        between("dedup_window_ms", self.dedup_window_ms, 0, limits::DEDUP_WINDOW_MS_MAX.min(kept_ms))
     }
 
     /// The age at which a segment is sealed: retention deletes whole sealed segments, so a segment must not stay

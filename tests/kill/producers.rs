@@ -16,9 +16,9 @@ pub(crate) const PRODUCERS: u16 = 8;
 /// Records that a producer leaves unanswered before it waits.
 const UNANSWERED_MAX: usize = 400;
 
-/// Whether producer `number` is idempotent: half of them are, of each kind some.
-pub(crate) fn is_idempotent(_number: u16) -> bool {
-    false
+/// Whether producer `number` is idempotent: half of them are, and one of each topic.
+pub(crate) fn is_idempotent(number: u16) -> bool {
+    number.is_multiple_of(2)
 }
 
 /// The topic that producer `number` sends to, among so many.
@@ -30,7 +30,8 @@ fn options(number: u16) -> ProducerOptions {
     let durability = [None, Some(Durability::Written), Some(Durability::Synced)][usize::from(number) % 3];
     let batch_bytes = [1 << 10, 8 << 10, 64 << 10, 256 << 10][usize::from(number) % 4];
     let max_in_flight = [16, 1, 5][usize::from(number) % 3];
-    ProducerOptions { durability, batch_bytes, max_in_flight, ..ProducerOptions::default() }
+    let (idempotent, name) = (is_idempotent(number), (number == 0).then(|| "the-named-one".to_owned()));
+    ProducerOptions { durability, batch_bytes, max_in_flight, idempotent, name, ..ProducerOptions::default() }
 }
 
 /// Starts them all. They end when the world closes and everything they sent is answered.

@@ -3,7 +3,7 @@
 //! Nothing is tried again here: a call that fails is noted as what its error says, and the next one is made.
 
 use crate::history::audit::{Subject, audit, topic_name};
-use crate::history::{Event, Payload, Recorder};
+use crate::history::{Event, Payload, RecordId, Recorder};
 use bytes::BytesMut;
 use millstream::client::admin::TopicSettings;
 use millstream::client::{Client, ClientError, PartitionOffset};
@@ -28,6 +28,29 @@ pub(crate) struct Actor {
     recorder: Recorder,
     subject: Subject,
     payload: Payload,
+    /// The producer of each log.
+    senders: [Sender; TOPICS.len()],
+    violations: Vec<String>,
+}
+
+/// An idempotent producer, as the contract of `ProduceRequest` wants it.
+#[derive(Default)]
+struct Sender {
+    /// Id and epoch, once the broker has given them.
+    identity: Option<(u64, u32)>,
+    sequence: u32,
+    /// The batch of which nobody knows what became of it: it is sent again, unchanged, before anything else is.
+    doubted: Option<Sending>,
+    /// The last batch that was in doubt: a later refusal says nothing about the first time it was sent.
+    sent_before: Option<RecordId>,
+}
+
+/// A batch on its way.
+#[derive(Clone)]
+struct Sending {
+    first: RecordId,
+    count: u32,
+    request: ProduceRequest,
 }
 
 /// A connection to a living broker.
@@ -47,11 +70,12 @@ impl Actor {
             recorder.record(Event::Producer { producer: log, topic: topic.to_owned(), idempotent: true });
             subject.logs.push(TopicPartition { topic: topic_name(topic), partition: 0 });
         }
-        Self { recorder, subject, payload: Payload { seed: 1, large_each: 0 } }
+        let payload = Payload { seed: 1, large_each: 0 };
+        Self { recorder, subject, payload, senders: Default::default(), violations: Vec::new() }
     }
 
     /// The first life: from an empty directory to logs with several segments, commits, and deletions.
-    pub(crate) async fn first_life(&self, address: SocketAddr) {
+    pub(crate) async fn first_life(&mut self, address: SocketAddr) {
         let Some(mut there) = Connection::open(address).await else { return };
         for log in [SYNCED, WRITTEN, DOOMED] {
             self.create(&there, log).await;
@@ -75,7 +99,7 @@ impl Actor {
     }
 
     /// The second life, which begins with what a kill has left, and with retention.
-    pub(crate) async fn second_life(&self, address: SocketAddr) {
+    pub(crate) async fn second_life(&mut self, address: SocketAddr) {
         let Some(mut there) = Connection::open(address).await else { return };
         self.produce(&mut there, SYNCED, 3, None).await;
         self.produce(&mut there, WRITTEN, 3, None).await;
@@ -88,23 +112,32 @@ impl Actor {
         self.recorder.record(Event::Down);
     }
 
-    /// After everything: all is compared with what was answered, and the broker takes records as ever.
-    pub(crate) async fn audit(&self, address: SocketAddr) {
+    /// After everything: all is compared with what was answered; what was in doubt is sent again; the broker takes
+    /// records as ever; and all is compared once more.
+    pub(crate) async fn audit(&mut self, address: SocketAddr) {
         let mut there = Connection::open(address).await.expect("it serves");
         audit(&there.client, &self.subject, self.payload, &self.recorder).await;
         for log in [SYNCED, WRITTEN] {
-            if there.client.topic(&self.subject.logs[usize::from(log)].topic).await.is_ok() {
-                assert!(self.produce(&mut there, log, 1, None).await, "a broker without a fault takes a record");
+            let is_there = there.client.topic(&self.subject.logs[usize::from(log)].topic).await.is_ok();
+            if is_there && !self.produce(&mut there, log, 1, None).await {
+                self.violations.push(format!("{}: a broker without a fault takes no record", TOPICS[usize::from(log)]));
             }
         }
         self.down();
         audit(&there.client, &self.subject, self.payload, &self.recorder).await;
+        // A topic that was never made, or is deleted, leaves its producer without an answer.
+        for sender in &self.senders {
+            if let Some(Sending { first, count, .. }) = sender.doubted {
+                self.recorder.record(Event::Refused { first, count, certain: false });
+            }
+        }
         self.recorder.record(Event::Finished);
     }
 
     /// What is wrong, in words.
-    pub(crate) fn anomalies(&self) -> Vec<String> {
-        self.recorder.look().iter().map(ToString::to_string).collect()
+    pub(crate) fn into_violations(self) -> Vec<String> {
+        let anomalies = self.recorder.look();
+        anomalies.iter().map(ToString::to_string).chain(self.violations).collect()
     }
 
     async fn create(&self, there: &Connection, log: u16) {
@@ -129,7 +162,14 @@ impl Actor {
     }
 
     /// Sends records as one batch; whether they were acknowledged.
-    async fn produce(&self, there: &mut Connection, log: u16, count: u32, durability: Option<Durability>) -> bool {
+    async fn produce(&mut self, there: &mut Connection, log: u16, count: u32, durability: Option<Durability>) -> bool {
+        let sender = &mut self.senders[usize::from(log)];
+        if let Some(doubted) = sender.doubted.take()
+            && !self.send(there, log, doubted).await
+        {
+            return false;
+        }
+        let Some((producer_id, producer_epoch)) = self.identity(there, log).await else { return false };
         let first = self.recorder.sent(log, count);
         let mut records = BytesMut::new();
         for id in first..first + count {
@@ -143,26 +183,54 @@ impl Actor {
             Some(Durability::Synced) => proto::Durability::Synced,
         };
         let request = ProduceRequest {
-            topic: self.subject.logs[usize::from(log)].topic.to_string(),
+            topic: TOPICS[usize::from(log)].to_owned(),
             partition: Some(0),
             records: records.freeze(),
             durability: durability.into(),
+            producer_id,
+            producer_epoch,
+            base_sequence: Some(self.senders[usize::from(log)].sequence),
+            ..ProduceRequest::default()
         };
+        self.send(there, log, Sending { first, count, request }).await
+    }
+
+    async fn identity(&mut self, there: &mut Connection, log: u16) -> Option<(u64, u32)> {
+        let sender = &mut self.senders[usize::from(log)];
+        if sender.identity.is_none() {
+            // The broker keeps the epochs of those that have a name.
+            let name = (log == SYNCED).then(|| "run-producer".to_owned());
+            let given = there.producers.init_producer(proto::InitProducerRequest { name }).await.ok()?.into_inner();
+            sender.identity = Some((given.producer_id, given.producer_epoch));
+        }
+        sender.identity
+    }
+
+    /// Sends a batch, or sends it again. It is held to its word: what it says had no effect has none, and what nobody
+    /// knows the effect of is sent again later.
+    async fn send(&mut self, there: &mut Connection, log: u16, sending: Sending) -> bool {
+        let sender = &mut self.senders[usize::from(log)];
+        let Sending { first, count, request } = sending.clone();
         match there.producers.produce(request).await {
             Ok(answer) => {
                 let offset = answer.into_inner().results[0].base_offset;
+                sender.sequence += count;
                 self.recorder.record(Event::Acked { first, count, log, offset });
-                true
+                return true;
             }
             Err(status) => {
-                // It is held to its word.
                 let details = status.get_error_details();
                 let says = details.error_info().and_then(|info| info.metadata.get("no_side_effects"));
-                let certain = says.is_some_and(|says| says == "true");
-                self.recorder.record(Event::Refused { first, count, certain });
-                false
+                let was_doubted = sender.sent_before == Some(first);
+                if says.is_some_and(|says| says == "true") && !was_doubted {
+                    self.recorder.record(Event::Refused { first, count, certain: true });
+                } else {
+                    sender.sent_before = Some(first);
+                    sender.doubted = Some(sending);
+                }
             }
         }
+        false
     }
 
     async fn delete_records(&self, there: &Connection, log: u16, before: u64) {

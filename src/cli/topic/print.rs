@@ -48,6 +48,7 @@ pub(super) fn describe(
         ["segment-age", &settings.segment_age_ms.map(format_duration_ms).unwrap_or_default()],
         ["record-bytes-max", &bytes(settings.record_bytes_max.map(u64::from))],
         ["batch-bytes-max", &bytes(settings.batch_bytes_max.map(u64::from))],
+        ["dedup-window", &settings.dedup_window_ms.map(dedup_window).unwrap_or_default()],
     ];
     table::print(["TOPIC", ""], facts.map(|row| row.map(str::to_owned)))?;
     println_blank()?;
@@ -60,10 +61,11 @@ pub(super) fn describe(
             format_count(state.high_watermark.records_since(state.log_start_offset)),
             format_bytes(state.log_bytes),
             state.segments.to_string(),
+            state.fencing_token.map(|token| token.to_string()).unwrap_or_default(),
             state.refusal.as_ref().map(|refusal| refusal.message.clone()).unwrap_or_default(),
         ]
     });
-    let header = [">PARTITION", ">START", ">HIGH-WATERMARK", ">END", ">RECORDS", ">BYTES", ">SEGMENTS", ""];
+    let header = [">PARTITION", ">START", ">HIGH-WATERMARK", ">END", ">RECORDS", ">BYTES", ">SEGMENTS", ">TOKEN", ""];
     table::print(header, rows)
 }
 
@@ -83,6 +85,10 @@ fn retention(settings: &TopicSettings) -> String {
     }
 }
 
+fn dedup_window(window_ms: u64) -> String {
+    if window_ms == 0 { "off".to_owned() } else { format_duration_ms(window_ms) }
+}
+
 fn topic_json(topic: &TopicDescription) -> Value {
     let settings = &topic.settings;
     json!({
@@ -91,7 +97,7 @@ fn topic_json(topic: &TopicDescription) -> Value {
         "retention_ms": settings.retention_ms, "retention_bytes": settings.retention_bytes,
         "segment_bytes": settings.segment_bytes, "segment_age_ms": settings.segment_age_ms,
         "durability": settings.durability, "record_bytes_max": settings.record_bytes_max,
-        "batch_bytes_max": settings.batch_bytes_max,
+        "batch_bytes_max": settings.batch_bytes_max, "dedup_window_ms": settings.dedup_window_ms,
     })
 }
 
@@ -99,7 +105,7 @@ fn partition_json(state: &PartitionDescription) -> Value {
     json!({
         "partition": state.partition, "log_start_offset": state.log_start_offset,
         "high_watermark": state.high_watermark, "log_end_offset": state.log_end_offset,
-        "log_bytes": state.log_bytes, "segments": state.segments,
+        "log_bytes": state.log_bytes, "segments": state.segments, "fencing_token": state.fencing_token,
         "error": state.refusal.as_ref().map(|refusal| refusal.message.as_str()),
     })
 }

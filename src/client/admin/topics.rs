@@ -24,6 +24,8 @@ pub struct TopicSettings {
     pub record_bytes_max: Option<u32>,
     /// Largest record set accepted, encoded.
     pub batch_bytes_max: Option<u32>,
+    /// A record whose message id was appended less than this long ago is not appended again. 0 = off.
+    pub dedup_window_ms: Option<u64>,
 }
 
 /// A topic.
@@ -60,6 +62,8 @@ pub struct PartitionDescription {
     pub segments: u32,
     /// Why it does not serve, if it does not.
     pub refusal: Option<Refusal>,
+    /// The right to write that producers must have, if any.
+    pub fencing_token: Option<u64>,
 }
 
 impl Client {
@@ -145,6 +149,22 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Raises the fencing token of a partition, or takes it away (`None`). When it returns, nothing is appended any
+    /// more with a lower one.
+    pub async fn fence_partition(
+        &self,
+        topic: &TopicName,
+        partition: u32,
+        token: Option<u64>,
+    ) -> Result<(), ClientError> {
+        let mut producers = service!(self, producer_service_client, ProducerServiceClient);
+        let clear = token.is_none();
+        let request = proto::FencePartitionRequest { topic: topic.to_string(), partition, token, clear };
+        self.answer(producers.fence_partition(request)).await.map(drop)
+    }
+}
+
 fn settings_to_wire(settings: &TopicSettings) -> proto::TopicOptions {
     proto::TopicOptions {
         retention_ms: settings.retention_ms,
@@ -154,6 +174,7 @@ fn settings_to_wire(settings: &TopicSettings) -> proto::TopicOptions {
         durability: settings.durability.map(|durability| durability_to_wire(Some(durability)).into()),
         record_bytes_max: settings.record_bytes_max,
         batch_bytes_max: settings.batch_bytes_max,
+        dedup_window_ms: settings.dedup_window_ms,
     }
 }
 
@@ -166,6 +187,7 @@ fn settings_from_wire(options: &proto::TopicOptions) -> TopicSettings {
         durability: durability_from_wire(options.durability()),
         record_bytes_max: options.record_bytes_max,
         batch_bytes_max: options.batch_bytes_max,
+        dedup_window_ms: options.dedup_window_ms,
     }
 }
 
@@ -190,5 +212,6 @@ fn partition_from_wire(state: proto::PartitionState) -> PartitionDescription {
         log_bytes: state.log_bytes,
         segments: state.segments,
         refusal: state.error.map(Refusal::from),
+        fencing_token: state.fencing_token,
     }
 }
