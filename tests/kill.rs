@@ -38,10 +38,10 @@ use std::time::Instant;
 
 /// Kills in one round: a history with topics and groups of its own, which are deleted at its end. All of a round is
 /// read after each restart, so a round must not grow long.
-const KILLS_PER_ROUND: u64 = 15;
+const KILLS_PER_ROUND: u64 = 12;
 
 /// Kills of a run of which nobody asked for more.
-const KILLS_DEFAULT: u64 = 30;
+const KILLS_DEFAULT: u64 = 24;
 
 /// A number from the environment.
 fn asked(variable: &str) -> Option<u64> {
