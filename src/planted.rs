@@ -35,6 +35,14 @@ pub enum Bug {
     DuplicateAckedBeforeSync,
     /// A restarted broker gives producer ids again that it gave before.
     ProducerIdReused,
+    /// Compaction keeps the first record of a key instead of the last.
+    CompactionKeepsFirst,
+    /// Compaction drops tombstones before their grace time is over.
+    TombstoneDroppedEarly,
+    /// Neither a cleaned file nor the directory is synced when it takes the place of its segments.
+    SwapNotSynced,
+    /// Compaction looks at, and replaces, segments that a power cut can still take away.
+    CompactionTouchesUnsynced,
 }
 
 /// Whether `bug` is active.

@@ -45,6 +45,12 @@ pub enum BrokerError {
         /// The name.
         topic: TopicName,
     },
+    /// The topic is not compacted.
+    #[error("topic {topic} is not compacted; first: millstream topic alter {topic} --cleanup compact")]
+    NotCompacted {
+        /// The name.
+        topic: TopicName,
+    },
     /// The topic has no such partition.
     #[error("topic {} has {partitions} partitions, numbered from 0; there is no partition {}", at.topic, at.partition)]
     PartitionNotFound {

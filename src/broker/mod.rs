@@ -1,9 +1,11 @@
 //! The broker as one thing: every operation a door can ask for, in the words of [`crate::types`].
 //!
 //! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`],
-//! `producers`; `startup` and `opener` open everything, `upkeep` looks after it. The state lives below: topics and partitions in the table of
+//! `producers`; `startup` and `opener` open everything, `upkeep` and [`compaction`] look after it. The state lives
+//! below: topics and partitions in the table of
 //! `topic_table`, groups in their coordinator. Doors translate to and from these calls and own nothing.
 
+pub mod compaction;
 pub mod error;
 pub mod fetch;
 pub mod groups;
@@ -62,6 +64,8 @@ pub struct Broker {
     /// Budget of record bytes that were received and not answered, in units of [`produce::PERMIT_BYTES`].
     in_flight: Arc<Semaphore>,
     pool: StoragePool,
+    /// One pass of compaction at a time, which bounds its memory.
+    compacting: Semaphore,
     /// Last, so that the lock of the directory is given up when everything else is gone.
     data_dir: DataDir,
 }

@@ -11,7 +11,7 @@ use crate::partition::{AppendAck, PendingAppend, Permit};
 use crate::producer::Identity;
 use crate::storage::log::{AppendTerms, NewBatch};
 use crate::types::partitioner::partition_of_key;
-use crate::types::record_set::{self, RecordSetSummary};
+use crate::types::record_set::{self, RecordSetError, RecordSetSummary};
 use crate::types::{Durability, Offset, ProducerStamp, TopicName};
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
@@ -105,7 +105,9 @@ impl Broker {
             }
             None => split(&topic, request.records, summary),
         };
-        parts.iter_mut().for_each(|part| (part.batch.producer, part.batch.terms) = (stamp, terms));
+        for part in &mut parts {
+            (part.batch.producer, part.batch.terms) = (stamp, terms);
+        }
         // One permit for all parts, before any is queued: a request that is refused as too much has done nothing.
         let bytes = self.permit(&parts, patience).await?;
         let permit = Arc::new(Permit { bytes, producer });
@@ -201,7 +203,13 @@ fn check(topic: &Topic, records: &Bytes) -> Result<RecordSetSummary, BrokerError
         let (topic, limit_bytes) = (topic.name.clone(), options.batch_bytes_max);
         return Err(BrokerError::BatchTooLarge { topic, bytes: records.len(), limit_bytes });
     }
-    record_set::check(records, options.record_bytes_max as usize)
+    let summary = record_set::check(records, options.record_bytes_max as usize);
+    let keyless = |summary: &RecordSetSummary| summary.first_keyless.filter(|_| options.cleanup.compacts());
+    summary
+        .and_then(|summary| match keyless(&summary) {
+            Some(record) => Err(RecordSetError::KeyMissing { record }),
+            None => Ok(summary),
+        })
         .map_err(|error| BrokerError::InvalidRecords { topic: topic.name.clone(), error })
 }
 

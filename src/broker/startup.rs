@@ -88,6 +88,7 @@ impl Broker {
             groups,
             producers,
             pool,
+            compacting: Semaphore::new(1),
             data_dir,
         }))
     }

@@ -6,7 +6,7 @@ use crate::broker::produce::ProduceOutcome;
 use crate::broker::{AppendAck, BrokerError, DuplicateRecord, StoredBatch, Topic};
 use crate::proto;
 use crate::topic::TopicOptions;
-use crate::types::{Durability, Offset, Position, ProducerId, ProducerStamp, TopicPartition};
+use crate::types::{Cleanup, Durability, Offset, Position, ProducerId, ProducerStamp, TopicPartition};
 
 /// A durability as a request gives it; `None` = unspecified.
 pub(super) fn durability_in(value: i32) -> Result<Option<Durability>, BrokerError> {
@@ -48,6 +48,25 @@ pub(super) fn producer_in(request: &proto::ProduceRequest) -> Result<Option<Prod
     }
 }
 
+/// A cleanup as a request gives it; `None` = unspecified.
+fn cleanup_in(value: i32) -> Result<Option<Cleanup>, BrokerError> {
+    match proto::Cleanup::try_from(value) {
+        Ok(proto::Cleanup::Unspecified) => Ok(None),
+        Ok(proto::Cleanup::Delete) => Ok(Some(Cleanup::Delete)),
+        Ok(proto::Cleanup::Compact) => Ok(Some(Cleanup::Compact)),
+        Ok(proto::Cleanup::CompactAndDelete) => Ok(Some(Cleanup::CompactAndDelete)),
+        Err(_) => Err(BrokerError::invalid("cleanup", format!("{value} is not a cleanup this broker knows"))),
+    }
+}
+
+fn cleanup_out(cleanup: Cleanup) -> i32 {
+    match cleanup {
+        Cleanup::Delete => proto::Cleanup::Delete as i32,
+        Cleanup::Compact => proto::Cleanup::Compact as i32,
+        Cleanup::CompactAndDelete => proto::Cleanup::CompactAndDelete as i32,
+    }
+}
+
 /// A position that must be given.
 pub(super) fn position_in(position: Option<proto::Position>) -> Result<Position, BrokerError> {
     use proto::position::At;
@@ -69,10 +88,14 @@ pub(super) fn apply_options(options: &mut TopicOptions, wanted: &proto::TopicOpt
     set(&mut options.segment_bytes, wanted.segment_bytes);
     set(&mut options.segment_age_ms, wanted.segment_age_ms);
     set(&mut options.dedup_window_ms, wanted.dedup_window_ms);
+    set(&mut options.tombstone_grace_ms, wanted.tombstone_grace_ms);
     options.record_bytes_max = wanted.record_bytes_max.unwrap_or(options.record_bytes_max);
     options.batch_bytes_max = wanted.batch_bytes_max.unwrap_or(options.batch_bytes_max);
     if let Some(durability) = wanted.durability {
         options.durability = durability_in(durability)?.unwrap_or(options.durability);
+    }
+    if let Some(cleanup) = wanted.cleanup {
+        options.cleanup = cleanup_in(cleanup)?.unwrap_or(options.cleanup);
     }
     Ok(())
 }
@@ -93,10 +116,13 @@ pub(super) fn reset_options(
             "record_bytes_max" => options.record_bytes_max = defaults.record_bytes_max,
             "batch_bytes_max" => options.batch_bytes_max = defaults.batch_bytes_max,
             "dedup_window_ms" => options.dedup_window_ms = defaults.dedup_window_ms,
+            "cleanup" => options.cleanup = defaults.cleanup,
+            "tombstone_grace_ms" => options.tombstone_grace_ms = defaults.tombstone_grace_ms,
             _ => {
                 let what = format!(
                     "{name:?} is not an option; there are retention_ms, retention_bytes, segment_bytes, \
-                     segment_age_ms, durability, record_bytes_max, batch_bytes_max and dedup_window_ms"
+                     segment_age_ms, durability, record_bytes_max, batch_bytes_max, dedup_window_ms, cleanup and \
+                     tombstone_grace_ms"
                 );
                 return Err(BrokerError::invalid("reset", what));
             }
@@ -115,6 +141,8 @@ fn options_out(options: &TopicOptions) -> proto::TopicOptions {
         record_bytes_max: Some(options.record_bytes_max),
         batch_bytes_max: Some(options.batch_bytes_max),
         dedup_window_ms: Some(options.dedup_window_ms),
+        cleanup: Some(cleanup_out(options.cleanup)),
+        tombstone_grace_ms: Some(options.tombstone_grace_ms),
     }
 }
 

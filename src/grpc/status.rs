@@ -116,6 +116,7 @@ fn row(error: &BrokerError) -> Row {
         E::TopicNotFound { topic } => Row::new(Code::NotFound, "TOPIC_NOT_FOUND").fact("topic", topic),
         E::TopicExists { topic } => Row::new(Code::AlreadyExists, "TOPIC_ALREADY_EXISTS").fact("topic", topic),
         E::InternalTopic { topic } => Row::new(Code::PermissionDenied, "TOPIC_INTERNAL").fact("topic", topic),
+        E::NotCompacted { topic } => Row::new(Code::FailedPrecondition, "TOPIC_NOT_COMPACTED").fact("topic", topic),
         E::PartitionNotFound { at, partitions } => {
             Row::new(Code::NotFound, "PARTITION_NOT_FOUND").at(at).fact("partitions", partitions)
         }
@@ -165,6 +166,9 @@ fn records_row(error: &RecordSetError) -> Row {
                 .fact("record", record)
                 .fact("bytes", bytes)
                 .fact("limit_bytes", limit_bytes)
+        }
+        RecordSetError::KeyMissing { record } => {
+            Row::new(Code::InvalidArgument, "RECORD_KEY_MISSING").fact("record", record)
         }
         RecordSetError::Empty => Row::new(Code::InvalidArgument, "RECORDS_EMPTY"),
     }

@@ -3,6 +3,7 @@
 use super::Door;
 use super::convert::{apply_options, reset_options, topic_out};
 use super::status::{part_error, status};
+use crate::broker::compaction::Compacted;
 use crate::limits::LIST_PAGE_MAX;
 use crate::proto::{self, topic_service_server::TopicService};
 use crate::types::Offset;
@@ -89,5 +90,29 @@ impl TopicService for Door {
         let deleted = self.broker.delete_records(&topic, partition, Offset(before_offset)).await;
         let log_start = deleted.map_err(|error| status(&error))?;
         Ok(Response::new(proto::DeleteRecordsResponse { log_start_offset: log_start.0 }))
+    }
+
+    async fn compact_topic(
+        &self,
+        request: Request<proto::CompactTopicRequest>,
+    ) -> Result<Response<proto::CompactTopicResponse>, Status> {
+        let compacted = self.broker.compact_topic(&request.into_inner().topic).await;
+        let compacted = compacted.map_err(|error| status(&error))?;
+        let partition_out = |(partition, done)| match done {
+            Err(error) => {
+                proto::CompactedPartition { partition, error: Some(part_error(&error)), ..Default::default() }
+            }
+            Ok(Compacted { removed_records, before, after }) => proto::CompactedPartition {
+                partition,
+                removed_records,
+                bytes_before: before.bytes,
+                bytes_after: after.bytes,
+                segments_before: before.segments,
+                segments_after: after.segments,
+                error: None,
+            },
+        };
+        let partitions = (0..).zip(compacted).map(partition_out).collect();
+        Ok(Response::new(proto::CompactTopicResponse { partitions }))
     }
 }

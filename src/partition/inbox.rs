@@ -69,6 +69,7 @@ pub(super) enum Request {
     SealIfOld,
     /// Sets the fencing token; `None` takes it away.
     Fence(Option<u64>, oneshot::Sender<Result<(), AppendError>>),
+    Seal(oneshot::Sender<Result<(), StorageError>>),
     Close(oneshot::Sender<Result<(), StorageError>>),
 }
 
@@ -81,14 +82,14 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    /// Adds a request. `Ok(true)` if the partition must now be handed to the pool; the request back if it is closed.
-    pub(super) fn push(&mut self, request: Request) -> Result<bool, Request> {
+    /// Adds a request. Whether the partition must now be handed to the pool. A closed one drops it.
+    pub(super) fn push(&mut self, request: Request) -> bool {
         if self.closed {
-            return Err(request);
+            return false;
         }
         self.closed = matches!(request, Request::Close(_));
         self.waiting.push_back(request);
-        Ok(!std::mem::replace(&mut self.scheduled, true))
+        !std::mem::replace(&mut self.scheduled, true)
     }
 
     /// Takes one drain's worth.

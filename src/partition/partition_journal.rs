@@ -32,8 +32,8 @@ impl PartitionJournal {
         let mut next = offsets.log_start;
         while next < offsets.high_watermark {
             let batches = self.partition.read(next, BATCH_BYTES).await?;
+            next = batches.next_offset;
             for batch in batches {
-                next = batch.next_offset();
                 entries.extend(
                     record_set::records(&batch.payload)
                         .map(|record| JournalEntry { key: record.key.unwrap_or_default(), value: record.value }),

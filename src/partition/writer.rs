@@ -65,6 +65,11 @@ impl Writer {
                 let _ = reply.send(fenced);
                 Ok(())
             }
+            (Request::Seal(reply), Some(log)) => {
+                let sealed = log.seal_now().and_then(|()| log.sync());
+                let _ = reply.send(sealed.clone());
+                sealed
+            }
             (Request::Close(reply), log) => {
                 let _ = reply.send(log.take().map_or(Ok(()), Log::close));
                 Ok(())
@@ -190,3 +195,7 @@ fn answer_all(requests: impl IntoIterator<Item = AppendRequest>, result: impl Fn
 fn answer(request: AppendRequest, result: Result<AppendAck, AppendError>) {
     let _ = request.reply.send(result);
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;

@@ -14,7 +14,7 @@ use std::sync::{Arc, PoisonError};
 /// A handle for upkeep of one log.
 #[derive(Debug, Clone)]
 pub struct LogKeeper {
-    shared: Arc<LogState>,
+    pub(super) shared: Arc<LogState>,
 }
 
 impl LogKeeper {
@@ -112,7 +112,7 @@ impl LogKeeper {
 }
 
 /// Offset after the last record of a sealed segment: where the next one begins, or as its index says.
-fn next_offset_of(segment: &Segment, following: Option<&Arc<Segment>>) -> Result<Offset, StorageError> {
+pub(super) fn next_offset_of(segment: &Segment, following: Option<&Arc<Segment>>) -> Result<Offset, StorageError> {
     match following {
         Some(following) => Ok(following.base_offset()),
         None => segment.with_index(|index| index.next_offset),

@@ -182,12 +182,13 @@ impl Log {
         let (mut next_offset, mut end) = (self.next_offset, 0);
         for batch in batches {
             let frame_bytes = (HEADER_BYTES + batch.payload.len()) as u64;
-            let raises = batch.terms.fencing_token > self.shared.fencing_token();
-            if !frames.is_empty() && (raises || end + frame_bytes > self.options.segment_bytes) {
+            let token = batch.terms.fencing_token;
+            let is_higher = token > self.shared.fencing_token();
+            if !frames.is_empty() && (is_higher || end + frame_bytes > self.options.segment_bytes) {
                 break;
             }
-            let raised = if raises { self.shared.store_fencing_token(batch.terms.fencing_token) } else { Ok(()) };
-            let decided = raised
+            let fenced = if is_higher { self.shared.store_fencing_token(token) } else { Ok(()) };
+            let decided = fenced
                 .map_err(BatchRefusal::Storage)
                 .and_then(|()| self.admission.decide(&self.shared, batch, next_offset, append_time_ms));
             let admitted = match decided {
@@ -313,6 +314,12 @@ impl Log {
         if age_ms > self.options.seal_age_ms { self.seal() } else { Ok(()) }
     }
 
+    /// Seals the active segment if there is anything in it, so that compaction can have it.
+    pub fn seal_now(&mut self) -> Result<(), StorageError> {
+        let is_begun = self.active.as_ref().is_some_and(|active| self.next_offset > active.segment.base_offset());
+        if is_begun { self.seal() } else { Ok(()) }
+    }
+
     fn seal(&mut self) -> Result<(), StorageError> {
         // After a failed sync nothing may pass for synced any more, and a sealed segment could: the keeper would try.
         self.check_not_poisoned()?;
@@ -345,6 +352,7 @@ impl Log {
 
     /// Makes everything durable and leaves a checkpoint, so that the next open has nothing to read.
     pub fn close(mut self) -> Result<(), StorageError> {
+        self.shared.close_to_compaction();
         self.sync()?;
         if self.grown {
             self.save_producers();
@@ -489,6 +497,9 @@ impl AppendOutcome {
     }
 }
 
+#[cfg(test)]
+#[path = "producer_log_tests.rs"]
+mod producer_tests;
 #[cfg(test)]
 #[path = "log_tests.rs"]
 mod tests;

@@ -4,6 +4,7 @@
 //! move up.
 
 use crate::storage::checkpoint::Checkpoint;
+use crate::storage::compaction::CompactionState;
 use crate::storage::damage::Damage;
 use crate::storage::error::StorageError;
 use crate::storage::file_system::FileSystem;
@@ -12,7 +13,7 @@ use crate::storage::segment::Segment;
 use crate::storage::segment::header::LogId;
 use crate::types::Offset;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// The state that writer, readers and keeper share.
@@ -34,6 +35,9 @@ pub(super) struct LogState {
     fencing_token: Mutex<Option<u64>>,
     /// What is known of the producers up to an offset that is not durable yet.
     saved_producers: Mutex<Option<(Offset, String)>>,
+    /// Held during a pass of compaction; taken before `checkpoint`.
+    pub(super) compaction: Mutex<CompactionState>,
+    closed: AtomicBool,
 }
 
 impl LogState {
@@ -58,6 +62,8 @@ impl LogState {
             fencing_token: Mutex::new(checkpoint.fencing_token),
             saved_producers: Mutex::default(),
             checkpoint: Mutex::new(checkpoint),
+            compaction: Mutex::default(),
+            closed: AtomicBool::new(false),
         })
     }
 
@@ -99,6 +105,25 @@ impl LogState {
         let mut changed = segments.to_vec();
         change(&mut changed);
         *segments = Arc::new(changed);
+    }
+
+    /// Where `run` begins in the list, if its segments still stand there, one behind the other.
+    pub(super) fn position_of(&self, run: &[Arc<Segment>]) -> Option<usize> {
+        let segments = self.segments();
+        let at = segments.iter().position(|segment| Arc::ptr_eq(segment, &run[0]))?;
+        let found = segments.get(at..at + run.len())?;
+        found.iter().zip(run).all(|(found, wanted)| Arc::ptr_eq(found, wanted)).then_some(at)
+    }
+
+    /// Whether the writer has closed the log: the files may be another's by now.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Stops a pass of compaction that is under way, and any later one.
+    pub(super) fn close_to_compaction(&self) {
+        self.closed.store(true, Ordering::Release);
+        drop(self.compaction.lock());
     }
 
     pub(super) fn log_start(&self) -> Offset {

@@ -6,6 +6,7 @@
 //!  |              of producers in producers.rs (rebuilt by producers_file.rs), of message ids in message_ids.rs
 //!  |- recovery   what is valid after a crash                               recovery.rs
 //!  |- retention  which segments may go, and in which order                 retention.rs
+//!  |- compaction which records of a key may go, and how                    compaction/
 //!  |- checkpoint up to where everything is known to be valid and durable   checkpoint.rs
 //!  `- segment    one file of frames, with its sparse index                 segment/
 //!      `- frame  header, checksum, payload                                 frame.rs
@@ -21,6 +22,7 @@
 mod admission;
 pub mod atomic_file;
 pub mod checkpoint;
+pub mod compaction;
 #[cfg(test)]
 mod crash_stories_tests;
 pub mod damage;
@@ -42,9 +44,9 @@ pub mod recovery;
 pub mod retention;
 pub mod segment;
 #[cfg(test)]
-mod sim_disk;
+pub(crate) mod sim_disk;
 #[cfg(test)]
-mod sim_file_system;
+pub(crate) mod sim_file_system;
 #[cfg(test)]
 mod simulation_tests;
 

@@ -19,6 +19,8 @@ const SMALL: TopicOptions = TopicOptions {
     record_bytes_max: None,
     batch_bytes_max: None,
     dedup_window_ms: None,
+    cleanup: None,
+    tombstone_grace_ms: None,
 };
 
 async fn log_start_at(broker: &TestBroker, topic: &str, expected: u64) {

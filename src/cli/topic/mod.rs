@@ -1,4 +1,4 @@
-//! `millstream topic`: create, list, describe, alter, delete, truncate, fence.
+//! `millstream topic`: create, list, describe, alter, delete, truncate, compact, fence.
 
 mod print;
 
@@ -7,10 +7,10 @@ use super::confirm::confirm;
 use super::exit::CliError;
 use crate::client::Client;
 use crate::client::admin::TopicSettings;
-use crate::types::{Durability, Offset, TopicName, TopicPartition};
+use crate::types::{Cleanup, Durability, Offset, TopicName, TopicPartition};
 use crate::units::{parse_bytes, parse_bytes_u32, parse_duration_ms, parse_retention_ms};
 use clap::{Args, Subcommand, ValueEnum};
-use print::{describe, list, summary};
+use print::{compacted, describe, list, summary};
 use tonic::Code;
 
 /// Options of `topic`.
@@ -28,7 +28,8 @@ Examples:
   millstream topic create orders
   millstream topic create orders --partitions 8 --retention 30d --retention-bytes 10GiB
   millstream topic create clicks --durability written --if-not-exists
-  millstream topic create payments --dedup-window 10m")]
+  millstream topic create payments --dedup-window 10m
+  millstream topic create profiles --cleanup compact")]
     Create {
         /// Its name: letters, digits, dot, underscore, hyphen.
         name: String,
@@ -138,6 +139,39 @@ Examples:
         #[command(flatten)]
         broker: BrokerArgs,
     },
+    /// Compact a topic now: of the records of each key, the last one stays. Waits until that is done.
+    #[command(
+        after_help = "Examples:\n  millstream topic compact profiles\n  millstream topic compact profiles --json"
+    )]
+    Compact {
+        /// The topic; its cleanup must be compact or compact-and-delete.
+        name: String,
+        /// One JSON object for each partition.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        broker: BrokerArgs,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum CleanupArg {
+    /// Retention deletes the oldest records.
+    Delete,
+    /// Of the records of each key, the last one stays. Every record must have a key.
+    Compact,
+    /// Both.
+    CompactAndDelete,
+}
+
+impl From<CleanupArg> for Cleanup {
+    fn from(argument: CleanupArg) -> Self {
+        match argument {
+            CleanupArg::Delete => Self::Delete,
+            CleanupArg::Compact => Self::Compact,
+            CleanupArg::CompactAndDelete => Self::CompactAndDelete,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -183,6 +217,12 @@ struct SettingsArgs {
     /// A record with the message id of one appended less than this ago is not appended again, such as 2m; 0 = off.
     #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
     dedup_window: Option<u64>,
+    /// Which records may go.
+    #[arg(long, value_enum)]
+    cleanup: Option<CleanupArg>,
+    /// On a compacted topic, keep tombstones this long after what they delete was removed.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    tombstone_grace: Option<u64>,
 }
 
 impl SettingsArgs {
@@ -196,6 +236,8 @@ impl SettingsArgs {
             record_bytes_max: self.record_bytes_max,
             batch_bytes_max: self.batch_bytes_max,
             dedup_window_ms: self.dedup_window,
+            cleanup: self.cleanup.map(Cleanup::from),
+            tombstone_grace_ms: self.tombstone_grace,
         }
     }
 }
@@ -247,6 +289,10 @@ pub(super) async fn run(args: TopicArgs) -> Result<(), CliError> {
             }
             Ok(())
         }
+        TopicVerb::Compact { name, json, broker } => {
+            let name = topic_name(&name)?;
+            compacted(&broker.connect().await?.compact_topic(&name).await?, json)
+        }
     }
 }
 
@@ -283,7 +329,7 @@ fn parse_partition(text: &str) -> Result<TopicPartition, String> {
 
 /// The broker's name of an option, from that of the flag or from itself.
 fn parse_option_name(text: &str) -> Result<String, String> {
-    const NAMES: [&str; 8] = [
+    const NAMES: [&str; 10] = [
         "retention_ms",
         "retention_bytes",
         "segment_bytes",
@@ -292,6 +338,8 @@ fn parse_option_name(text: &str) -> Result<String, String> {
         "record_bytes_max",
         "batch_bytes_max",
         "dedup_window_ms",
+        "cleanup",
+        "tombstone_grace_ms",
     ];
     let name = text.replace('-', "_");
     let found = NAMES.iter().find(|known| **known == name || **known == format!("{name}_ms"));

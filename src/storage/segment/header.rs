@@ -67,6 +67,12 @@ impl SegmentHeader {
         out
     }
 
+    /// When the file with this header was created.
+    pub fn created_at_of(header: &[u8; SEGMENT_HEADER_BYTES]) -> TimestampMs {
+        let (_, rest) = header.split_at(40);
+        rest.first_chunk().map_or(TimestampMs::MIN, |bytes| i64::from_le_bytes(*bytes))
+    }
+
     /// Reads a header that must be this log's, with this base offset. Gives the seed, or what is wrong.
     pub fn decode_seed(bytes: &[u8], log: LogId, base_offset: Offset) -> Result<u32, String> {
         let Some(header) = bytes.first_chunk::<SEGMENT_HEADER_BYTES>() else {
