@@ -75,15 +75,22 @@ async fn read(
     let mut reader = PartitionReader::new(client, partition.clone(), range);
     let mut batches = Vec::new();
     while let Some(batch) = reader.next().await? {
-        batches.push(recognized(&batch, payload));
+        batches.extend(recognized(&batch, payload));
     }
     Ok(batches)
 }
 
-/// A batch as the checker sees it.
-pub(crate) fn recognized(batch: &ConsumedBatch, payload: Payload) -> Batch {
-    let records = batch.records().map(|record| payload.recognize(&record)).collect();
-    Batch { base: batch.base_offset().0, records }
+/// A batch as the checker sees it: in pieces, if compaction has removed records from it.
+pub(crate) fn recognized(batch: &ConsumedBatch, payload: Payload) -> Vec<Batch> {
+    let mut pieces: Vec<Batch> = Vec::new();
+    for record in batch.records() {
+        let (base, id) = (record.offset.0, payload.recognize(&record));
+        match pieces.last_mut().filter(|piece| piece.end() == base) {
+            Some(piece) => piece.records.push(id),
+            None => pieces.push(Batch { base, records: vec![id] }),
+        }
+    }
+    pieces
 }
 
 /// The reason of a refusal; empty if it is none.

@@ -23,12 +23,24 @@ impl Batch {
     }
 }
 
+/// What may go from a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Rule {
+    /// Nothing.
+    Keep,
+    /// What retention takes from the beginning; so many bytes it leaves.
+    Retain { bytes_min: u64 },
+    /// Records whose key has a later one.
+    Compact,
+}
+
 /// One thing that happened. Logs, producers, groups and streams go by numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Event {
-    /// Log `log` is this partition. Its start moves by requests alone, or also by retention, which leaves so much.
-    Log { log: u16, topic: String, partition: u32, retained_bytes_min: Option<u64> },
+    /// Log `log` is this partition. What may go besides what is asked to be deleted, `rule` says.
+    Log { log: u16, topic: String, partition: u32, rule: Rule },
     /// A producer, and the only topic it sends to.
     Producer { producer: u16, topic: String, idempotent: bool },
     /// A producer is about to send so many records.

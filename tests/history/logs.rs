@@ -5,7 +5,8 @@
 //! there, unless a deletion explains that it is not, whenever the log is audited again.
 
 use super::checker::Counts;
-use super::{Anomaly, Batch, Event, RecordId};
+use super::payload::key_of;
+use super::{Anomaly, Batch, Event, RecordId, Rule};
 use std::collections::HashMap;
 
 /// All logs and records of a history.
@@ -59,11 +60,11 @@ struct Cell {
     read: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Log {
     name: String,
     topic: String,
-    retained_bytes_min: Option<u64>,
+    rule: Rule,
     cells: Vec<Cell>,
     /// Offsets below were there when the broker last went down.
     must_reach: u64,
@@ -75,7 +76,8 @@ struct Log {
     delete_done: u64,
     /// As last audited.
     start: u64,
-    /// Places that retention must turn out to have reached: a reader was sent there.
+    /// Stream, from, to: a reader was sent on. Retention must turn out to have come so far, or compaction to have
+    /// removed what is between.
     skips: Vec<(u32, u64, u64)>,
 }
 
@@ -84,11 +86,9 @@ type Found<'a> = &'a mut dyn FnMut(Anomaly);
 impl Logs {
     pub(super) fn take(&mut self, event: &Event, found: Found<'_>) {
         match event {
-            Event::Log { log, topic, partition, retained_bytes_min } => {
+            Event::Log { log, topic, partition, rule } => {
                 assert_eq!(usize::from(*log), self.by_number.len(), "logs are numbered in order");
-                let (name, topic) = (format!("{topic}/{partition}"), topic.clone());
-                let retained_bytes_min = *retained_bytes_min;
-                self.by_number.push(Log { name, topic, retained_bytes_min, ..Log::default() });
+                self.by_number.push(Log::new(topic, *partition, *rule));
             }
             Event::Producer { producer, topic, idempotent } => {
                 assert_eq!(usize::from(*producer), self.producers.len(), "producers are numbered in order");
@@ -144,9 +144,9 @@ impl Logs {
         if to <= log.delete_asked.max(log.start) {
             return;
         }
-        match log.retained_bytes_min {
-            Some(_) => log.skips.push((stream, from, to)),
-            None => found(Anomaly::Skipped { stream, log: log.name.clone(), expected: from, found: to }),
+        match log.rule {
+            Rule::Retain { .. } | Rule::Compact => log.skips.push((stream, from, to)),
+            Rule::Keep => found(Anomaly::Skipped { stream, log: log.name.clone(), expected: from, found: to }),
         }
     }
 
@@ -193,15 +193,18 @@ impl Logs {
         let log = &mut self.by_number[usize::from(number)];
         log.check_start(range.start, bytes, found);
         let mut expected = range.start;
+        let last_of_key = log.last_of_key(batches);
         for batch in batches {
             if batch.base != expected {
-                found(Anomaly::Gap { log: log.name.clone(), expected, found: batch.base });
+                log.check_gap(expected, batch.base, &last_of_key, found);
             }
             expected = batch.end();
         }
+        // The last record of a log is the last of its key, so this holds for every log.
         if expected != range.end {
             found(Anomaly::Gap { log: log.name.clone(), expected, found: range.end });
         }
+        log.check_compacted_away(batches, found);
         // From the end on, nothing may be known that was there before.
         let known_from = usize::try_from(range.end.max(range.start)).expect("64-bit").min(log.cells.len());
         let must_reach = usize::try_from(log.must_reach).expect("64-bit");
@@ -212,7 +215,7 @@ impl Logs {
             }
         }
         self.learn_all(number, batches, Evidence::Audited, found);
-        self.counts.audited += range.end.saturating_sub(range.start);
+        self.counts.audited += batches.iter().map(|batch| batch.records.len() as u64).sum::<u64>();
         self.scan(number, range, found);
     }
 
@@ -259,7 +262,7 @@ impl Logs {
         }
         for log in &mut self.by_number {
             for (stream, expected, to) in std::mem::take(&mut log.skips) {
-                if to > log.start {
+                if to > log.start && log.rule != Rule::Compact {
                     found(Anomaly::Skipped { stream, log: log.name.clone(), expected, found: to });
                 }
             }
@@ -268,10 +271,63 @@ impl Logs {
 }
 
 impl Log {
+    fn new(topic: &str, partition: u32, rule: Rule) -> Self {
+        Self {
+            name: format!("{topic}/{partition}"),
+            topic: topic.to_owned(),
+            rule,
+            cells: Vec::new(),
+            must_reach: 0,
+            scanned: 0,
+            last_of: HashMap::new(),
+            delete_asked: 0,
+            delete_done: 0,
+            start: 0,
+            skips: Vec::new(),
+        }
+    }
+
+    /// Where the last record of each key is, if that matters.
+    fn last_of_key(&self, batches: &[Batch]) -> HashMap<u32, u64> {
+        if self.rule != Rule::Compact {
+            return HashMap::new();
+        }
+        let records = batches.iter().flat_map(|batch| (batch.base..).zip(&batch.records));
+        records.filter_map(|(offset, record)| Some((key_of((*record)?), offset))).collect()
+    }
+
+    /// Nothing is missing from a log but what compaction may remove: records with a later one of their key.
+    fn check_gap(&self, from: u64, to: u64, last_of_key: &HashMap<u32, u64>, found: Found<'_>) {
+        if self.rule != Rule::Compact || to < from {
+            return found(Anomaly::Gap { log: self.name.clone(), expected: from, found: to });
+        }
+        for offset in from..to {
+            let cell = usize::try_from(offset).ok().and_then(|index| self.cells.get(index)).copied();
+            let Some(Cell { record: Some(record), .. }) = cell else { continue };
+            if last_of_key.get(&key_of(record)).is_none_or(|last| *last <= offset) {
+                found(gone(self.name.clone(), offset, cell.unwrap_or_default()));
+            }
+        }
+    }
+
+    /// What readers were led past, compaction has removed for good.
+    fn check_compacted_away(&mut self, batches: &[Batch], found: Found<'_>) {
+        if self.rule != Rule::Compact {
+            return;
+        }
+        for (stream, from, to) in std::mem::take(&mut self.skips) {
+            let first = batches.partition_point(|batch| batch.end() <= from);
+            if let Some(batch) = batches.get(first).filter(|batch| batch.base < to) {
+                let expected = batch.base.max(from);
+                found(Anomaly::Skipped { stream, log: self.name.clone(), expected, found: to });
+            }
+        }
+    }
+
     /// The start of a log moves up, and only where a deletion, or retention, may have moved it.
     fn check_start(&self, start: u64, bytes: u64, found: Found<'_>) {
         let before = self.start.max(self.delete_done);
-        let may_retain = self.retained_bytes_min.is_some_and(|least| bytes >= least);
+        let may_retain = matches!(self.rule, Rule::Retain { bytes_min } if bytes >= bytes_min);
         let why = if start < before {
             format!("it had moved up to {before}")
         } else if start > before && start > self.delete_asked && !may_retain {

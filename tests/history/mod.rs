@@ -18,5 +18,5 @@ pub(crate) mod payload;
 
 pub(crate) use anomaly::Anomaly;
 pub(crate) use checker::Checker;
-pub(crate) use event::{Batch, Event, RecordId, Recorder};
+pub(crate) use event::{Batch, Event, RecordId, Recorder, Rule};
 pub(crate) use payload::Payload;

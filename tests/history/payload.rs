@@ -25,6 +25,11 @@ impl Random {
     }
 }
 
+/// The number of a record's key. Neighbours share a key, so that a request has several records for each partition.
+pub(crate) fn key_of(id: RecordId) -> u32 {
+    id / 4 % 23
+}
+
 /// The records of one history.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Payload {
@@ -57,8 +62,7 @@ impl Payload {
         let words = std::iter::repeat_with(|| random.below(u64::MAX).to_le_bytes());
         let mut value: Vec<u8> = words.take(len.div_ceil(8)).flatten().collect();
         value.truncate(len);
-        // Neighbours share a key, so that a request has several records for each partition.
-        let key = format!("key-{}", id / 4 % 23).into_bytes();
+        let key = format!("key-{}", key_of(id)).into_bytes();
         Content { key, value, number: id.to_string() }
     }
 

@@ -1,4 +1,4 @@
-//! What goes on besides records: their deletion, and topics that come and go.
+//! What goes on besides records: their deletion, compaction, and topics that come and go.
 
 use crate::history::Event;
 use crate::history::payload::Random;
@@ -35,6 +35,16 @@ async fn delete_some(world: &World, topic: &TopicName, random: &mut Random) -> R
         world.trouble(format!("{place}: asked to delete what is before {before}, and confirmed with {start}"));
     }
     Ok(())
+}
+
+/// Compacts `topic`, now and then, until the world closes.
+pub(crate) async fn compact(world: Arc<World>, topic: TopicName, mut random: Random) {
+    while !world.is_closing() {
+        tokio::time::sleep(Duration::from_millis(random.below(400))).await;
+        let _open = world.gate.read().await;
+        // Whatever it comes to: the checker knows what may be gone.
+        let _ = world.client.compact_topic(&topic).await;
+    }
 }
 
 /// Creates topics and deletes them again, until the world closes.

@@ -1,11 +1,11 @@
 //! The checker itself: a history without fault has no anomaly, and each kind of fault, put into it by hand, is named.
 
 use crate::history::event::dump;
-use crate::history::{Anomaly, Batch, Checker, Event};
+use crate::history::{Anomaly, Batch, Checker, Event, Rule};
 use std::io::{BufRead as _, BufReader};
 
-fn log(topic: &str, log: u16, retained_bytes_min: Option<u64>) -> Event {
-    Event::Log { log, topic: topic.to_owned(), partition: 0, retained_bytes_min }
+fn log(topic: &str, log: u16, rule: Rule) -> Event {
+    Event::Log { log, topic: topic.to_owned(), partition: 0, rule }
 }
 
 fn producer(producer: u16, topic: &str, idempotent: bool) -> Event {
@@ -47,7 +47,7 @@ fn before_the_kill() -> Vec<Event> {
     vec![
         Event::TopicAsked { topic: "orders".to_owned(), exists: true },
         Event::TopicDone { topic: "orders".to_owned(), exists: true },
-        log("orders", 0, None),
+        log("orders", 0, Rule::Keep),
         producer(0, "orders", false),
         producer(1, "orders", true),
         Event::Sent { producer: 0, first: 0, count: 10 },
@@ -207,7 +207,7 @@ fn a_start_that_no_deletion_explains_is_named() {
     // Retention explains it only if as much is left as it leaves.
     let retained = |least| {
         let mut events = before_the_kill();
-        events[2] = log("orders", 0, Some(least));
+        events[2] = log("orders", 0, Rule::Retain { bytes_min: least });
         events.push(from_3());
         Checker::judge(&events).len()
     };
@@ -236,7 +236,7 @@ fn a_reader_that_misses_records_or_gets_them_twice_is_named() {
 fn a_place_that_retention_never_reaches_is_no_explanation() {
     let history = |start: u64| {
         let mut events = before_the_kill();
-        events[2] = log("orders", 0, Some(0));
+        events[2] = log("orders", 0, Rule::Retain { bytes_min: 0 });
         events.extend([opened(2), assigned(2, 2, 7), kept_and(&[])]);
         let rest = usize::try_from(start).expect("small");
         events.extend([Event::Refused { first: 5, count: 5, certain: true }, Event::Down]);
@@ -245,6 +245,30 @@ fn a_place_that_retention_never_reaches_is_no_explanation() {
     };
     assert_eq!(history(7), []);
     assert!(matches!(&history(6)[..], [Anomaly::Skipped { found: 7, .. }]));
+}
+
+/// Records 0 to 3 have one key, 4 to 7 the next, and so on: see `payload::key_of`.
+#[test]
+fn what_compaction_may_not_remove_is_named() {
+    let compacted = |after: Vec<Event>| {
+        let mut events = before_the_kill();
+        events[2] = log("orders", 0, Rule::Compact);
+        events.extend(after);
+        Checker::judge(&events)
+    };
+    let kept = |batches: &[(u64, &[u32])]| audited(0, batches.iter().map(|(base, ids)| batch(*base, ids)).collect());
+    let removed = [kept(&[(3, &[3, 4]), (6, &[11, 12, 13, 14])])];
+    assert_eq!(compacted(removed.to_vec()), [], "0 to 2 before 3, and 10 before 11");
+    let lost = compacted(vec![kept(&[(4, &[4]), (6, &[11, 12, 13, 14])])]);
+    assert!(matches!(&lost[..], [Anomaly::Lost { offset: 3, record: Some(3), .. }]), "{lost:?}");
+    // A reader is led past what is gone, and only past that.
+    let reads = |from: u64, ids: &[u32]| {
+        let mut events = vec![opened(2), assigned(2, 2, 5), polled(2, vec![batch(from, ids)])];
+        events.extend(removed.clone());
+        compacted(events)
+    };
+    assert_eq!(reads(6, &[11, 12]), []);
+    assert!(matches!(&reads(7, &[12])[..], [Anomaly::Skipped { expected: 6, found: 7, .. }]));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 /// How many there are.
-pub(crate) const PRODUCERS: u16 = 8;
+const PRODUCERS: u16 = 8;
 
 /// Records that a producer leaves unanswered before it waits.
 const UNANSWERED_MAX: usize = 400;
@@ -21,8 +21,8 @@ pub(crate) fn is_idempotent(number: u16) -> bool {
     number.is_multiple_of(2)
 }
 
-/// The topic that producer `number` sends to, among so many.
-pub(crate) fn topic_of(number: u16, topics: usize) -> usize {
+/// The topic that producer `number` sends to, among so many: each has one of both kinds.
+fn topic_of(number: u16, topics: usize) -> usize {
     usize::from(number / 2) % topics
 }
 

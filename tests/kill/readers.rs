@@ -85,7 +85,7 @@ impl Member {
 
     async fn take(&mut self, consumer: &mut Consumer, records: &RecordsEvent) -> Result<(), ClientError> {
         let (log, offset) = (self.log(&records.partition), records.next_offset().0);
-        let batches = records.batches.iter().map(|batch| recognized(batch, self.world.payload)).collect();
+        let batches = records.batches.iter().flat_map(|batch| recognized(batch, self.world.payload)).collect();
         self.world.recorder.record(Entry::Polled { stream: self.stream, log, batches });
         self.world.recorder.record(Entry::CommitAsked { group: self.group, log, offset });
         consumer.mark(&records.partition, Offset(offset));

@@ -4,12 +4,12 @@ use crate::broker::{Broker, Launch, connect};
 use crate::history::audit::{Subject, audit, topic_name};
 use crate::history::checker::Counts;
 use crate::history::payload::Random;
-use crate::history::{Event, Payload};
+use crate::history::{Event, Payload, Rule};
 use crate::world::{PATIENCE, World};
 use crate::{changes, producers, readers};
 use millstream::client::Client;
 use millstream::client::admin::TopicSettings;
-use millstream::types::{Durability, TopicPartition};
+use millstream::types::{Cleanup, Durability, TopicPartition};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -65,6 +65,7 @@ impl Round {
         let mut changing = JoinSet::new();
         let random = |random: &mut Random| Random::new(random.below(u64::MAX));
         changing.spawn(changes::delete_records(Arc::clone(&world), topics[2].clone(), random(&mut self.random)));
+        changing.spawn(changes::compact(Arc::clone(&world), topics[3].clone(), random(&mut self.random)));
         changing.spawn(changes::change_topics(Arc::clone(&world), random(&mut self.random)));
 
         for kill in 1..self.kills {
@@ -91,7 +92,9 @@ impl Round {
         let small = TopicSettings { segment_bytes: Some(SEGMENT_BYTES), ..TopicSettings::default() };
         let written = TopicSettings { durability: Some(Durability::Written), ..small.clone() };
         let trimmed = TopicSettings { retention_bytes: Some(RETENTION_BYTES), ..small.clone() };
-        let kinds = [("synced", 3, small), ("written", 2, written), ("trimmed", 2, trimmed)];
+        let compacted = TopicSettings { cleanup: Some(Cleanup::Compact), ..small.clone() };
+        let kinds =
+            [("synced", 3, small), ("written", 2, written), ("trimmed", 2, trimmed), ("compacted", 2, compacted)];
         let client = broker.client().await;
         let mut subject = Subject { prefix, ..Subject::default() };
         subject.groups = (0..readers::GROUPS).map(|group| format!("{}group-{group}", subject.prefix)).collect();
@@ -103,9 +106,13 @@ impl Round {
             events.push(Event::TopicDone { topic: name.clone(), exists: true });
             for partition in 0..partitions {
                 let log = u16::try_from(subject.logs.len()).expect("few");
-                // Retention takes whole segments until what is left fits.
-                let retained_bytes_min = settings.retention_bytes.map(|bytes| bytes - SEGMENT_BYTES);
-                events.push(Event::Log { log, topic: name.clone(), partition, retained_bytes_min });
+                let rule = match settings.retention_bytes {
+                    // Retention takes whole segments until what is left fits.
+                    Some(bytes) => Rule::Retain { bytes_min: bytes - SEGMENT_BYTES },
+                    None if settings.cleanup.is_some() => Rule::Compact,
+                    None => Rule::Keep,
+                };
+                events.push(Event::Log { log, topic: name.clone(), partition, rule });
                 subject.logs.push(TopicPartition { topic: topic.clone(), partition });
             }
             names.push(name);

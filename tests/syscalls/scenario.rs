@@ -3,25 +3,26 @@
 //! Nothing is tried again here: a call that fails is noted as what its error says, and the next one is made.
 
 use crate::history::audit::{Subject, audit, topic_name};
-use crate::history::{Event, Payload, RecordId, Recorder};
+use crate::history::{Event, Payload, RecordId, Recorder, Rule};
 use bytes::BytesMut;
 use millstream::client::admin::TopicSettings;
 use millstream::client::{Client, ClientError, PartitionOffset};
 use millstream::proto::producer_service_client::ProducerServiceClient;
 use millstream::proto::{self, ProduceRequest};
 use millstream::types::record_set::encode_record;
-use millstream::types::{Durability, Offset, TopicPartition};
+use millstream::types::{Cleanup, Durability, Offset, TopicPartition};
 use std::net::SocketAddr;
 use tonic::transport::{Channel, Endpoint};
 use tonic_types::StatusExt as _;
 
-const TOPICS: [&str; 3] = ["run-synced", "run-written", "run-doomed"];
+const TOPICS: [&str; 4] = ["run-synced", "run-written", "run-doomed", "run-compacted"];
 const GROUP: &str = "run-readers";
 
 /// The logs by number.
 const SYNCED: u16 = 0;
 const WRITTEN: u16 = 1;
 const DOOMED: u16 = 2;
+const COMPACTED: u16 = 3;
 
 /// A client with its memory.
 pub(crate) struct Actor {
@@ -64,9 +65,13 @@ impl Actor {
         let recorder = Recorder::default();
         let mut subject = Subject { groups: vec![GROUP.to_owned()], prefix: "run-".to_owned(), ..Subject::default() };
         for (log, topic) in (0..).zip(TOPICS) {
-            // Retention takes whole segments of the second one until what is left fits 1 MiB.
-            let retained_bytes_min = (log == WRITTEN).then_some(0);
-            recorder.record(Event::Log { log, topic: topic.to_owned(), partition: 0, retained_bytes_min });
+            let rule = match log {
+                // Retention takes whole segments until what is left fits 1 MiB.
+                WRITTEN => Rule::Retain { bytes_min: 0 },
+                COMPACTED => Rule::Compact,
+                _ => Rule::Keep,
+            };
+            recorder.record(Event::Log { log, topic: topic.to_owned(), partition: 0, rule });
             recorder.record(Event::Producer { producer: log, topic: topic.to_owned(), idempotent: true });
             subject.logs.push(TopicPartition { topic: topic_name(topic), partition: 0 });
         }
@@ -77,7 +82,7 @@ impl Actor {
     /// The first life: from an empty directory to logs with several segments, commits, and deletions.
     pub(crate) async fn first_life(&mut self, address: SocketAddr) {
         let Some(mut there) = Connection::open(address).await else { return };
-        for log in [SYNCED, WRITTEN, DOOMED] {
+        for log in [SYNCED, WRITTEN, DOOMED, COMPACTED] {
             self.create(&there, log).await;
         }
         for log in [SYNCED, WRITTEN, DOOMED] {
@@ -91,7 +96,9 @@ impl Actor {
         for _ in 0..3 {
             self.produce(&mut there, SYNCED, 500, None).await;
             self.produce(&mut there, WRITTEN, 900, None).await;
+            self.produce(&mut there, COMPACTED, 900, None).await;
         }
+        self.compact(&there).await;
         self.delete_records(&there, SYNCED, 1_200).await;
         self.commit(&there, SYNCED, 1_300).await;
         self.commit(&there, WRITTEN, 5).await;
@@ -105,6 +112,8 @@ impl Actor {
         self.produce(&mut there, WRITTEN, 3, None).await;
         self.commit(&there, SYNCED, 1_500).await;
         self.delete_records(&there, WRITTEN, 2_000).await;
+        self.produce(&mut there, COMPACTED, 100, None).await;
+        self.compact(&there).await;
     }
 
     /// The broker is gone.
@@ -117,7 +126,7 @@ impl Actor {
     pub(crate) async fn audit(&mut self, address: SocketAddr) {
         let mut there = Connection::open(address).await.expect("it serves");
         audit(&there.client, &self.subject, self.payload, &self.recorder).await;
-        for log in [SYNCED, WRITTEN] {
+        for log in [SYNCED, WRITTEN, COMPACTED] {
             let is_there = there.client.topic(&self.subject.logs[usize::from(log)].topic).await.is_ok();
             if is_there && !self.produce(&mut there, log, 1, None).await {
                 self.violations.push(format!("{}: a broker without a fault takes no record", TOPICS[usize::from(log)]));
@@ -147,10 +156,16 @@ impl Actor {
             settings.durability = Some(Durability::Written);
             settings.retention_bytes = Some(1 << 20);
         }
+        settings.cleanup = (log == COMPACTED).then_some(Cleanup::Compact);
         self.recorder.record(Event::TopicAsked { topic: topic.to_string(), exists: true });
         if there.client.create_topic(&topic, 1, &settings).await.is_ok() {
             self.recorder.record(Event::TopicDone { topic: topic.to_string(), exists: true });
         }
+    }
+
+    async fn compact(&self, there: &Connection) {
+        // Whatever it comes to: the checker knows what may be gone.
+        let _ = there.client.compact_topic(&self.subject.logs[usize::from(COMPACTED)].topic).await;
     }
 
     async fn delete_topic(&self, there: &Connection, log: u16) {
