@@ -11,6 +11,10 @@ pub enum Bug {
     AckBeforeSync,
     /// The directory is not synced after a new segment file.
     NoDirectorySync,
+    /// Appends are acknowledged first and written then.
+    AckBeforeWrite,
+    /// Commits, and all else that is asked of groups, are answered before the journal has them.
+    CommitAckedBeforeDurable,
     /// Recovery believes a frame without its checksum.
     ChecksumSkipped,
     /// Recovery cuts at the first invalid frame, although a durable mark says that what it should be was synced.
