@@ -19,6 +19,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// How to start the binary.
 #[derive(Debug, Clone)]
 pub(crate) struct Launch {
+    program: PathBuf,
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
     directory: PathBuf,
@@ -33,7 +34,17 @@ impl Launch {
 
     /// `millstream serve` alone.
     pub(crate) fn bare() -> Self {
-        Self { arguments: vec!["serve".to_owned()], variables: Vec::new(), directory: std::env::temp_dir() }
+        Self::of(Path::new(env!("CARGO_BIN_EXE_millstream")))
+    }
+
+    /// The same of another build of the binary.
+    pub(crate) fn of(program: &Path) -> Self {
+        Self {
+            program: program.to_owned(),
+            arguments: vec!["serve".to_owned()],
+            variables: Vec::new(),
+            directory: std::env::temp_dir(),
+        }
     }
 
     /// With one more argument.
@@ -74,7 +85,7 @@ impl Launch {
 
     /// Starts it, without waiting for anything.
     pub(crate) fn spawn(&self) -> Starting {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+        let mut command = Command::new(&self.program);
         // Settings of whoever runs the tests are not ours.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MILLSTREAM_")) {
             command.env_remove(name);
@@ -102,9 +113,17 @@ impl Launch {
     /// Starts it and waits until it serves.
     #[track_caller]
     pub(crate) fn start(&self) -> Broker {
-        match self.spawn().wait(PATIENCE) {
-            Ok(broker) => broker,
-            Err(starting) => panic!("the broker does not start: {}", starting.process.log()),
+        self.try_start().unwrap_or_else(|ended| panic!("the broker ended instead of serving: {}", ended.stderr))
+    }
+
+    /// Starts it and waits until it serves, or has refused to.
+    #[track_caller]
+    pub(crate) fn try_start(&self) -> Result<Broker, Ended> {
+        let Starting { mut process, hears } = self.spawn();
+        match hears.recv_timeout(PATIENCE) {
+            Ok(Said::Ready(address)) => Ok(Broker { process, hears, address }),
+            Ok(Said::Ended) => Err(process.ended()),
+            Err(waited) => panic!("the broker neither serves nor ends: {waited}: {}", process.log()),
         }
     }
 
