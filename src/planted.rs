@@ -11,6 +11,8 @@ pub enum Bug {
     AckBeforeSync,
     /// The directory is not synced after a new segment file.
     NoDirectorySync,
+    /// A failed sync is tried again; the second one succeeds and means nothing.
+    RetryFailedSync,
 }
 
 /// Whether `bug` is active.

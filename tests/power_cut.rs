@@ -85,7 +85,7 @@ async fn survives_power_cuts(kind: Kind, world: &World, cuts: usize) {
         outcome.refused.len(),
         outcome.pending,
         outcome.milliseconds_per_cut,
-        control.broken.len() + control.refused.len(),
+        control.flagged,
         control.cuts,
         plan.seed
     );

@@ -254,7 +254,9 @@ impl Log {
         self.unsynced_sealed.clear();
         if let Some(active) = self.active.as_mut().filter(|active| active.dirty) {
             if !is_planted(Bug::AckBeforeSync) {
-                active.segment.open()?.file.sync_data().context("sync", active.segment.path())?;
+                let file = &active.segment.open()?.file;
+                let again = |error| if is_planted(Bug::RetryFailedSync) { file.sync_data() } else { Err(error) };
+                file.sync_data().or_else(again).context("sync", active.segment.path())?;
             }
             active.dirty = false;
         }

@@ -15,7 +15,6 @@ const MEANS: &[(&str, &[&str], &str)] = &[
     ("nbdkit error filter", &["nbdkit", "--filter=error", "memory", "--dump-plugin"], "nbdkit"),
     ("nbdkit delay filter", &["nbdkit", "--filter=delay", "memory", "--dump-plugin"], "nbdkit"),
     ("nbdfuse", &["nbdfuse", "--version"], "libnbd-bin"),
-    ("nbdcopy", &["nbdcopy", "--version"], "libnbd-bin"),
 ];
 
 /// Tries the means of these names, prints what was found, and fails if one is missing.

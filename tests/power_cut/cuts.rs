@@ -30,6 +30,8 @@ pub(crate) struct Plan {
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) cuts: usize,
+    /// Cuts with anything wrong.
+    pub(crate) flagged: usize,
     /// Records that were acknowledged before a cut and found after it, over all cuts.
     pub(crate) checked: u64,
     /// Cuts with a broken promise, and how they are described.
@@ -112,6 +114,7 @@ impl Outcome {
     fn add(&mut self, (what, image, judgement): (String, PathBuf, Judgement), plan: Plan) {
         self.cuts += 1;
         self.checked += judgement.checked;
+        self.flagged += usize::from(!judgement.broken.is_empty() || !judgement.refused.is_empty());
         for (found, all, word) in
             [(judgement.broken, &mut self.broken, "BROKEN"), (judgement.refused, &mut self.refused, "REFUSED")]
         {
