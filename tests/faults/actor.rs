@@ -135,10 +135,11 @@ impl Actor {
         Ok(())
     }
 
-    /// The offset after the last record that was acknowledged.
+    /// The offset after the last record that was acknowledged as synced: so far everybody may read.
     pub(crate) fn end(&self, life: usize, partition: u32) -> u64 {
         let here = self.history.sends.iter().filter(|send| (send.life, send.partition) == (life, partition));
-        here.filter_map(|send| send.ack).map(|(offset, _)| offset + 1).max().unwrap_or(0)
+        let acks = here.filter_map(|send| send.ack).filter(|(_, durability)| *durability == Durability::Synced);
+        acks.map(|(offset, _)| offset + 1).max().unwrap_or(0)
     }
 
     fn at(&self, life: usize, partition: u32) -> TopicPartition {
