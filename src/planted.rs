@@ -13,6 +13,16 @@ pub enum Bug {
     NoDirectorySync,
     /// A failed sync is tried again; the second one succeeds and means nothing.
     RetryFailedSync,
+    /// Recovery believes a frame without its checksum.
+    ChecksumSkipped,
+    /// Recovery cuts at the first invalid frame, although a durable mark says that what it should be was synced.
+    TruncatesInTheMiddle,
+    /// Recovery leaves what lies behind the last valid frame in place.
+    TornTailNotCut,
+    /// Recovery reads through the page cache, which after a failed sync holds what the disk does not.
+    RecoveryTrustsPageCache,
+    /// A read steps over damage as if nothing had been there.
+    DamageSkippedSilently,
 }
 
 /// Whether `bug` is active.
