@@ -32,7 +32,7 @@ use faults::{means, planted_binary, seed};
 use std::path::Path;
 
 /// Bugs that must be noticed, in so many rounds.
-const PLANTED: &[&str] = &["RetryFailedSync"];
+const PLANTED: &[&str] = &["RetryFailedSync", "RecoveryTrustsPageCache"];
 const CONTROL_ROUNDS: u64 = 5;
 
 fn launch(program: &Path, data_dir: &Path) -> Launch {

@@ -90,6 +90,7 @@ async fn survives_power_cuts(kind: Kind, world: &World, cuts: usize) {
         plan.seed
     );
     assert!(outcome.broken.is_empty(), "{:#?}", outcome.broken);
+    assert!(outcome.refused.is_empty(), "a power cut alone looks like damage: {:#?}", outcome.refused);
     assert!(outcome.checked > 0 && outcome.pending > 0, "cuts that cut nothing prove nothing");
     assert!(!control.broken.is_empty(), "a broker that does not sync was not noticed");
 }
