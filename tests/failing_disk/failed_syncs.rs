@@ -126,11 +126,21 @@ impl Run {
     /// Trips the disk and appends. No answer may be an acknowledgement, and the broker must end and say why.
     async fn fail(&mut self, broker: Broker, disk: &NbdDisk) {
         disk.trip();
-        if self.random.percent(25) {
-            // The journal of the groups may be the one that fails first.
-            let committed = self.commit().await;
-            self.note(committed.err());
-        }
+        // Something else than an append may be the first to fail.
+        let failed = match self.random.below(8) {
+            0 | 1 => self.commit().await,
+            2 => {
+                let name = format!("new-{}", self.findings.rounds);
+                let settings = TopicSettings::default();
+                self.actor.create_topic(&name, 1, &settings).await.map(drop)
+            }
+            3 => {
+                let end = self.actor.end(0, 0);
+                self.actor.delete_records(0, 0, end - end.min(3)).await
+            }
+            _ => Ok(()),
+        };
+        self.note(failed.err());
         let (orders, first) = (self.orders(), self.actor.history.sends.len());
         let failures = self.actor.produce(&orders).await;
         for status in failures {
@@ -143,21 +153,26 @@ impl Run {
             return;
         }
         let ended = broker.wait();
-        let says_why = ended.stderr.lines().any(|line| {
-            line.starts_with("millstream: ") && line.contains("Input/output error") && line.contains("sync")
-        });
+        // When ext4 itself met the error first, it takes no more writes.
+        let cause = |line: &str| line.contains("Input/output error") || line.contains("Read-only file system");
+        let says_why = ended.stderr.lines().any(|line| line.starts_with("millstream: ") && cause(line));
         if ended.code != Some(1) || !says_why {
             self.findings.wrong.push(format!("the broker ended with {:?}: {}", ended.code, ended.stderr));
         }
     }
 
-    /// An error while the disk fails must not claim that nothing was done, unless nothing was.
+    /// What an error says while the disk fails: that the outcome is unknown, or that nothing was done, which is held to.
     fn note(&mut self, error: Option<ClientError>) {
-        match error {
-            None | Some(ClientError::ConnectionLost { .. }) => {}
-            Some(ClientError::Refused(refusal))
-                if ["OUTCOME_UNKNOWN", "DRAINING", "GROUPS_STOPPED"].contains(&&*refusal.reason) => {}
-            Some(error) => self.findings.wrong.push(format!("an append to a failing disk: {error:?}")),
+        let is_honest = match &error {
+            None | Some(ClientError::ConnectionLost { .. }) => true,
+            Some(ClientError::Refused(refusal)) => {
+                let nothing_done = refusal.metadata.get("no_side_effects").is_some_and(|word| word == "true");
+                nothing_done || ["OUTCOME_UNKNOWN", "GROUPS_STOPPED"].contains(&refusal.reason.as_str())
+            }
+            Some(_) => false,
+        };
+        if !is_honest {
+            self.findings.wrong.push(format!("an append to a failing disk: {error:?}"));
         }
     }
 

@@ -15,6 +15,7 @@ use millstream::types::{Durability, Offset, TopicName, TopicPartition};
 use std::net::SocketAddr;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
+use tonic_types::StatusExt as _;
 
 /// The one group that commits offsets.
 pub(crate) const GROUP: &str = "readers";
@@ -92,7 +93,14 @@ impl Actor {
             let line = u32::try_from(line).expect("fewer than 2^32 lines");
             let value = self.lines.value(line, order.len);
             let Order { life, partition, .. } = *order;
-            self.history.sends.push(Send { life, partition, len: value.len(), span: self.asks(), ack: None });
+            self.history.sends.push(Send {
+                life,
+                partition,
+                len: value.len(),
+                span: self.asks(),
+                ack: None,
+                refused: false,
+            });
             let request = produce_request(&self.history.lives[life].name, order, &value);
             let (mut producers, now) = (self.producers.clone(), &self.now);
             calls.push(async move { producers.produce(request).await.map(|answer| (answer.into_inner(), now())) });
@@ -110,7 +118,12 @@ impl Actor {
                     send.ack = Some((result.base_offset, durability));
                     send.span.acked = Some(now);
                 }
-                Err(status) => failures.push(status),
+                Err(status) => {
+                    let details = status.get_error_details();
+                    let facts = details.error_info().map(|info| info.metadata.clone()).unwrap_or_default();
+                    send.refused = facts.get("no_side_effects").is_some_and(|word| word == "true");
+                    failures.push(status);
+                }
             }
         }
         failures
@@ -151,6 +164,14 @@ async fn connect(address: SocketAddr) -> (Client, ProducerServiceClient<Channel>
     let client = Client::connect(&address.to_string()).await.expect("the broker has said that it is ready");
     let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
     (client, ProducerServiceClient::new(endpoint.connect().await.expect("the broker serves")))
+}
+
+/// Appends one record, outside of any history; gives its offset.
+pub(crate) async fn append(address: SocketAddr, topic: &str, partition: u32, value: &[u8]) -> Result<u64, Status> {
+    let (_, mut producers) = connect(address).await;
+    let order = Order { life: 0, partition, len: value.len(), durability: Some(Durability::Synced) };
+    let answer = producers.produce(produce_request(topic, &order, value)).await?.into_inner();
+    Ok(answer.results.first().map_or(u64::MAX, |result| result.base_offset))
 }
 
 fn topic_name(name: &str) -> TopicName {

@@ -45,6 +45,8 @@ pub(crate) struct Send {
     pub(crate) span: Span,
     /// Where it was acknowledged, and as what.
     pub(crate) ack: Option<(u64, Durability)>,
+    /// It was refused, with the word that nothing was done.
+    pub(crate) refused: bool,
 }
 
 /// The offset of something in a partition: records deleted before it, or committed.
@@ -137,6 +139,7 @@ impl History {
             let is_right = send.is_some_and(|send| {
                 (send.life, send.partition, send.len) == (life, partition, *len)
                     && send.span.is_possible(cut)
+                    && !send.refused
                     && send.ack.is_none_or(|(acked, _)| acked == offset)
             });
             match promised.get(&offset) {

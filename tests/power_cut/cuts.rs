@@ -1,10 +1,10 @@
 //! One cut after the other: the image, the mount, a broker on it, what it serves, the judgement.
 
-use crate::broker::{Launch, connect};
-use crate::faults::actor::GROUP;
+use crate::broker::{Broker, Launch, connect};
+use crate::faults::actor::{GROUP, append};
 use crate::faults::history::{History, Judgement};
 use crate::faults::lines::Lines;
-use crate::faults::observed::Observed;
+use crate::faults::observed::{Observed, Partition};
 use crate::faults::random::Random;
 use crate::write_log::{Loss, Recording};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,10 @@ use tokio::task::JoinSet;
 
 /// Cuts that are looked at side by side.
 const SIDE_BY_SIDE: usize = 2;
+
+/// Every so many cuts, the broker must also go on: append, be killed, start again.
+const GO_ON_EVERY: usize = 4;
+const LAST_RECORD_BYTES: usize = 3_000;
 
 /// Which cuts to look at, and how.
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +69,7 @@ pub(crate) async fn look(plan: Plan, recording: &Recording, history: &Arc<Histor
             let mount = image.with_extension("mnt");
             std::fs::create_dir(&mount).expect("a new directory");
             let judgement = match kind.mount(&image, &mount) {
-                Ok(mounted) => judge(&mounted.data_dir(), &history, &lines, cut).await,
+                Ok(mounted) => judge(&mounted.data_dir(), &history, &lines, cut, number % GO_ON_EVERY == 0).await,
                 Err(why) => Judgement { broken: vec![why], ..Judgement::default() },
             };
             (format!("{} {number}: {cut} entries, {loss:?}", plan.name), image, judgement)
@@ -92,8 +96,8 @@ fn moments(plan: Plan, recording: &Recording, history: &History, random: &mut Ra
     (0..plan.cuts).map(moment).collect()
 }
 
-/// Starts a broker on a data directory and judges what it serves.
-async fn judge(data_dir: &Path, history: &History, lines: &Lines, cut: u64) -> Judgement {
+/// Starts a broker on a data directory and judges what it serves; and that it goes on from there, if `go_on`.
+async fn judge(data_dir: &Path, history: &History, lines: &Lines, cut: u64, go_on: bool) -> Judgement {
     let broker = match Launch::new(data_dir).try_start() {
         Ok(broker) => broker,
         Err(ended) => {
@@ -101,13 +105,53 @@ async fn judge(data_dir: &Path, history: &History, lines: &Lines, cut: u64) -> J
             return Judgement { refused: vec![format!("the broker does not start: {last}")], ..Judgement::default() };
         }
     };
+    let broken = |why| Judgement { broken: vec![why], ..Judgement::default() };
     let client = connect(broker.address()).await;
-    let judgement = match Observed::of(&client, GROUP, lines).await {
-        Ok(observed) => history.judge(&observed, cut),
-        Err(why) => Judgement { broken: vec![why], ..Judgement::default() },
+    let observed = match Observed::of(&client, GROUP, lines).await {
+        Ok(observed) => observed,
+        Err(why) => return broken(why),
     };
+    let mut judgement = history.judge(&observed, cut);
+    let is_right = judgement.broken.is_empty() && judgement.refused.is_empty();
+    let appended =
+        if go_on && is_right { append_everywhere(&broker, observed, lines).await.map(Some) } else { Ok(None) };
     broker.kill();
+    let went_on = match appended {
+        Ok(Some(due)) => serves_again(data_dir, &due, lines).await,
+        other => other.map(drop),
+    };
+    judgement.broken.extend(went_on.err().map(|why| format!("the broker does not go on: {why}")));
     judgement
+}
+
+/// Appends a record to every partition; gives what must be served from now on.
+async fn append_everywhere(broker: &Broker, mut observed: Observed, lines: &Lines) -> Result<Observed, String> {
+    for (topic, partitions) in &mut observed.topics {
+        for (number, partition) in (0..).zip(partitions) {
+            let Partition::Serves { log_start, lines: found } = partition else { continue };
+            let (line, due) = (u32::MAX - number, *log_start + found.len() as u64);
+            let value = lines.value(line, LAST_RECORD_BYTES);
+            let offset =
+                append(broker.address(), topic, number, &value).await.map_err(|status| format!("{status:?}"))?;
+            if offset != due {
+                return Err(format!("{topic}/{number}: offset {offset} was given, {due} was due"));
+            }
+            found.push((line, value.len()));
+        }
+    }
+    Ok(observed)
+}
+
+/// Another broker must serve the same.
+async fn serves_again(data_dir: &Path, due: &Observed, lines: &Lines) -> Result<(), String> {
+    let broker = Launch::new(data_dir).try_start().map_err(|ended| ended.stderr)?;
+    let observed = Observed::of(&connect(broker.address()).await, GROUP, lines).await?;
+    broker.kill();
+    let at = due.topics.iter().find(|(topic, partitions)| observed.topics.get(*topic) != Some(*partitions));
+    match at {
+        Some((topic, _)) => Err(format!("after another kill, {topic} is not what it was")),
+        None => Ok(()),
+    }
 }
 
 impl Outcome {
