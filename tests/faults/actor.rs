@@ -191,5 +191,6 @@ fn produce_request(topic: &str, order: &Order, value: &[u8]) -> ProduceRequest {
         partition: Some(order.partition),
         records: records.freeze(),
         durability: durability.into(),
+        ..ProduceRequest::default()
     }
 }

@@ -1,12 +1,13 @@
 //! One cut after the other: the image, the mount, a broker on it, what it serves, the judgement.
 
-use crate::broker::{Broker, Launch, connect};
+use crate::broker::{Launch, connect};
 use crate::faults::actor::{GROUP, append};
 use crate::faults::history::{History, Judgement};
 use crate::faults::lines::Lines;
 use crate::faults::observed::{Observed, Partition};
 use crate::faults::random::Random;
 use crate::write_log::{Loss, Recording};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -114,7 +115,7 @@ async fn judge(data_dir: &Path, history: &History, lines: &Lines, cut: u64, go_o
     let mut judgement = history.judge(&observed, cut);
     let is_right = judgement.broken.is_empty() && judgement.refused.is_empty();
     let appended =
-        if go_on && is_right { append_everywhere(&broker, observed, lines).await.map(Some) } else { Ok(None) };
+        if go_on && is_right { append_everywhere(broker.address(), observed, lines).await.map(Some) } else { Ok(None) };
     broker.kill();
     let went_on = match appended {
         Ok(Some(due)) => serves_again(data_dir, &due, lines).await,
@@ -125,14 +126,13 @@ async fn judge(data_dir: &Path, history: &History, lines: &Lines, cut: u64, go_o
 }
 
 /// Appends a record to every partition; gives what must be served from now on.
-async fn append_everywhere(broker: &Broker, mut observed: Observed, lines: &Lines) -> Result<Observed, String> {
+async fn append_everywhere(broker: SocketAddr, mut observed: Observed, lines: &Lines) -> Result<Observed, String> {
     for (topic, partitions) in &mut observed.topics {
         for (number, partition) in (0..).zip(partitions) {
             let Partition::Serves { log_start, lines: found } = partition else { continue };
             let (line, due) = (u32::MAX - number, *log_start + found.len() as u64);
             let value = lines.value(line, LAST_RECORD_BYTES);
-            let offset =
-                append(broker.address(), topic, number, &value).await.map_err(|status| format!("{status:?}"))?;
+            let offset = append(broker, topic, number, &value).await.map_err(|status| format!("{status:?}"))?;
             if offset != due {
                 return Err(format!("{topic}/{number}: offset {offset} was given, {due} was due"));
             }
