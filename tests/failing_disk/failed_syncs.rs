@@ -204,15 +204,15 @@ fn phantoms(served: &Observed, on_disk: &Observed) -> Vec<String> {
         let none = Vec::new();
         let below = on_disk.topics.get(topic).unwrap_or(&none);
         for (number, partition) in partitions.iter().enumerate() {
-            let (Partition::Serves { lines, .. }, Some(Partition::Serves { lines: durable, .. })) =
+            let (Partition::Serves { records, .. }, Some(Partition::Serves { records: durable, .. })) =
                 (partition, below.get(number))
             else {
                 found.push(format!("{topic}/{number} is {partition:?} and, on the disk, {:?}", below.get(number)));
                 continue;
             };
-            if !durable.starts_with(lines) {
-                let (lines, durable) = (lines.len(), durable.len());
-                found.push(format!("{topic}/{number} serves {lines} records, {durable} are on the disk"));
+            if !durable.starts_with(records) {
+                let (served, durable) = (records.len(), durable.len());
+                found.push(format!("{topic}/{number} serves {served} records, {durable} are on the disk"));
             }
         }
     }

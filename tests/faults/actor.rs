@@ -3,7 +3,7 @@
 //! Nothing is tried again: a call that fails has an unknown outcome, and its error goes to the caller.
 
 use super::history::{History, Life, Mark, Send, Span};
-use super::lines::Lines;
+use super::lines::{Lines, key_of};
 use bytes::BytesMut;
 use futures_util::future::join_all;
 use millstream::client::admin::TopicSettings;
@@ -11,7 +11,7 @@ use millstream::client::{Client, ClientError, PartitionOffset};
 use millstream::proto::producer_service_client::ProducerServiceClient;
 use millstream::proto::{Durability as WireDurability, ProduceRequest};
 use millstream::types::record_set::encode_record;
-use millstream::types::{Durability, Offset, TopicName, TopicPartition};
+use millstream::types::{Cleanup, Durability, Offset, TopicName, TopicPartition};
 use std::net::SocketAddr;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
@@ -67,7 +67,8 @@ impl Actor {
         settings: &TopicSettings,
     ) -> Result<usize, ClientError> {
         let expires = settings.retention_bytes.is_some();
-        let life = Life { name: name.to_owned(), partitions, expires, created: self.asks(), deleted: None };
+        let compacts = settings.cleanup == Some(Cleanup::Compact);
+        let life = Life { name: name.to_owned(), partitions, expires, compacts, created: self.asks(), deleted: None };
         self.history.lives.push(life);
         self.client.create_topic(&topic_name(name), partitions, settings).await?;
         let life = self.history.lives.len() - 1;
@@ -101,7 +102,7 @@ impl Actor {
                 ack: None,
                 refused: false,
             });
-            let request = produce_request(&self.history.lives[life].name, order, &value);
+            let request = produce_request(&self.history.lives[life].name, order, line, &value);
             let (mut producers, now) = (self.producers.clone(), &self.now);
             calls.push(async move { producers.produce(request).await.map(|answer| (answer.into_inner(), now())) });
         }
@@ -148,6 +149,13 @@ impl Actor {
         Ok(())
     }
 
+    /// Has a topic compacted.
+    pub(crate) async fn compact(&mut self, life: usize) -> Result<(), ClientError> {
+        let compacted = self.client.compact_topic(&topic_name(&self.history.lives[life].name)).await?;
+        assert!(compacted.iter().all(|partition| partition.refusal.is_none()), "{compacted:?}");
+        Ok(())
+    }
+
     /// The offset after the last record that was acknowledged as synced: so far everybody may read.
     pub(crate) fn end(&self, life: usize, partition: u32) -> u64 {
         let here = self.history.sends.iter().filter(|send| (send.life, send.partition) == (life, partition));
@@ -167,10 +175,16 @@ async fn connect(address: SocketAddr) -> (Client, ProducerServiceClient<Channel>
 }
 
 /// Appends one record, outside of any history; gives its offset.
-pub(crate) async fn append(address: SocketAddr, topic: &str, partition: u32, value: &[u8]) -> Result<u64, Status> {
+pub(crate) async fn append(
+    address: SocketAddr,
+    topic: &str,
+    partition: u32,
+    line: u32,
+    value: &[u8],
+) -> Result<u64, Status> {
     let (_, mut producers) = connect(address).await;
     let order = Order { life: 0, partition, len: value.len(), durability: Some(Durability::Synced) };
-    let answer = producers.produce(produce_request(topic, &order, value)).await?.into_inner();
+    let answer = producers.produce(produce_request(topic, &order, line, value)).await?.into_inner();
     Ok(answer.results.first().map_or(u64::MAX, |result| result.base_offset))
 }
 
@@ -178,9 +192,9 @@ fn topic_name(name: &str) -> TopicName {
     TopicName::new(name).expect("names here are valid")
 }
 
-fn produce_request(topic: &str, order: &Order, value: &[u8]) -> ProduceRequest {
+fn produce_request(topic: &str, order: &Order, line: u32, value: &[u8]) -> ProduceRequest {
     let mut records = BytesMut::new();
-    encode_record(&mut records, None, Some(value), std::iter::empty(), None);
+    encode_record(&mut records, Some(&key_of(line)), Some(value), std::iter::empty(), None);
     let durability = match order.durability {
         None => WireDurability::Unspecified,
         Some(Durability::Written) => WireDurability::Written,

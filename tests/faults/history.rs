@@ -4,9 +4,10 @@
 //! A moment is a number that grows with what reaches the disk. What was acknowledged at or before the moment of a cut
 //! is promised; what was asked for before it is possible; everything else was never there.
 
+use super::lines::key_of;
 use super::observed::{Observed, Partition};
 use millstream::types::Durability;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// When something was asked for, and when it was acknowledged, if it was.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +33,8 @@ pub(crate) struct Life {
     pub(crate) partitions: u32,
     /// Retention deletes its oldest records, nobody knows when.
     pub(crate) expires: bool,
+    /// Compaction deletes records whose key has a later one.
+    pub(crate) compacts: bool,
     pub(crate) created: Span,
     pub(crate) deleted: Option<Span>,
 }
@@ -111,45 +114,49 @@ impl History {
     }
 
     fn judge_partition(&self, life: usize, partition: u32, shown: &Partition, cut: u64, judgement: &mut Judgement) {
-        let name = format!("{}/{partition}", self.lives[life].name);
-        let (log_start, lines) = match shown {
+        let Life { name, expires, compacts, .. } = &self.lives[life];
+        let name = format!("{name}/{partition}");
+        let (log_start, end, records) = match shown {
             Partition::Refused(why) => return judgement.refused.push(format!("{name}: {why}")),
-            Partition::Serves { log_start, lines } => (*log_start, lines),
+            Partition::Serves { log_start, end, records } => (*log_start, *end, records),
         };
-        let mut promised = HashMap::new();
-        for (line, send) in (0..).zip(&self.sends) {
-            if let (true, true, Some((offset, Durability::Synced))) =
-                ((send.life, send.partition) == (life, partition), send.span.is_promised(cut), send.ack)
-            {
-                promised.insert(offset, line);
-            }
-        }
-        let end = log_start + lines.len() as u64;
-        if let Some(last) = promised.keys().max().filter(|last| **last >= end) {
-            judgement.broken.push(format!("{name} ends at {end}; offset {last} was acknowledged"));
-        }
         let here = |mark: &&Mark| (mark.life, mark.partition) == (life, partition);
         let (least, most) = bounds(self.deletions.iter().filter(here), cut);
-        if log_start < least || (log_start > most && !self.lives[life].expires) {
+        if log_start < least || (log_start > most && !expires) {
             let asked = format!("deletions were acknowledged up to {least} and asked for up to {most}");
             judgement.broken.push(format!("{name} begins at {log_start}; {asked}"));
         }
-        for (offset, (line, len)) in (log_start..).zip(lines) {
-            let send = self.sends.get(*line as usize);
+        let is_dense = (log_start..end).eq(records.iter().map(|record| record.offset));
+        if !is_dense && !compacts {
+            judgement.broken.push(format!("{name} has gaps from {log_start} to {end}: {} records", records.len()));
+        }
+        for record in records {
+            let send = self.sends.get(record.line as usize);
             let is_right = send.is_some_and(|send| {
-                (send.life, send.partition, send.len) == (life, partition, *len)
+                (send.life, send.partition, send.len) == (life, partition, record.len)
                     && send.span.is_possible(cut)
                     && !send.refused
-                    && send.ack.is_none_or(|(acked, _)| acked == offset)
+                    && send.ack.is_none_or(|(acked, _)| acked == record.offset)
             });
-            match promised.get(&offset) {
-                Some(due) if due != line => {
-                    judgement
-                        .broken
-                        .push(format!("{name} has line {line} at offset {offset}, where {due} was acknowledged"));
+            if !is_right {
+                judgement.broken.push(format!("{name} has {record:?}: {send:?}"));
+            }
+        }
+        let served: BTreeMap<u64, u32> = records.iter().map(|record| (record.offset, record.line)).collect();
+        for (line, send) in (0..).zip(&self.sends) {
+            let (true, true, Some((offset, Durability::Synced))) =
+                ((send.life, send.partition) == (life, partition), send.span.is_promised(cut), send.ack)
+            else {
+                continue;
+            };
+            let replaced = |offset| served.range(offset..).any(|(_, later)| key_of(*later) == key_of(line));
+            match served.get(&offset) {
+                Some(found) if *found == line => judgement.checked += 1,
+                None if offset < log_start || (*compacts && replaced(offset)) => {}
+                found => {
+                    let what = format!("line {line} was acknowledged at offset {offset}, where {found:?} is");
+                    judgement.broken.push(format!("{name}, {log_start} to {end}: {what}"));
                 }
-                _ if !is_right => judgement.broken.push(format!("{name} has line {line} at offset {offset}: {send:?}")),
-                found => judgement.checked += u64::from(found.is_some()),
             }
         }
     }

@@ -8,6 +8,14 @@ const NUMBER_BYTES: usize = 4;
 /// The longest value.
 pub(crate) const VALUE_BYTES_MAX: usize = 200 << 10;
 
+/// How many keys there are; compaction keeps the last record of each.
+const KEYS: u32 = 8;
+
+/// The key of a line.
+pub(crate) fn key_of(line: u32) -> [u8; 1] {
+    [(line % KEYS).to_le_bytes()[0]]
+}
+
 /// Makes the value of any line. The noise is a window into bytes drawn once, so that comparing is quick.
 #[derive(Debug)]
 pub(crate) struct Lines {

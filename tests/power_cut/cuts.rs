@@ -4,8 +4,9 @@ use crate::broker::{Launch, connect};
 use crate::faults::actor::{GROUP, append};
 use crate::faults::history::{History, Judgement};
 use crate::faults::lines::Lines;
-use crate::faults::observed::{Observed, Partition};
+use crate::faults::observed::{Observed, Partition, Record};
 use crate::faults::random::Random;
+use crate::workload::COMPACTED;
 use crate::write_log::{Loss, Recording};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -125,18 +126,20 @@ async fn judge(data_dir: &Path, history: &History, lines: &Lines, cut: u64, go_o
     judgement
 }
 
-/// Appends a record to every partition; gives what must be served from now on.
+/// Appends a record to every partition that nothing else changes (compaction may, at any time); gives what must be served from now on.
 async fn append_everywhere(broker: SocketAddr, mut observed: Observed, lines: &Lines) -> Result<Observed, String> {
+    observed.topics.remove(COMPACTED);
     for (topic, partitions) in &mut observed.topics {
         for (number, partition) in (0..).zip(partitions) {
-            let Partition::Serves { log_start, lines: found } = partition else { continue };
-            let (line, due) = (u32::MAX - number, *log_start + found.len() as u64);
+            let Partition::Serves { end, records, .. } = partition else { continue };
+            let line = u32::MAX - number;
             let value = lines.value(line, LAST_RECORD_BYTES);
-            let offset = append(broker, topic, number, &value).await.map_err(|status| format!("{status:?}"))?;
-            if offset != due {
-                return Err(format!("{topic}/{number}: offset {offset} was given, {due} was due"));
+            let offset = append(broker, topic, number, line, &value).await.map_err(|status| format!("{status:?}"))?;
+            if offset != *end {
+                return Err(format!("{topic}/{number}: offset {offset} was given, {end} was due"));
             }
-            found.push((line, value.len()));
+            records.push(Record { offset, line, len: value.len() });
+            *end += 1;
         }
     }
     Ok(observed)

@@ -6,13 +6,16 @@ use crate::faults::actor::{Actor, Order};
 use crate::faults::history::History;
 use crate::faults::random::Random;
 use millstream::client::admin::TopicSettings;
-use millstream::types::Durability;
+use millstream::types::{Cleanup, Durability};
 use std::fs::OpenOptions;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Most short-lived topics at a time.
 const PASSING_MAX: usize = 2;
+
+/// The topic that is compacted; the last of those that stay.
+pub(crate) const COMPACTED: &str = "compacted";
 
 const PAGE_BYTES: u64 = 4096;
 
@@ -55,8 +58,9 @@ impl Workload<'_> {
     async fn begin(&mut self) {
         let written = TopicSettings { durability: Some(Durability::Written), ..settings() };
         let expiring = TopicSettings { retention_bytes: Some(2 << 20), ..settings() };
+        let compacted = TopicSettings { cleanup: Some(Cleanup::Compact), ..settings() };
         for (name, partitions, settings) in
-            [("synced", 3, settings()), ("written", 2, written), ("expiring", 1, expiring)]
+            [("synced", 3, settings()), ("written", 2, written), ("expiring", 1, expiring), (COMPACTED, 1, compacted)]
         {
             let topic = self.actor.create_topic(name, partitions, &settings).await.expect("created");
             self.lasting = 0..topic + 1;
@@ -72,8 +76,8 @@ impl Workload<'_> {
             }
             58..68 => self.write_back(),
             68..77 => self.commit().await,
-            77..85 => self.delete_records().await,
-            85..91 if self.passing.len() < PASSING_MAX => {
+            77..84 => self.delete_records().await,
+            84..90 if self.passing.len() < PASSING_MAX => {
                 // The name of one that is gone may come again.
                 let used = |name: &str, passing: &[usize], history: &History| {
                     passing.iter().any(|topic| history.lives[*topic].name == name)
@@ -84,15 +88,16 @@ impl Workload<'_> {
                     self.passing.push(topic);
                 }
             }
-            91..97 if !self.passing.is_empty() => {
+            90..96 if !self.passing.is_empty() => {
                 let topic = self.passing.swap_remove(self.random.index(self.passing.len()));
                 self.actor.delete_topic(topic).await.expect("deleted");
             }
-            97 => self.kill().await,
-            98 => {
+            96 => self.kill().await,
+            97 => {
                 self.broker.take().expect("it runs").stop();
                 self.start().await;
             }
+            98..100 => self.actor.compact(self.lasting.end - 1).await.expect("compacted"),
             _ => {}
         }
     }
