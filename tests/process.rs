@@ -15,12 +15,16 @@
 
 #[path = "process/broker.rs"]
 mod broker;
+#[path = "process/compaction.rs"]
+mod compaction;
 #[path = "process/corruption.rs"]
 mod corruption;
 #[path = "process/flights.rs"]
 mod flights;
 #[path = "process/group.rs"]
 mod group;
+#[path = "process/idempotence.rs"]
+mod idempotence;
 #[path = "process/inspection.rs"]
 mod inspection;
 #[path = "process/kills.rs"]

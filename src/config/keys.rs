@@ -87,6 +87,7 @@ pub(super) const KEYS: &[Key] = &[
     key!(limits.connections_max as "connections_max", Small, Things, (1, 1_000_000)),
     key!(limits.streams_per_connection_max as "streams_per_connection_max", Small, Things, (1, 100_000)),
     key!(limits.produce_in_flight_bytes_max as "produce_in_flight_bytes_max", Large, Bytes, (IN_FLIGHT_MIN, 1 << 40)),
+    key!(limits.open_files_max as "open_files_max", Small, Things, (0, 1_000_000)),
     key!(topics.default_partitions as "default_partitions", Small, Things, PARTITIONS),
     key!(topics.options.retention_ms as "retention_ms", Large, Milliseconds, CHECKED_LATER),
     key!(topics.options.retention_bytes as "retention_bytes", Large, Bytes, CHECKED_LATER),

@@ -43,7 +43,11 @@ impl World {
         command.arg(std::env::current_exe().expect("this binary has a path"));
         command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
         let status = command.status().expect("the test can be started again");
-        assert!(status.success(), "{test} failed inside its world ({status}); what it printed says why");
+        assert!(
+            status.success(),
+            "{test} failed inside its world ({status}); what it printed says why. It takes root, or sudo without a \
+             password; {NO_MOUNT}=1 does without this test"
+        );
         None
     }
 
