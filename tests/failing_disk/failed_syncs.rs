@@ -140,11 +140,11 @@ impl Run {
             }
             _ => Ok(()),
         };
-        self.note(failed.err());
+        self.note(failed.as_ref().err());
         let (orders, first) = (self.orders(), self.actor.history.sends.len());
         let failures = self.actor.produce(&orders).await;
         for status in failures {
-            self.note(Some(status.into()));
+            self.note(Some(&status.into()));
         }
         let acked = self.actor.history.sends[first..].iter().filter(|send| send.ack.is_some()).count();
         if acked > 0 {
@@ -162,8 +162,8 @@ impl Run {
     }
 
     /// What an error says while the disk fails: that the outcome is unknown, or that nothing was done, which is held to.
-    fn note(&mut self, error: Option<ClientError>) {
-        let is_honest = match &error {
+    fn note(&mut self, error: Option<&ClientError>) {
+        let is_honest = match error {
             None | Some(ClientError::ConnectionLost { .. }) => true,
             Some(ClientError::Refused(refusal)) => {
                 let nothing_done = refusal.metadata.get("no_side_effects").is_some_and(|word| word == "true");

@@ -107,11 +107,11 @@ async fn judge(data_dir: &Path, history: &History, lines: &Lines, cut: u64, go_o
             return Judgement { refused: vec![format!("the broker does not start: {last}")], ..Judgement::default() };
         }
     };
-    let broken = |why| Judgement { broken: vec![why], ..Judgement::default() };
+    let unexplained = |why| Judgement { broken: vec![why], ..Judgement::default() };
     let client = connect(broker.address()).await;
     let observed = match Observed::of(&client, GROUP, lines).await {
         Ok(observed) => observed,
-        Err(why) => return broken(why),
+        Err(why) => return unexplained(why),
     };
     let mut judgement = history.judge(&observed, cut);
     let is_right = judgement.broken.is_empty() && judgement.refused.is_empty();
