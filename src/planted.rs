@@ -15,6 +15,8 @@ pub enum Bug {
     AckBeforeWrite,
     /// Commits, and all else that is asked of groups, are answered before the journal has them.
     CommitAckedBeforeDurable,
+    /// A failed sync is tried again; the second one succeeds and means nothing.
+    RetryFailedSync,
     /// Recovery believes a frame without its checksum.
     ChecksumSkipped,
     /// Recovery cuts at the first invalid frame, although a durable mark says that what it should be was synced.

@@ -296,7 +296,9 @@ impl Log {
         self.unsynced_sealed.clear();
         if let Some(active) = self.active.as_mut().filter(|active| active.dirty) {
             if !is_planted(Bug::AckBeforeSync) {
-                active.segment.sync_active()?;
+                let again =
+                    |error| if is_planted(Bug::RetryFailedSync) { active.segment.sync_active() } else { Err(error) };
+                active.segment.sync_active().or_else(again)?;
             }
             active.dirty = false;
         }

@@ -22,6 +22,7 @@ const PLANTED_BUG: &str = "MILLSTREAM_PLANTED_BUG";
 /// How to start the binary.
 #[derive(Debug, Clone)]
 pub(crate) struct Launch {
+    program: PathBuf,
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
     directory: PathBuf,
@@ -36,7 +37,17 @@ impl Launch {
 
     /// `millstream serve` alone.
     pub(crate) fn bare() -> Self {
-        Self { arguments: vec!["serve".to_owned()], variables: Vec::new(), directory: std::env::temp_dir() }
+        Self::of(Path::new(env!("CARGO_BIN_EXE_millstream")))
+    }
+
+    /// The same of another build of the binary.
+    pub(crate) fn of(program: &Path) -> Self {
+        Self {
+            program: program.to_owned(),
+            arguments: vec!["serve".to_owned()],
+            variables: Vec::new(),
+            directory: std::env::temp_dir(),
+        }
     }
 
     /// With one more argument.
@@ -77,7 +88,7 @@ impl Launch {
 
     /// The command that starts it.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+        let mut command = Command::new(&self.program);
         // Settings of whoever runs the tests are not ours, except the bug that is to be caught.
         let is_setting = |name: &str| name.starts_with("MILLSTREAM_") && name != PLANTED_BUG;
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(&name.to_string_lossy())) {
@@ -99,9 +110,17 @@ impl Launch {
     /// Starts it and waits until it serves.
     #[track_caller]
     pub(crate) fn start(&self) -> Broker {
-        match self.spawn().wait(PATIENCE) {
-            Ok(broker) => broker,
-            Err(starting) => panic!("the broker does not start: {}", starting.process.log()),
+        self.try_start().unwrap_or_else(|ended| panic!("the broker ended instead of serving: {}", ended.stderr))
+    }
+
+    /// Starts it and waits until it serves, or has refused to.
+    #[track_caller]
+    pub(crate) fn try_start(&self) -> Result<Broker, Ended> {
+        let Starting { mut process, hears } = self.spawn();
+        match hears.recv_timeout(PATIENCE) {
+            Ok(Said::Ready(address)) => Ok(Broker { process, hears, address }),
+            Ok(Said::Ended) => Err(process.ended()),
+            Err(waited) => panic!("the broker neither serves nor ends: {waited}: {}", process.log()),
         }
     }
 
