@@ -28,7 +28,7 @@ fn append(log: &mut Log) {
     encode_record(&mut set, None, Some(&[7; 600]), std::iter::empty(), None);
     let payload = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
-    let outcome = log.append(&[NewBatch { payload, summary, producer: None }], 0);
+    let outcome = log.append(&[NewBatch::new(payload, summary)], 0);
     assert!(outcome.error.is_none(), "{:?}", outcome.error);
 }
 

@@ -9,6 +9,7 @@
 
 use crate::limits::DISK_RESERVE_BYTES;
 use crate::planted::{Bug, is_planted};
+use crate::storage::admission::{Admission, Admitted, Verdict, check_token};
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::context::StorageContext;
 use crate::storage::error::{IoContext, StorageError};
@@ -16,16 +17,19 @@ use crate::storage::file_system::File;
 use crate::storage::frame::{FORMAT_RECORD_SET, FrameHeader, HEADER_BYTES};
 use crate::storage::keeper::LogKeeper;
 use crate::storage::log_state::LogState;
+use crate::storage::producers_file;
 use crate::storage::reader::LogReader;
 use crate::storage::recovery::{self, RecoveryReport};
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
-use crate::types::record_set::RecordSetSummary;
-use crate::types::{Offset, ProducerStamp, TimestampMs};
+use crate::types::{Offset, TimestampMs};
 use bytes::Bytes;
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
+
+pub use crate::storage::admission::{AppendTerms, Appended, BatchRefusal, NewBatch};
+pub use crate::storage::message_ids::DuplicateRecord;
 
 /// Space is allocated ahead of the writes in steps that double, from this to the whole segment. Small, because 10,000
 /// logs may have a few records each.
@@ -48,24 +52,12 @@ pub struct LogOptions {
     pub reserve_bytes: u64,
 }
 
-/// A record set to append. It was checked before.
-#[derive(Debug, Clone)]
-pub struct NewBatch {
-    /// The encoded record set.
-    pub payload: Bytes,
-    /// What the check learned.
-    pub summary: RecordSetSummary,
-    /// What an idempotent producer says of it.
-    pub producer: Option<ProducerStamp>,
-}
-
-/// What became of an append: the leading batches were written, and `error` says why the others were not.
+/// What became of an append: each of the leading batches was appended or refused by itself, and `error` says why the
+/// others were not written.
 #[derive(Debug)]
 pub struct AppendOutcome {
-    /// Base offset of each batch written, in order.
-    pub base_offsets: Vec<Offset>,
-    /// When they were appended.
-    pub append_time_ms: TimestampMs,
+    /// One for each batch that was decided about, in order.
+    pub results: Vec<Result<Appended, BatchRefusal>>,
     /// Why the remaining batches were not written; `None` if there are none.
     pub error: Option<StorageError>,
 }
@@ -83,6 +75,9 @@ pub struct Log {
     /// Files were created since the directory was last synced.
     directory_dirty: bool,
     poisoned: Option<String>,
+    admission: Admission,
+    /// Whether batches were appended since the log was opened: otherwise what was saved of its producers is still so.
+    grown: bool,
     /// Reused for the headers and small payloads of each write.
     scratch: Vec<u8>,
 }
@@ -104,16 +99,19 @@ impl Log {
     ) -> Result<(Self, RecoveryReport), StorageError> {
         let context = context.into();
         let recovered = recovery::recover(&context, directory, id)?;
-        let checkpoint = recovered.checkpoint;
+        let next_offset = recovered.next_offset;
         let shared = LogState::new(context, directory, id, &recovered);
+        recovered.report.damage.iter().for_each(|range| shared.damage.note(range.clone()));
         let mut log = Self {
             options,
             active: None,
-            next_offset: checkpoint.next_offset,
-            last_append_time_ms: checkpoint.last_append_time_ms,
+            next_offset,
+            last_append_time_ms: recovered.last_append_time_ms,
             unsynced_sealed: Vec::new(),
             directory_dirty: false,
             poisoned: None,
+            admission: Admission::default(),
+            grown: false,
             scratch: Vec::new(),
             shared,
         };
@@ -146,16 +144,22 @@ impl Log {
     }
 
     /// Writes batches, in order: with one positioned write for each segment they end up in. They survive the process
-    /// from here on; [`Log::sync`] makes them survive the machine.
+    /// from here on; [`Log::sync`] makes them survive the machine. A batch that is refused by itself, or that is in the
+    /// log already, does not keep the others from being written.
     pub fn append(&mut self, batches: &[NewBatch], now_ms: TimestampMs) -> AppendOutcome {
         let append_time_ms = now_ms.max(self.last_append_time_ms);
-        let mut outcome =
-            AppendOutcome { base_offsets: Vec::with_capacity(batches.len()), append_time_ms, error: None };
-        while outcome.base_offsets.len() < batches.len() {
-            let remaining = &batches[outcome.base_offsets.len()..];
-            if let Err(error) = self.append_run(remaining, append_time_ms, &mut outcome.base_offsets) {
-                outcome.error = Some(error);
-                break;
+        let mut outcome = AppendOutcome { results: Vec::with_capacity(batches.len()), error: None };
+        while outcome.results.len() < batches.len() {
+            let decided = outcome.results.len();
+            match self.append_run(&batches[decided..], append_time_ms, &mut outcome.results) {
+                Ok(()) => self.admission.keep(),
+                Err(error) => {
+                    // What was decided rests on batches that are not there: also the repeats and refusals among them.
+                    self.admission.undo();
+                    outcome.results.truncate(decided);
+                    outcome.error = Some(error);
+                    break;
+                }
             }
         }
         // There may be 10,000 logs, and each keeps what it has here.
@@ -164,60 +168,85 @@ impl Log {
         outcome
     }
 
-    /// Writes as many of `batches` as belong into one segment: at least one.
+    /// Decides about as many of `batches` as belong into one segment, at least one, and writes what is to be written.
     fn append_run(
         &mut self,
         batches: &[NewBatch],
         append_time_ms: TimestampMs,
-        base_offsets: &mut Vec<Offset>,
+        results: &mut Vec<Result<Appended, BatchRefusal>>,
     ) -> Result<(), StorageError> {
         self.check_not_poisoned()?;
-        self.make_room_for(&batches[0], append_time_ms)?;
+        let mut frames: Vec<Frame> = Vec::with_capacity(batches.len());
+        let (mut next_offset, mut end) = (self.next_offset, 0);
+        for batch in batches {
+            let frame_bytes = (HEADER_BYTES + batch.payload.len()) as u64;
+            let token = batch.terms.fencing_token;
+            let is_higher = token > self.shared.fencing_token();
+            if !frames.is_empty() && (is_higher || end + frame_bytes > self.options.segment_bytes) {
+                break;
+            }
+            let fenced = if is_higher { self.shared.store_fencing_token(token) } else { Ok(()) };
+            let decided = fenced
+                .map_err(BatchRefusal::Storage)
+                .and_then(|()| self.admission.decide(&self.shared, batch, next_offset, append_time_ms));
+            let admitted = match decided {
+                Ok(Verdict::Write(admitted)) => admitted,
+                Ok(Verdict::Settled(appended)) => {
+                    results.push(Ok(appended));
+                    continue;
+                }
+                Err(refusal) => {
+                    results.push(Err(refusal));
+                    continue;
+                }
+            };
+            if frames.is_empty() {
+                end = self.make_room_for(admitted.payload.len(), append_time_ms)?.into();
+            }
+            let header = frame_header(&admitted, next_offset, append_time_ms, self.shared.durable_end());
+            next_offset = header.next_offset();
+            end += (HEADER_BYTES + admitted.payload.len()) as u64;
+            results.push(Ok(appended(&header, admitted.duplicates)));
+            frames.push(Frame { header, payload: admitted.payload });
+        }
+        if frames.is_empty() { Ok(()) } else { self.write(&frames, end) }
+    }
+
+    /// Writes frames behind the end of the active segment, which becomes `end`.
+    fn write(&mut self, frames: &[Frame], end: u64) -> Result<(), StorageError> {
         let active = self.active.as_mut().expect("room was made in the active segment");
         let segment = Arc::clone(&active.segment);
         // It counts as changed from here on: a write that fails half-way may have changed it as well.
         let opened = segment.open_to_change()?;
         active.dirty = true;
         self.shared.set_has_unsynced(true);
-        let start = u64::from(segment.end_position());
-        let mut end = start;
-        let mut frames = Vec::with_capacity(batches.len());
-        let mut next_offset = self.next_offset;
         self.scratch.clear();
-        self.scratch.reserve(batches.iter().map(copied_bytes).sum());
-        for batch in batches {
-            let frame_bytes = (HEADER_BYTES + batch.payload.len()) as u64;
-            if !frames.is_empty() && end + frame_bytes > self.options.segment_bytes {
-                break;
+        self.scratch.reserve(frames.iter().map(Frame::copied_bytes).sum());
+        for frame in frames {
+            self.scratch.extend_from_slice(&frame.header.encode(opened.seed, &frame.payload));
+            if frame.is_copied() {
+                self.scratch.extend_from_slice(&frame.payload);
             }
-            let header = frame_header(batch, next_offset, append_time_ms, self.shared.durable_end());
-            self.scratch.extend_from_slice(&header.encode(opened.seed, &batch.payload));
-            if copied_bytes(batch) > HEADER_BYTES {
-                self.scratch.extend_from_slice(&batch.payload);
-            }
-            base_offsets.push(next_offset);
-            next_offset = header.next_offset();
-            end += frame_bytes;
-            frames.push((header, u32::try_from(frame_bytes).expect("frames are bounded by FRAME_BYTES_MAX")));
         }
-        let mut parts = write_parts(&self.scratch, &batches[..frames.len()]);
+        let mut parts = write_parts(&self.scratch, frames);
         let free_bytes = || self.shared.fs.free_bytes(&self.shared.directory);
         let written = allocate(active, &*opened.file, end, self.options, free_bytes)
-            .and_then(|()| opened.file.write_all_at(start, &mut parts));
+            .and_then(|()| opened.file.write_all_at(segment.end_position().into(), &mut parts));
         if let Err(error) = written.context("append to", segment.path()) {
-            base_offsets.truncate(base_offsets.len() - frames.len());
             return Err(self.undo_failed_write(error));
         }
-        segment.publish(|index| frames.iter().for_each(|(header, frame_bytes)| index.push(header, *frame_bytes)));
-        self.next_offset = next_offset;
-        self.shared.set_log_end(next_offset);
-        self.last_append_time_ms = append_time_ms;
+        segment.publish(|index| frames.iter().for_each(|frame| index.push(&frame.header, frame.bytes())));
+        let last = frames.last().expect("there is a frame to write").header;
+        self.next_offset = last.next_offset();
+        self.shared.set_log_end(self.next_offset);
+        self.last_append_time_ms = last.append_time_ms;
+        self.grown = true;
         Ok(())
     }
 
-    /// Makes sure that there is an active segment into which `batch` may go.
-    fn make_room_for(&mut self, batch: &NewBatch, now_ms: TimestampMs) -> Result<(), StorageError> {
-        let frame_bytes = (HEADER_BYTES + batch.payload.len()) as u64;
+    /// Makes sure that there is an active segment into which a payload of this length may go. Gives its end.
+    fn make_room_for(&mut self, payload_bytes: usize, now_ms: TimestampMs) -> Result<u32, StorageError> {
+        let frame_bytes = (HEADER_BYTES + payload_bytes) as u64;
         if let Some(active) = &self.active {
             let end = u64::from(active.segment.end_position());
             let is_empty = end == SEGMENT_HEADER_BYTES as u64;
@@ -236,7 +265,7 @@ impl Log {
             self.directory_dirty = true;
             self.active = Some(Active { segment, allocated_bytes: 0, dirty: true });
         }
-        Ok(())
+        Ok(self.active.as_ref().map_or(0, |active| active.segment.end_position()))
     }
 
     /// After a write that failed, nothing of it may be left behind the end: a later, shorter write would be followed
@@ -292,6 +321,12 @@ impl Log {
         if active.segment.is_older_than(self.options.seal_age_ms, now_ms)? { self.seal() } else { Ok(()) }
     }
 
+    /// Seals the active segment if there is anything in it, so that compaction can have it.
+    pub fn seal_now(&mut self) -> Result<(), StorageError> {
+        let is_begun = self.active.as_ref().is_some_and(|active| self.next_offset > active.segment.base_offset());
+        if is_begun { self.seal() } else { Ok(()) }
+    }
+
     fn seal(&mut self) -> Result<(), StorageError> {
         // After a failed sync nothing may pass for synced any more, and a sealed segment could: the keeper would try.
         self.check_not_poisoned()?;
@@ -303,13 +338,34 @@ impl Log {
         // Even if every frame is durable, the cut is not: a checkpoint behind it would vouch for zeros at its end.
         self.shared.set_has_unsynced(true);
         self.unsynced_sealed.push(active.segment);
+        self.save_producers();
         Ok(())
+    }
+
+    /// Hands what is known of producers to whoever makes the log durable up to here next; it is stored then.
+    fn save_producers(&mut self) {
+        match self.admission.producers(&self.shared) {
+            Ok(table) => self.shared.save_producers(self.next_offset, producers_file::encode(table, self.next_offset)),
+            Err(error) => tracing::warn!(%error, "the producers of a log are not saved"),
+        }
+    }
+
+    /// Raises the fencing token, or takes it away; durable when it returns. Refused if it is below the present one.
+    pub fn fence(&mut self, token: Option<u64>) -> Result<(), BatchRefusal> {
+        if token.is_some() {
+            check_token(self.shared.fencing_token(), token)?;
+        }
+        Ok(self.shared.store_fencing_token(token)?)
     }
 
     /// Makes everything durable and leaves a checkpoint, so that the next open has nothing to read. A log that was not
     /// appended to since it was last closed is left as it is.
     pub fn close(mut self) -> Result<(), StorageError> {
+        self.shared.close_to_compaction();
         self.sync()?;
+        if self.grown {
+            self.save_producers();
+        }
         let mut checkpoint = self.shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
         let mut closed = Checkpoint { next_offset: self.next_offset, ..*checkpoint };
         closed.last_append_time_ms = self.last_append_time_ms;
@@ -318,15 +374,21 @@ impl Log {
             closed.segment = last.base_offset();
             closed.position = last.end_position();
         }
-        if closed == *checkpoint {
-            return Ok(());
+        if closed != *checkpoint {
+            if let Some(last) = segments.last().filter(|last| !last.is_sealed()) {
+                last.seal(true)?;
+            }
+            closed.store(&*self.shared.fs, &self.shared.directory)?;
+            *checkpoint = closed;
         }
-        if let Some(last) = segments.last().filter(|last| !last.is_sealed()) {
-            last.seal(true)?;
-        }
-        closed.store(&*self.shared.fs, &self.shared.directory)?;
-        *checkpoint = closed;
+        drop(checkpoint);
+        self.shared.store_saved_producers(self.next_offset);
         Ok(())
+    }
+
+    /// Closes it without making anything durable: its files are going to be removed. Nothing writes to them any more.
+    pub fn discard(self) {
+        self.shared.close_to_compaction();
     }
 
     fn check_not_poisoned(&self) -> Result<(), StorageError> {
@@ -342,8 +404,30 @@ impl Log {
     }
 }
 
+/// A batch as it is written.
+struct Frame {
+    header: FrameHeader,
+    payload: Bytes,
+}
+
+impl Frame {
+    fn bytes(&self) -> u32 {
+        u32::try_from(HEADER_BYTES + self.payload.len()).expect("frames are bounded by FRAME_BYTES_MAX")
+    }
+
+    /// Whether its payload is copied behind its header; otherwise it is written from where it is.
+    fn is_copied(&self) -> bool {
+        self.payload.len() <= COPY_BYTES_MAX
+    }
+
+    /// What of it is put together in memory.
+    fn copied_bytes(&self) -> usize {
+        HEADER_BYTES + if self.is_copied() { self.payload.len() } else { 0 }
+    }
+}
+
 fn frame_header(
-    batch: &NewBatch,
+    batch: &Admitted,
     base_offset: Offset,
     append_time_ms: TimestampMs,
     durable_mark: Offset,
@@ -361,20 +445,25 @@ fn frame_header(
     }
 }
 
-/// Bytes of a batch that are copied into `scratch`: its header, and a small payload.
-fn copied_bytes(batch: &NewBatch) -> usize {
-    HEADER_BYTES + if batch.payload.len() <= COPY_BYTES_MAX { batch.payload.len() } else { 0 }
+fn appended(header: &FrameHeader, duplicates: Vec<DuplicateRecord>) -> Appended {
+    Appended {
+        base_offset: header.base_offset,
+        record_count: header.record_count,
+        append_time_ms: header.append_time_ms,
+        duplicate: false,
+        duplicates,
+    }
 }
 
 /// The parts of one write: runs of `scratch` (headers, small payloads) between payloads too large to copy.
-fn write_parts<'a>(scratch: &'a [u8], batches: &'a [NewBatch]) -> Vec<IoSlice<'a>> {
+fn write_parts<'a>(scratch: &'a [u8], frames: &'a [Frame]) -> Vec<IoSlice<'a>> {
     let mut parts = Vec::new();
     let (mut run_start, mut run_end) = (0, 0);
-    for batch in batches {
-        run_end += copied_bytes(batch);
-        if batch.payload.len() > COPY_BYTES_MAX {
+    for frame in frames {
+        run_end += frame.copied_bytes();
+        if !frame.is_copied() {
             parts.push(IoSlice::new(&scratch[run_start..run_end]));
-            parts.push(IoSlice::new(&batch.payload));
+            parts.push(IoSlice::new(&frame.payload));
             run_start = run_end;
         }
     }
@@ -410,6 +499,22 @@ fn allocate(
     Ok(())
 }
 
+#[cfg(test)]
+impl AppendOutcome {
+    /// Of each batch that is in the log, in order.
+    pub(crate) fn base_offsets(&self) -> Vec<Offset> {
+        self.results.iter().flatten().map(|appended| appended.base_offset).collect()
+    }
+
+    /// Of the first of them.
+    pub(crate) fn append_time_ms(&self) -> TimestampMs {
+        self.results.iter().flatten().map(|appended| appended.append_time_ms).next().expect("something is in the log")
+    }
+}
+
+#[cfg(test)]
+#[path = "producer_log_tests.rs"]
+mod producer_tests;
 #[cfg(test)]
 #[path = "log_tests.rs"]
 mod tests;

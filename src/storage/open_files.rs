@@ -14,7 +14,6 @@ use crate::planted::{Bug, is_planted};
 use crate::storage::error::StorageError;
 use crate::storage::file_system::{File, View};
 use crate::storage::segment::index::SparseIndex;
-use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
@@ -54,6 +53,7 @@ pub struct Slot {
 struct Held {
     opened: Option<Arc<Opened>>,
     pin: Option<Counted>,
+    is_kept: bool,
     is_in_ring: bool,
 }
 
@@ -80,6 +80,8 @@ pub enum Purpose {
     Read,
     /// To change it: it stays open until [`Slot::unpin`] says that it was synced.
     Change,
+    /// To have it for as long as the slot lives: its name is going to be another's.
+    Keep,
 }
 
 /// What is open now, for metrics.
@@ -148,6 +150,7 @@ impl OpenFiles {
 
     fn use_it(&self, slot: &Slot, held: &mut Held, purpose: Purpose) {
         slot.is_used.store(true, Ordering::Relaxed);
+        held.is_kept |= purpose == Purpose::Keep;
         if purpose == Purpose::Change && held.pin.is_none() {
             held.pin = Some(Counted::new(&self.counts, |counts| &counts.pinned, 1));
         }
@@ -178,8 +181,8 @@ impl OpenFiles {
         }
     }
 
-    /// Bytes of an open file's map.
-    pub fn slice(&self, path: &Path, opened: &Opened, position: usize, len: usize) -> Result<Bytes, StorageError> {
+    /// The map of an open file.
+    pub fn view(&self, path: &Path, opened: &Opened) -> Result<Arc<dyn View>, StorageError> {
         let view = match opened.view.get() {
             Some(view) => view,
             None => {
@@ -187,7 +190,7 @@ impl OpenFiles {
                 opened.view.get_or_init(|| view)
             }
         };
-        Ok(view.slice(position, len))
+        Ok(Arc::clone(view))
     }
 
     /// Keeps the index of a sealed segment for as long as it is open.
@@ -251,8 +254,7 @@ impl OpenFiles {
                 held.is_in_ring = false;
                 continue;
             }
-            let is_pinned = held.pin.is_some() && !is_planted(Bug::DirtySegmentEvicted);
-            if is_pinned || slot.is_used.swap(false, Ordering::Relaxed) {
+            if !held.may_be_closed() || slot.is_used.swap(false, Ordering::Relaxed) {
                 ring.push_back(weak);
                 continue;
             }
@@ -282,12 +284,18 @@ impl Slot {
         !held.is_in_ring
     }
 
-    /// Closes the file, unless it has bytes that are not on disk.
+    /// Closes the file, unless it has bytes that are not on disk, or is to be kept.
     pub fn close(&self) {
         let mut held = lock(&self.held);
-        let closed = if held.pin.is_none() { held.opened.take() } else { None };
+        let closed = if held.may_be_closed() { held.opened.take() } else { None };
         drop(held);
         drop(closed);
+    }
+}
+
+impl Held {
+    fn may_be_closed(&self) -> bool {
+        !self.is_kept && (self.pin.is_none() || is_planted(Bug::DirtySegmentEvicted))
     }
 }
 

@@ -177,7 +177,7 @@ fn append(log: &mut Log, partition: u32, number: u64) {
     encode_record(&mut set, None, Some(&value(partition, number)), std::iter::empty(), None);
     let payload = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
-    let outcome = log.append(&[NewBatch { payload, summary, producer: None }], 1_000);
+    let outcome = log.append(&[NewBatch::new(payload, summary)], 1_000);
     assert!(outcome.error.is_none(), "{:?}", outcome.error);
 }
 

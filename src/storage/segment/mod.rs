@@ -192,7 +192,21 @@ impl Segment {
 
     /// Lets go of the file, the map and the index of a sealed segment; whoever reads it next opens it again.
     pub fn close_file(&self) {
-        self.slot.close();
+        if self.is_sealed() {
+            *lock(&self.index) = None;
+            self.slot.close();
+        }
+    }
+
+    /// Opens the file, for as long as anybody holds this segment: readers go on with it when its name is another's.
+    pub fn pin(&self) -> Result<(), StorageError> {
+        self.open_files.open(&self.slot, Purpose::Keep, || self.open_file()).map(drop)
+    }
+
+    /// Gives a segment that was just written its index, until its file is closed.
+    pub fn give_index(&self, index: SparseIndex) {
+        let _ = self.facts.set(SegmentFacts::from(&index));
+        *lock(&self.index) = Some(Box::new(index));
     }
 
     /// Makes a sealed segment durable, once. A failure is final: whoever asks again gets the same one.
@@ -247,7 +261,13 @@ impl Segment {
     pub fn window(&self, position: u32, len: usize) -> Result<Bytes, StorageError> {
         let end = self.end_position();
         let len = len.min(end.saturating_sub(position) as usize);
-        self.open_files.slice(&self.path, &*self.open()?, position as usize, len)
+        let opened = self.open()?;
+        let view = self.open_files.view(&self.path, &opened)?;
+        if self.is_sealed() {
+            // Those of the active segment are in memory; these may have to come from a disk that does not give them.
+            view.load(position as usize, len).context("read", &self.path)?;
+        }
+        Ok(view.slice(position as usize, len))
     }
 
     /// Publishes frames that were written behind the end: to the index, then to readers.
@@ -295,21 +315,27 @@ impl Segment {
 
     fn load_or_rebuild_index(&self, opened: &Opened) -> Result<SparseIndex, StorageError> {
         let end = self.end_position();
-        if let Some(index) = self.load_index(opened.seed).filter(|index| index.end_position == end) {
+        let saved = load_index(&*self.fs, &self.path, &*opened.file, self.base_offset, opened.seed, end);
+        if let Some(index) = saved.filter(|index| index.end_position == end) {
             return Ok(index);
         }
         tracing::info!(path = %self.path.display(), "rebuilding the index of a segment");
-        let file = self.open_files.slice(&self.path, opened, 0, end as usize)?;
+        let view = self.open_files.view(&self.path, opened)?;
+        view.load(0, end as usize).context("read", &self.path)?;
         let mut index = SparseIndex::new(self.base_offset);
-        match scan::scan(&file, None, &mut index) {
-            scan::ScanEnd::Clean if index.end_position == end => Ok(index),
-            stop => Err(StorageError::corrupt(&self.path, index.end_position.into(), format!("{stop:?}"))),
-        }
+        // Damage is stepped over here and met by whoever reads it.
+        drop(scan::scan(&view.slice(0, end as usize), opened.seed, false, &mut index));
+        Ok(index)
     }
 
-    /// The index file, if there is a whole one of this segment that does not reach beyond the segment's bytes.
-    pub fn load_index(&self, seed: u32) -> Option<SparseIndex> {
-        load_index(&*self.fs, &self.path, self.base_offset, seed, self.end_position())
+    /// The first frame, from `position` on, that verifies and reaches beyond `offset`; its position and first offset.
+    pub fn find_frame_beyond(&self, position: u32, offset: Offset) -> Result<Option<(u32, Offset)>, StorageError> {
+        let seed = self.open()?.seed;
+        let bytes = self.window(position, usize::MAX)?;
+        let found = scan::find_frame_beyond(&bytes, seed, 0, offset);
+        Ok(found.map(|(at, header)| {
+            (position + u32::try_from(at).expect("positions in a segment are 32-bit"), header.base_offset)
+        }))
     }
 }
 
