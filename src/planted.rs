@@ -11,8 +11,6 @@ pub enum Bug {
     AckBeforeSync,
     /// The directory is not synced after a new segment file.
     NoDirectorySync,
-    /// A segment file with bytes that are not on disk is closed to make room: a failed write-back goes unnoticed.
-    DirtySegmentEvicted,
     /// Recovery believes a frame without its checksum.
     ChecksumSkipped,
     /// Recovery cuts at the first invalid frame, although a durable mark says that what it should be was synced.
@@ -41,6 +39,8 @@ pub enum Bug {
     SwapNotSynced,
     /// Compaction looks at, and replaces, segments that a power cut can still take away.
     CompactionTouchesUnsynced,
+    /// A segment file with bytes that are not on disk is closed to make room: a failed write-back goes unnoticed.
+    DirtySegmentEvicted,
 }
 
 /// Whether `bug` is active.

@@ -1,8 +1,8 @@
 //! From a data directory to an open broker, and back.
 //!
 //! Order: lock, format, catalog, everything made durable that a broker which did not stop cleanly has left in memory,
-//! logs (side by side on as many threads as there are for storage), groups and producers replayed from their journals.
-//! A partition whose log does not open is offline, with its reason; the broker serves the others.
+//! logs (side by side on as many threads as there are for storage), groups and producers replayed from their journals. A
+//! partition whose log does not open is offline, with its reason; the broker serves the others.
 
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;

@@ -182,7 +182,6 @@ impl OpenedSegment {
     /// Its index file, if that is whole, of this segment, and does not reach beyond it.
     pub(super) fn saved_index(&self, directory: &DataDirectory, base_offset: Offset, seed: u32) -> Option<SparseIndex> {
         let end = self.file_bytes;
-        load_index(&*directory.fs, &self.path, &*self.file, base_offset, seed, end)
-            .filter(|index| index.end_position <= end)
+        load_index(&*directory.fs, &self.path, base_offset, seed, end).filter(|index| index.end_position <= end)
     }
 }

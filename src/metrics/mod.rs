@@ -47,11 +47,11 @@ pub struct Metrics {
     append_drains: Counter,
     append_drained_batches: Counter,
     sync_seconds: Histogram,
-    upkeep_seconds: Histogram,
     compacted_records: Family<TopicLabel, Counter>,
     compacted_bytes: Family<TopicLabel, Counter>,
     compaction_last_time: Family<TopicLabel, Gauge>,
     compaction_seconds: Histogram,
+    upkeep_seconds: Histogram,
     connections: Gauge,
     produce_in_flight_bytes: Gauge,
 }
@@ -107,12 +107,12 @@ impl Default for Metrics {
         let help = "Batches written by drains; divided by the drains, how many shared one write and one sync";
         registry.register("append_drained_batches", help, metrics.append_drained_batches.clone());
         registry.register("sync_seconds", "Time that one sync of a segment took", metrics.sync_seconds.clone());
-        let help = "Time that one round of upkeep over all partitions took";
-        registry.register("upkeep_seconds", help, metrics.upkeep_seconds.clone());
         let help = "Time that one pass of compaction over a partition took";
         registry.register("compaction_seconds", help, metrics.compaction_seconds.clone());
         let help = "When a partition of a topic was last compacted, in seconds since 1970";
         registry.register("compaction_last_timestamp_seconds", help, metrics.compaction_last_time.clone());
+        let help = "Time that one round of upkeep over all partitions took";
+        registry.register("upkeep_seconds", help, metrics.upkeep_seconds.clone());
         registry.register("connections", "Connections open now", metrics.connections.clone());
         let help = "Bytes of records received and not answered yet";
         registry.register("produce_in_flight_bytes", help, metrics.produce_in_flight_bytes.clone());
@@ -169,11 +169,6 @@ impl Metrics {
         self.sync_seconds.observe(elapsed.as_secs_f64());
     }
 
-    /// One round of upkeep over all partitions took `elapsed`.
-    pub fn upkept(&self, elapsed: Duration) {
-        self.upkeep_seconds.observe(elapsed.as_secs_f64());
-    }
-
     /// A pass of compaction over one partition of `topic` ended at `now_ms`, after `elapsed`.
     pub fn compacted(&self, topic: &TopicName, records: u64, bytes: u64, elapsed: Duration, now_ms: TimestampMs) {
         let label = topic_label(topic);
@@ -181,6 +176,11 @@ impl Metrics {
         self.compacted_bytes.get_or_create(&label).inc_by(bytes);
         self.compaction_last_time.get_or_create(&label).set(now_ms / 1000);
         self.compaction_seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// One round of upkeep over all partitions took `elapsed`.
+    pub fn upkept(&self, elapsed: Duration) {
+        self.upkeep_seconds.observe(elapsed.as_secs_f64());
     }
 
     /// A connection was accepted; it is counted as open until the answer is dropped.

@@ -67,13 +67,13 @@ pub(super) enum Request {
     Append(AppendRequest),
     SetOptions(PartitionOptions),
     SealIfOld,
+    /// Sets the fencing token; `None` takes it away.
+    Fence(Option<u64>, oneshot::Sender<Result<(), AppendError>>),
+    Seal(oneshot::Sender<Result<(), StorageError>>),
     /// Upkeep wants its files to be closable.
     Sync,
     /// As [`Request::Close`], but what it holds is of no use to anybody any more.
     Discard(oneshot::Sender<()>),
-    /// Sets the fencing token; `None` takes it away.
-    Fence(Option<u64>, oneshot::Sender<Result<(), AppendError>>),
-    Seal(oneshot::Sender<Result<(), StorageError>>),
     Close(oneshot::Sender<Result<(), StorageError>>),
 }
 

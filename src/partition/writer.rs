@@ -59,14 +59,6 @@ impl Writer {
                 Ok(())
             }
             (Request::SealIfOld, Some(log)) => log.seal_if_old(clock.now_ms()),
-            (Request::Sync, Some(log)) => timed_sync(log, &self.metrics),
-            (Request::Discard(reply), log) => {
-                if let Some(log) = log.take() {
-                    log.discard();
-                }
-                let _ = reply.send(());
-                Ok(())
-            }
             (Request::Fence(token, reply), log) => {
                 let fenced =
                     log.as_mut().map_or(Err(AppendError::Closed), |log| log.fence(token).map_err(AppendError::Denied));
@@ -77,6 +69,14 @@ impl Writer {
                 let sealed = log.seal_now().and_then(|()| log.sync());
                 let _ = reply.send(sealed.clone());
                 sealed
+            }
+            (Request::Sync, Some(log)) => timed_sync(log, &self.metrics),
+            (Request::Discard(reply), log) => {
+                if let Some(log) = log.take() {
+                    log.discard();
+                }
+                let _ = reply.send(());
+                Ok(())
             }
             (Request::Close(reply), log) => {
                 let _ = reply.send(log.take().map_or(Ok(()), Log::close));

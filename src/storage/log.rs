@@ -224,7 +224,7 @@ impl Log {
         self.scratch.reserve(frames.iter().map(Frame::copied_bytes).sum());
         for frame in frames {
             self.scratch.extend_from_slice(&frame.header.encode(opened.seed, &frame.payload));
-            if frame.is_copied() {
+            if frame.copied_bytes() > HEADER_BYTES {
                 self.scratch.extend_from_slice(&frame.payload);
             }
         }
@@ -415,14 +415,9 @@ impl Frame {
         u32::try_from(HEADER_BYTES + self.payload.len()).expect("frames are bounded by FRAME_BYTES_MAX")
     }
 
-    /// Whether its payload is copied behind its header; otherwise it is written from where it is.
-    fn is_copied(&self) -> bool {
-        self.payload.len() <= COPY_BYTES_MAX
-    }
-
-    /// What of it is put together in memory.
+    /// Bytes that are copied into `scratch`: the header, and a small payload.
     fn copied_bytes(&self) -> usize {
-        HEADER_BYTES + if self.is_copied() { self.payload.len() } else { 0 }
+        HEADER_BYTES + if self.payload.len() <= COPY_BYTES_MAX { self.payload.len() } else { 0 }
     }
 }
 
@@ -461,7 +456,7 @@ fn write_parts<'a>(scratch: &'a [u8], frames: &'a [Frame]) -> Vec<IoSlice<'a>> {
     let (mut run_start, mut run_end) = (0, 0);
     for frame in frames {
         run_end += frame.copied_bytes();
-        if !frame.is_copied() {
+        if frame.payload.len() > COPY_BYTES_MAX {
             parts.push(IoSlice::new(&scratch[run_start..run_end]));
             parts.push(IoSlice::new(&frame.payload));
             run_start = run_end;

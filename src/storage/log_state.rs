@@ -34,7 +34,7 @@ pub(super) struct LogState {
     has_unsynced: AtomicBool,
     /// What is known to be damaged.
     pub(super) damage: Damage,
-    /// Held while files are removed or the checkpoint is written: upkeep is done by one thread at a time.
+    /// As it is on disk. Held while files are removed or it is written: upkeep is done by one thread at a time.
     pub(super) checkpoint: Mutex<Checkpoint>,
     /// As in the checkpoint, which may be locked for long.
     fencing_token: Mutex<Option<u64>>,

@@ -11,9 +11,10 @@
 
 use crate::limits::OPEN_INDEX_BYTES_MAX;
 use crate::planted::{Bug, is_planted};
-use crate::storage::error::StorageError;
+use crate::storage::error::{IoContext, StorageError};
 use crate::storage::file_system::{File, View};
 use crate::storage::segment::index::SparseIndex;
+use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
@@ -181,16 +182,30 @@ impl OpenFiles {
         }
     }
 
-    /// The map of an open file.
-    pub fn view(&self, path: &Path, opened: &Opened) -> Result<Arc<dyn View>, StorageError> {
-        let view = match opened.view.get() {
-            Some(view) => view,
-            None => {
-                let view = self.take("map", path, || opened.file.view(opened.view_bytes))?;
-                opened.view.get_or_init(|| view)
-            }
-        };
-        Ok(Arc::clone(view))
+    /// Bytes of an open file's map.
+    pub fn slice(&self, path: &Path, opened: &Opened, position: usize, len: usize) -> Result<Bytes, StorageError> {
+        Ok(self.view(path, opened)?.slice(position, len))
+    }
+
+    /// The same, of bytes that may have to come from a disk, which may not give them.
+    pub fn slice_from_disk(
+        &self,
+        path: &Path,
+        opened: &Opened,
+        position: usize,
+        len: usize,
+    ) -> Result<Bytes, StorageError> {
+        let view = self.view(path, opened)?;
+        view.load(position, len).context("read", path)?;
+        Ok(view.slice(position, len))
+    }
+
+    fn view<'o>(&self, path: &Path, opened: &'o Opened) -> Result<&'o Arc<dyn View>, StorageError> {
+        if let Some(view) = opened.view.get() {
+            return Ok(view);
+        }
+        let view = self.take("map", path, || opened.file.view(opened.view_bytes))?;
+        Ok(opened.view.get_or_init(|| view))
     }
 
     /// Keeps the index of a sealed segment for as long as it is open.

@@ -5,11 +5,11 @@ use crate::planted::{Bug, is_planted};
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::context::StorageContext;
 use crate::storage::error::{IoContext, StorageError};
-use crate::storage::file_system::{File, OpenMode};
+use crate::storage::file_system::{File, OpenMode, View};
+use crate::storage::segment::Segment;
 use crate::storage::segment::header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::storage::segment::index::SparseIndex;
 use crate::storage::segment::scan::{Break, Scan, scan};
-use crate::storage::segment::{Segment, load_index};
 use crate::types::Offset;
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
@@ -89,8 +89,8 @@ impl Surveyor<'_> {
             self.forget_what_is_not_on_disk(&*file, &path)?;
         }
         let view = file.view(file_bytes.max(1) as usize).context("map", &path)?;
-        view.load(0, file_bytes as usize).context("read", &path)?;
         let bytes = view.slice(0, file_bytes as usize);
+        view.load(0, bytes.len().min(SEGMENT_HEADER_BYTES)).context("read", &path)?;
         let mut survey = Survey {
             base,
             path,
@@ -106,7 +106,7 @@ impl Surveyor<'_> {
         match SegmentHeader::decode_seed(header, self.id, base) {
             Ok(seed) => {
                 survey.seed = seed;
-                self.survey_frames(&*file, &bytes, trusted, &mut survey);
+                self.survey_frames(&*view, &bytes, trusted, &mut survey)?;
             }
             Err(_) if header.len() < SEGMENT_HEADER_BYTES || header.iter().all(|byte| *byte == 0) => {
                 survey.beginning = Beginning::Unwritten;
@@ -116,13 +116,21 @@ impl Surveyor<'_> {
         Ok(survey)
     }
 
-    fn survey_frames(&self, file: &dyn File, bytes: &Bytes, trusted: u32, survey: &mut Survey) {
+    fn survey_frames(
+        &self,
+        view: &dyn View,
+        bytes: &Bytes,
+        trusted: u32,
+        survey: &mut Survey,
+    ) -> Result<(), StorageError> {
         let seed = survey.seed;
         // What the checkpoint vouches for is not verified again: its index is loaded, or made from headers.
         let trusted = trusted.min(survey.file_bytes);
-        let saved = load_index(&*self.context.fs, &survey.path, file, survey.base, seed, trusted);
-        let saved = saved.filter(|index| index.end_position <= trusted);
+        let segment = Segment::sealed(self.context, self.directory, self.id, survey.base, trusted, true);
+        let saved = segment.load_index(seed).filter(|index| index.end_position <= trusted);
         let mut index = saved.unwrap_or_else(|| SparseIndex::new(survey.base));
+        let from = index.end_position as usize;
+        view.load(from, bytes.len().saturating_sub(from)).context("read", &survey.path)?;
         let Scan { breaks, durable_mark } = scan(&bytes[..trusted as usize], seed, false, &mut index);
         let open_end = breaks.last().is_some_and(|found| found.resumes.is_none());
         survey.breaks = breaks;
@@ -137,6 +145,7 @@ impl Surveyor<'_> {
         survey.breaks.extend(behind.breaks);
         survey.durable_mark = survey.durable_mark.max(behind.durable_mark);
         survey.index = index;
+        Ok(())
     }
 
     /// After a failed sync, memory holds bytes that count as written and are not on disk. What waits to be written is

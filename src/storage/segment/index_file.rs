@@ -3,19 +3,18 @@
 //! It is derived from the frames, so it is not synced, and any doubt about it costs no more than time.
 
 use crate::storage::error::{IoContext, StorageError};
-use crate::storage::file_system::{File, FileSystem, OpenMode};
+use crate::storage::file_system::{FileSystem, OpenMode};
 use crate::storage::frame::{FrameHeader, HEADER_BYTES};
 use crate::storage::segment::index::{INTERVAL_BYTES, SparseIndex};
 use crate::types::Offset;
 use std::io::IoSlice;
 use std::path::Path;
 
-/// The index saved beside the file of a segment, if it is a whole one of the segment with this base offset and seed, of
-/// frames that are still there. `end_position` is the end of the segment.
+/// The index saved beside the segment file at `segment_path`, if it is a whole one of the segment with this base offset
+/// and seed, of frames that are still there. `end_position` is the end of the segment.
 pub fn load_index(
     fs: &dyn FileSystem,
     segment_path: &Path,
-    segment: &dyn File,
     base_offset: Offset,
     seed: u32,
     end_position: u32,
@@ -30,7 +29,9 @@ pub fn load_index(
     if index.last_frame_position == 0 {
         return (index == SparseIndex::new(base_offset)).then_some(index);
     }
+    // It may be of frames that were cut since, and of which others took the place.
     let mut header = [0; HEADER_BYTES];
+    let segment = fs.open(segment_path, OpenMode::Read).ok()?;
     segment.read_exact_at(index.last_frame_position.into(), &mut header).ok()?;
     let (last, frame_bytes) = FrameHeader::decode(&header).ok()?;
     index.ends_with(&last, u32::try_from(frame_bytes).ok()?).then_some(index)

@@ -192,10 +192,7 @@ impl Segment {
 
     /// Lets go of the file, the map and the index of a sealed segment; whoever reads it next opens it again.
     pub fn close_file(&self) {
-        if self.is_sealed() {
-            *lock(&self.index) = None;
-            self.slot.close();
-        }
+        self.slot.close();
     }
 
     /// Opens the file, for as long as anybody holds this segment: readers go on with it when its name is another's.
@@ -203,10 +200,13 @@ impl Segment {
         self.open_files.open(&self.slot, Purpose::Keep, || self.open_file()).map(drop)
     }
 
-    /// Gives a segment that was just written its index, until its file is closed.
+    /// Gives a segment that was just written its index.
     pub fn give_index(&self, index: SparseIndex) {
         let _ = self.facts.set(SegmentFacts::from(&index));
-        *lock(&self.index) = Some(Box::new(index));
+        // Whoever needs it can load it as well.
+        if let Ok(opened) = self.open() {
+            self.open_files.keep_index(&opened, index);
+        }
     }
 
     /// Makes a sealed segment durable, once. A failure is final: whoever asks again gets the same one.
@@ -262,12 +262,11 @@ impl Segment {
         let end = self.end_position();
         let len = len.min(end.saturating_sub(position) as usize);
         let opened = self.open()?;
-        let view = self.open_files.view(&self.path, &opened)?;
         if self.is_sealed() {
             // Those of the active segment are in memory; these may have to come from a disk that does not give them.
-            view.load(position as usize, len).context("read", &self.path)?;
+            return self.open_files.slice_from_disk(&self.path, &opened, position as usize, len);
         }
-        Ok(view.slice(position as usize, len))
+        self.open_files.slice(&self.path, &opened, position as usize, len)
     }
 
     /// Publishes frames that were written behind the end: to the index, then to readers.
@@ -315,16 +314,14 @@ impl Segment {
 
     fn load_or_rebuild_index(&self, opened: &Opened) -> Result<SparseIndex, StorageError> {
         let end = self.end_position();
-        let saved = load_index(&*self.fs, &self.path, &*opened.file, self.base_offset, opened.seed, end);
-        if let Some(index) = saved.filter(|index| index.end_position == end) {
+        if let Some(index) = self.load_index(opened.seed).filter(|index| index.end_position == end) {
             return Ok(index);
         }
         tracing::info!(path = %self.path.display(), "rebuilding the index of a segment");
-        let view = self.open_files.view(&self.path, opened)?;
-        view.load(0, end as usize).context("read", &self.path)?;
+        let file = self.open_files.slice_from_disk(&self.path, opened, 0, end as usize)?;
         let mut index = SparseIndex::new(self.base_offset);
         // Damage is stepped over here and met by whoever reads it.
-        drop(scan::scan(&view.slice(0, end as usize), opened.seed, false, &mut index));
+        drop(scan::scan(&file, opened.seed, false, &mut index));
         Ok(index)
     }
 
@@ -336,6 +333,11 @@ impl Segment {
         Ok(found.map(|(at, header)| {
             (position + u32::try_from(at).expect("positions in a segment are 32-bit"), header.base_offset)
         }))
+    }
+
+    /// The index file, if there is a whole one of this segment, of frames that are still there.
+    pub fn load_index(&self, seed: u32) -> Option<SparseIndex> {
+        load_index(&*self.fs, &self.path, self.base_offset, seed, self.end_position())
     }
 }
 
