@@ -75,7 +75,9 @@ impl Writer {
             }
             (Request::Sync, Some(log)) => timed_sync(log, &self.metrics),
             (Request::Discard(reply), log) => {
-                drop(log.take());
+                if let Some(log) = log.take() {
+                    log.discard();
+                }
                 let _ = reply.send(());
                 Ok(())
             }

@@ -407,19 +407,21 @@ impl Log {
             closed.segment = last.base_offset();
             closed.position = last.end_position();
         }
-        if closed == *checkpoint {
-            drop(checkpoint);
-            self.shared.store_saved_producers(self.next_offset);
-            return Ok(());
+        if closed != *checkpoint {
+            if let Some(last) = segments.last().filter(|last| !last.is_sealed()) {
+                last.seal(true)?;
+            }
+            closed.store(&*self.shared.fs, &self.shared.directory)?;
+            *checkpoint = closed;
         }
-        if let Some(last) = segments.last().filter(|last| !last.is_sealed()) {
-            last.seal(true)?;
-        }
-        closed.store(&*self.shared.fs, &self.shared.directory)?;
-        *checkpoint = closed;
         drop(checkpoint);
         self.shared.store_saved_producers(self.next_offset);
         Ok(())
+    }
+
+    /// Closes it without making anything durable: its files are going to be removed. Nothing writes to them any more.
+    pub fn discard(self) {
+        self.shared.close_to_compaction();
     }
 
     fn check_not_poisoned(&self) -> Result<(), StorageError> {

@@ -54,6 +54,7 @@ pub struct Slot {
 struct Held {
     opened: Option<Arc<Opened>>,
     pin: Option<Counted>,
+    is_kept: bool,
     is_in_ring: bool,
 }
 
@@ -80,6 +81,8 @@ pub enum Purpose {
     Read,
     /// To change it: it stays open until [`Slot::unpin`] says that it was synced.
     Change,
+    /// To have it for as long as the slot lives: its name is going to be another's.
+    Keep,
 }
 
 /// What is open now, for metrics.
@@ -148,6 +151,7 @@ impl OpenFiles {
 
     fn use_it(&self, slot: &Slot, held: &mut Held, purpose: Purpose) {
         slot.is_used.store(true, Ordering::Relaxed);
+        held.is_kept |= purpose == Purpose::Keep;
         if purpose == Purpose::Change && held.pin.is_none() {
             held.pin = Some(Counted::new(&self.counts, |counts| &counts.pinned, 1));
         }
@@ -265,8 +269,7 @@ impl OpenFiles {
                 held.is_in_ring = false;
                 continue;
             }
-            let is_pinned = held.pin.is_some() && !is_planted(Bug::DirtySegmentEvicted);
-            if is_pinned || slot.is_used.swap(false, Ordering::Relaxed) {
+            if !held.may_be_closed() || slot.is_used.swap(false, Ordering::Relaxed) {
                 ring.push_back(weak);
                 continue;
             }
@@ -301,12 +304,18 @@ impl Slot {
         !held.is_in_ring
     }
 
-    /// Closes the file, unless it has bytes that are not on disk.
+    /// Closes the file, unless it has bytes that are not on disk, or is to be kept.
     pub fn close(&self) {
         let mut held = lock(&self.held);
-        let closed = if held.pin.is_none() { held.opened.take() } else { None };
+        let closed = if held.may_be_closed() { held.opened.take() } else { None };
         drop(held);
         drop(closed);
+    }
+}
+
+impl Held {
+    fn may_be_closed(&self) -> bool {
+        !self.is_kept && (self.pin.is_none() || is_planted(Bug::DirtySegmentEvicted))
     }
 }
 

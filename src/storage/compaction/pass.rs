@@ -280,7 +280,7 @@ fn backlog(scope: &Scope, progress: &Progress) -> Result<Backlog, StorageError> 
     let ends = scope.segments.iter().skip(1).map(|next| next.base_offset()).chain([scope.end]);
     let clean = ends.take_while(|end| *end <= progress.clean_below).count();
     let dirty = &scope.segments[clean..];
-    let since = dirty.first().map(|segment| segment.with_index(|index| index.last_append_time_ms));
+    let since = dirty.first().map(|segment| segment.facts().map(|facts| facts.last_append_time_ms));
     Ok(Backlog {
         dirty_bytes: bytes_of(dirty),
         total_bytes: bytes_of(&scope.segments),

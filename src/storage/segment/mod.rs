@@ -209,7 +209,7 @@ impl Segment {
 
     /// Opens the file, for as long as anybody holds this segment: readers go on with it when its name is another's.
     pub fn pin(&self) -> Result<(), StorageError> {
-        self.open_to_change().map(drop)
+        self.open_files.open(&self.slot, Purpose::Keep, || self.open_file()).map(drop)
     }
 
     /// Gives a segment that was just written its index.
