@@ -78,6 +78,7 @@ pub(super) fn partition_options(name: &TopicName, options: &TopicOptions, reserv
         },
         compaction: options.cleanup.compacts().then_some(CompactionPolicy {
             tombstone_grace_ms: options.tombstone_grace_ms,
+            age_ms_min: options.dedup_window_ms,
             segment_bytes: options.segment_bytes,
             keys_max: limits::COMPACTION_KEYS_MAX,
         }),

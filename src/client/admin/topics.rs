@@ -8,7 +8,7 @@ use crate::types::{Cleanup, Durability, Offset, TimestampMs, TopicName};
 use std::time::Duration;
 
 /// Compaction reads the whole topic before it answers.
-const COMPACTION_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+const COMPACTION_PATIENCE: Duration = Duration::from_hours(24);
 
 /// Options of a topic, any of them left out. On create an absent one has the broker's default, on update it stays as
 /// it is; in what the broker answers, all are there.
