@@ -7,7 +7,7 @@
 //! cli::serve -> server -> { grpc, admin } -> broker        one process: doors, then the facade
 //! cli::log -> inspect -> { topic, storage }                a data directory looked at without a broker
 //! broker -> { topic, group } -> partition -> storage -> types, limits
-//! announce, clock, config, metrics, planted, shutdown, units: leaves
+//! announce, clock, config, metrics, planted, shutdown, sync, units: leaves
 //! ```
 
 pub mod admin;
@@ -28,6 +28,7 @@ pub mod proto;
 pub mod server;
 pub mod shutdown;
 pub mod storage;
+mod sync;
 pub mod topic;
 pub mod types;
 pub mod units;

@@ -11,6 +11,12 @@ pub enum Bug {
     AckBeforeSync,
     /// The directory is not synced after a new segment file.
     NoDirectorySync,
+    /// Readers are shown records before they are synced.
+    WatermarkBeforeSync,
+    /// A partition with more in its inbox is not handed to the storage threads again.
+    LostWakeUp,
+    /// A segment file that is deleted is emptied first: readers that hold it lose its bytes.
+    DeletionCutsTheFile,
 }
 
 /// Whether `bug` is active.

@@ -132,9 +132,7 @@ impl SegmentCheck<'_> {
                 Step::Frame { position, header, frame_bytes, payload } => {
                     check_frame(position, &header, progress, findings);
                     check_payload(position, &header, payload, progress, findings);
-                    // An index has no room for more, and a checksum that is right does not make a number possible.
-                    let relative = header.base_offset.records_since(self.base);
-                    progress.is_contiguous &= u32::try_from(relative).is_ok();
+                    progress.is_contiguous &= progress.index.has_room_for(&header, frame_bytes);
                     if progress.is_contiguous {
                         progress.index.push(&header, frame_bytes);
                         self.compare(progress);

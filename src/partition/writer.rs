@@ -8,6 +8,7 @@ use crate::clock::SharedClock;
 use crate::metrics::Metrics;
 use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Request};
 use crate::partition::options::PartitionOptions;
+use crate::planted::{Bug, is_planted};
 use crate::storage::log::{AppendOutcome, NewBatch};
 use crate::storage::{Log, StorageError};
 use crate::types::{Durability, Offset};
@@ -92,7 +93,7 @@ impl Writer {
             .zip(requests.by_ref())
             .partition(|(_, request)| request.durability.unwrap_or(promised) == Durability::Synced);
         let ack = |base_offset, durability| Ok(AppendAck { base_offset, append_time_ms, durability });
-        if promised == Durability::Written {
+        if promised == Durability::Written || is_planted(Bug::WatermarkBeforeSync) {
             show(high_watermark, log.next_offset());
         }
         for (base, request) in as_written {

@@ -2,8 +2,10 @@
 //!
 //! Runs on any thread, one caller at a time (the checkpoint's lock sees to it), and never touches the active segment.
 
+use crate::planted::{Bug, is_planted};
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::error::{IoContext, StorageError};
+use crate::storage::file_system::OpenMode;
 use crate::storage::log_state::LogState;
 use crate::storage::retention::{self, RetentionPolicy, SealedFacts};
 use crate::storage::segment::Segment;
@@ -93,6 +95,10 @@ impl LogKeeper {
     }
 
     fn remove(&self, path: &Path) -> Result<(), StorageError> {
+        if is_planted(Bug::DeletionCutsTheFile) {
+            let file = self.shared.fs.open(path, OpenMode::Write).context("open", path)?;
+            file.set_len(0).context("cut", path)?;
+        }
         let deleted = path.with_extension("deleted");
         self.shared.fs.rename(path, &deleted).context("rename", path)?;
         self.shared.fs.remove_file(&deleted).context("delete", &deleted)?;

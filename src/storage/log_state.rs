@@ -7,10 +7,11 @@ use crate::storage::checkpoint::Checkpoint;
 use crate::storage::file_system::FileSystem;
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::LogId;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, RwLock};
 use crate::types::Offset;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 /// The state that writer, readers and keeper share.
 #[derive(Debug)]

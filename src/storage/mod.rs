@@ -32,6 +32,8 @@ pub mod reader;
 pub mod real_file_system;
 pub mod recovery;
 pub mod retention;
+#[cfg(all(test, feature = "shuttle"))]
+mod schedules_tests;
 pub mod segment;
 #[cfg(test)]
 mod sim_disk;

@@ -73,7 +73,11 @@ pub(super) fn recover(fs: &Arc<dyn FileSystem>, directory: &Path, id: LogId) -> 
     // Records that were deleted before they were durable may be gone: then the log goes on in a new segment, whose
     // name says at which offset.
     last_index = last_index.filter(|index| index.next_offset == checkpoint.next_offset);
-    if stored != Some(checkpoint) && !segments.is_empty() {
+    if segments.is_empty() {
+        // Nothing is left that the recovery point could be in; kept, it would be taken for one in the next segment.
+        (checkpoint.segment, checkpoint.position) = (checkpoint.next_offset, 0);
+    }
+    if stored != Some(checkpoint) {
         // What was verified is synced, so what readers see from here on cannot vanish, and need not be read again.
         fs.sync_dir(directory).context("sync", directory)?;
         match checkpoint.store(&**fs, directory) {

@@ -12,14 +12,15 @@ pub mod scan;
 
 use crate::storage::error::{IoContext, StorageError};
 use crate::storage::file_system::{File, FileSystem, OpenMode, View};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 use crate::types::Offset;
 use bytes::Bytes;
 use header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
 use index::SparseIndex;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 /// One segment of a log. Shared between the writer and readers.
 #[derive(Debug)]

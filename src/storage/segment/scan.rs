@@ -10,7 +10,7 @@ pub enum ScanEnd {
     Clean,
     /// After the last frame there are bytes that are no valid frame.
     Invalid(FrameError),
-    /// A valid frame, whose offset does not follow from the one before it.
+    /// A valid frame, whose offset does not follow from the one before it, or is too far from where the segment begins.
     OutOfOrder,
 }
 
@@ -31,9 +31,12 @@ pub fn scan(file: &[u8], seed: Option<u32>, index: &mut SparseIndex) -> ScanEnd 
             }),
         };
         match decoded {
-            Ok((header, _)) if header.base_offset != index.next_offset => return ScanEnd::OutOfOrder,
             Ok((header, frame_bytes)) => {
-                index.push(&header, u32::try_from(frame_bytes).expect("frames are bounded by FRAME_BYTES_MAX"));
+                let frame_bytes = u32::try_from(frame_bytes).expect("frames are bounded by FRAME_BYTES_MAX");
+                if header.base_offset != index.next_offset || !index.has_room_for(&header, frame_bytes) {
+                    return ScanEnd::OutOfOrder;
+                }
+                index.push(&header, frame_bytes);
             }
             Err(_) if rest.iter().all(|byte| *byte == 0) => return ScanEnd::Clean,
             Err(error) => return ScanEnd::Invalid(error),
