@@ -161,14 +161,18 @@ impl SegmentCheck<'_> {
             progress.saved_index_fits = *saved == progress.index;
         }
         if let Some(checkpoint) = self.recovery_point().filter(|checkpoint| checkpoint.position == end) {
-            progress.checkpoint_fits = checkpoint.next_offset == progress.index.next_offset;
+            // What was deleted ahead of the recovery point moved its offset up, and not its position.
+            let offset = progress.index.next_offset.max(checkpoint.log_start_offset);
+            progress.checkpoint_fits = checkpoint.next_offset == offset;
         }
     }
 
     /// What stands behind the last frame, and whether the next segment begins there.
     fn check_end(&self, end: u32, file_bytes: u32, progress: &mut Progress, findings: &mut Findings<'_>) {
         let (next, path) = (progress.next_offset, progress.path.clone());
-        let ends_early = self.recovery_point().filter(|checkpoint| checkpoint.next_offset > next);
+        // Offsets below the log start may be gone: they were deleted, perhaps before they were durable.
+        let is_early = |found: &&Checkpoint| found.next_offset > next.max(found.log_start_offset);
+        let ends_early = self.recovery_point().filter(is_early);
         if let Some((position, error)) = progress.damage.take() {
             let lost_to = self.following.or(ends_early.map(|checkpoint| checkpoint.next_offset));
             findings.problem(if lost_to.is_some() {

@@ -102,7 +102,9 @@ impl Writer {
 
         let must_sync = any_written && (promised == Durability::Synced || !to_sync.is_empty());
         let synced = if must_sync { timed_sync(log, &self.metrics) } else { Ok(()) };
-        if synced.is_ok() {
+        // Only what was synced here: after a sync that failed nothing is written any more, and the records before it
+        // must not be shown because the drain after it has nothing to complain about.
+        if synced.is_ok() && (must_sync || is_planted(Bug::FailedSyncIsShownLater)) {
             show(high_watermark, log.next_offset());
         }
         for (base, request) in to_sync {

@@ -2,13 +2,16 @@
 //!
 //! The disk is a simulated one; where a power cut has a choice of what to lose, many choices are tried.
 
+use crate::clock::ManualClock;
+use crate::partition::{AppendError, PartitionHandle, PartitionOptions, StoragePool};
 use crate::storage::file_system::FileSystem;
 use crate::storage::log::{Log, LogOptions, NewBatch};
+use crate::storage::retention::RetentionPolicy;
 use crate::storage::segment::header::LogId;
 use crate::storage::sim_disk::{Fault, Loss};
 use crate::storage::sim_file_system::SimFileSystem;
 use crate::types::record_set::{self, encode_record};
-use crate::types::{Offset, TopicId};
+use crate::types::{Durability, Offset, TopicId};
 use bytes::BytesMut;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,12 +26,16 @@ fn open(disk: &SimFileSystem) -> Log {
     Log::open(fs, Path::new("/log"), id, OPTIONS).expect("the log opens").0
 }
 
-fn append(log: &mut Log) {
+fn batch() -> NewBatch {
     let mut set = BytesMut::new();
     encode_record(&mut set, None, Some(&[7; 600]), std::iter::empty(), None);
     let payload = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
-    let outcome = log.append(&[NewBatch { payload, summary, producer: None }], 0);
+    NewBatch { payload, summary, producer: None }
+}
+
+fn append(log: &mut Log) {
+    let outcome = log.append(&[batch()], 0);
     assert!(outcome.error.is_none(), "{:?}", outcome.error);
 }
 
@@ -133,4 +140,19 @@ fn a_log_goes_on_where_it_starts_if_what_was_deleted_is_gone() {
         log.sync().expect("syncs");
         assert_eq!(readable(&open(&disk.crash(Loss::Ordered))), 4);
     }
+}
+
+/// A sync failed, and its producer heard that the outcome is unknown. The append after it was refused, since the log was
+/// closed to changes; having nothing to sync, it counted as synced, and showed readers the record before it.
+#[tokio::test]
+async fn a_record_whose_sync_failed_is_never_shown() {
+    let disk = SimFileSystem::new(1);
+    let pool = StoragePool::start(1).expect("a thread");
+    let retention = RetentionPolicy { retention_ms: 0, retention_bytes: 0 };
+    let options = PartitionOptions { log: OPTIONS, durability: Durability::Synced, retention };
+    let partition = PartitionHandle::new(open(&disk), options, &pool, Arc::new(ManualClock::new(0)), Arc::default());
+    fail_next(&disk, Fault::Sync);
+    assert!(matches!(partition.append(batch(), None, None).await, Err(AppendError::OutcomeUnknown(_))));
+    assert!(matches!(partition.append(batch(), None, None).await, Err(AppendError::Refused(_))));
+    assert_eq!(partition.high_watermark(), Offset::ZERO);
 }

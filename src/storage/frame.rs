@@ -22,6 +22,7 @@
 //! | 64 | 8 | durable mark: every offset below it was durable when this frame was written |
 
 use crate::limits::BATCH_BYTES_LIMIT_MAX;
+use crate::planted::{Bug, is_planted};
 use crate::types::{Offset, ProducerId, ProducerStamp, TimestampMs};
 
 /// Length of the header.
@@ -157,7 +158,7 @@ impl FrameHeader {
         let frame = bytes.get(..frame_bytes).ok_or(FrameError::Short)?;
         let expected = u32_at(frame, 4);
         let (head, payload) = frame.split_at(HEADER_BYTES);
-        if checksum(seed, &head[CHECKED_FROM..], payload) == expected {
+        if checksum(seed, &head[CHECKED_FROM..], payload) == expected || is_planted(Bug::ChecksumSkipped) {
             Ok((header, frame_bytes))
         } else {
             Err(FrameError::Checksum)
@@ -166,6 +167,7 @@ impl FrameHeader {
 }
 
 fn checksum(seed: u32, header: &[u8], payload: &[u8]) -> u32 {
+    let seed = if is_planted(Bug::SeedIgnored) { 0 } else { seed };
     let mut hasher = crc32fast::Hasher::new_with_initial(seed);
     hasher.update(header);
     hasher.update(payload);
