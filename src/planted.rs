@@ -19,8 +19,8 @@ pub enum Bug {
     LostWakeUp,
     /// A segment file that is deleted is emptied first: readers that hold it lose its bytes.
     DeletionCutsTheFile,
-    /// Recovery and readers believe a frame whose checksum does not match.
-    ChecksumSkipped,
+    /// Readers believe a frame without its checksum.
+    ReaderSkipsChecksum,
     /// The checksum of a frame says nothing of the segment it stands in.
     SeedIgnored,
     /// An index file that does not end where its segment does is believed.
@@ -37,6 +37,16 @@ pub enum Bug {
     FailedWriteLeftBehind,
     /// Append times follow a clock that goes back.
     AppendTimeGoesBack,
+    /// Recovery believes a frame without its checksum.
+    ChecksumSkipped,
+    /// Recovery cuts at the first invalid frame, although a durable mark says that what it should be was synced.
+    TruncatesInTheMiddle,
+    /// Recovery leaves what lies behind the last valid frame in place.
+    TornTailNotCut,
+    /// Recovery reads through the page cache, which after a failed sync holds what the disk does not.
+    RecoveryTrustsPageCache,
+    /// A read steps over damage as if nothing had been there.
+    DamageSkippedSilently,
 }
 
 /// Whether `bug` is active.

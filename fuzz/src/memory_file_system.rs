@@ -178,6 +178,11 @@ struct MemoryView {
 }
 
 impl View for MemoryView {
+    fn load(&self, position: usize, len: usize) -> io::Result<()> {
+        let is_there = position.checked_add(len).is_some_and(|end| end <= lock(&self.content).len());
+        if is_there { Ok(()) } else { Err(ErrorKind::UnexpectedEof.into()) }
+    }
+
     fn slice(&self, position: usize, len: usize) -> Bytes {
         assert!(position + len <= self.len, "outside the map");
         let bytes = lock(&self.content);

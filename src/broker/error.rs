@@ -158,7 +158,7 @@ impl BrokerError {
                 Self::OffsetOutOfRange { at, offset, earliest, latest }
             }
             StorageError::Full { .. } => Self::DiskFull { at, error },
-            StorageError::Corrupt { .. } => Self::DataLoss { at, error },
+            StorageError::Corrupt { .. } | StorageError::Damaged { .. } => Self::DataLoss { at, error },
             _ => Self::Storage { at, error },
         }
     }

@@ -132,6 +132,12 @@ fn row(error: &BrokerError) -> Row {
             Row::new(Code::OutOfRange, "OFFSET_OUT_OF_RANGE").at(at).range(*offset, *earliest, *latest)
         }
         E::DiskFull { at, .. } => Row::new(Code::ResourceExhausted, "DISK_FULL").at(at).next(LATER),
+        E::DataLoss { at, error: StorageError::Damaged { first_offset, next_offset, .. } } => {
+            Row::new(Code::DataLoss, "DATA_CORRUPT")
+                .at(at)
+                .fact("first_offset", first_offset)
+                .fact("next_offset", next_offset)
+        }
         E::DataLoss { at, .. } => Row::new(Code::DataLoss, "DATA_CORRUPT").at(at),
         E::Storage { at, .. } => Row::new(Code::Internal, "STORAGE_FAILED").at(at),
         E::Files(StorageError::Full { .. }) => Row::new(Code::ResourceExhausted, "DISK_FULL").next(LATER),

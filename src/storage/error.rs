@@ -36,6 +36,23 @@ pub enum StorageError {
         /// What is wrong there.
         what: String,
     },
+    /// Records of these offsets are damaged; all others of the log are served. Nothing is cut or deleted.
+    #[error(
+        "offsets {first_offset} to {next_offset} (exclusive) are damaged: {path} at byte {position}: {what}; records \
+         from {next_offset} on are served; restore the file from a copy, or see: millstream log repair --help"
+    )]
+    Damaged {
+        /// The first offset that cannot be read.
+        first_offset: Offset,
+        /// The offset at which good records go on.
+        next_offset: Offset,
+        /// The damaged file.
+        path: PathBuf,
+        /// Where the damage begins.
+        position: u64,
+        /// What is wrong there.
+        what: String,
+    },
     /// The offset is not, or not any more, in the log.
     #[error("offset {offset} is out of range: the log holds offsets {earliest} to {latest} (exclusive)")]
     OutOfRange {

@@ -72,6 +72,9 @@ pub trait File: Debug + Send + Sync + 'static {
 
 /// A read-only view of a file's bytes, as they are now and as they become.
 pub trait View: Debug + Send + Sync + 'static {
+    /// Brings bytes into memory. An error says that the disk does not give them: then they must not be looked at,
+    /// because touching them would end the process.
+    fn load(&self, position: usize, len: usize) -> io::Result<()>;
     /// The bytes from `position` on. The caller promises that they have been written, will not change, and are never
     /// cut from the file while the result lives.
     ///

@@ -158,7 +158,7 @@ impl FrameHeader {
         let frame = bytes.get(..frame_bytes).ok_or(FrameError::Short)?;
         let expected = u32_at(frame, 4);
         let (head, payload) = frame.split_at(HEADER_BYTES);
-        if checksum(seed, &head[CHECKED_FROM..], payload) == expected || is_planted(Bug::ChecksumSkipped) {
+        if checksum(seed, &head[CHECKED_FROM..], payload) == expected {
             Ok((header, frame_bytes))
         } else {
             Err(FrameError::Checksum)

@@ -47,7 +47,9 @@ impl LogKeeper {
         }
         // The entries of the directory first: the checkpoint vouches for files by name.
         self.shared.fs.sync_dir(&self.shared.directory).context("sync", &self.shared.directory)?;
-        self.store(&mut checkpoint, moved)
+        self.store(&mut checkpoint, moved)?;
+        self.shared.set_durable_end(moved.next_offset);
+        Ok(())
     }
 
     /// Deletes the sealed segments that `policy` lets go. Gives the new log start if it moved.
@@ -78,8 +80,8 @@ impl LogKeeper {
         // Order on disk: the new start is durable before any file goes, and readers refuse older offsets before that.
         let offset = offset.max(self.shared.log_start());
         self.shared.set_log_start(offset);
-        let mut moved = Checkpoint { log_start_offset: offset, ..*checkpoint };
-        moved.next_offset = moved.next_offset.max(offset);
+        // Only the start moves: what the checkpoint says of the end must stay what is known to be durable.
+        let moved = Checkpoint { log_start_offset: offset, ..*checkpoint };
         self.store(&mut checkpoint, moved)?;
         let segments = self.shared.segments();
         let gone = segments

@@ -16,9 +16,9 @@ use crate::storage::frame::{FORMAT_RECORD_SET, FrameHeader, HEADER_BYTES};
 use crate::storage::keeper::LogKeeper;
 use crate::storage::log_state::LogState;
 use crate::storage::reader::LogReader;
-use crate::storage::recovery::{self, RecoveryReport};
+use crate::storage::recovery::{self, RecoveryReport, Tail};
 use crate::storage::segment::Segment;
-use crate::storage::segment::header::{LogId, SegmentHeader};
+use crate::storage::segment::header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::types::record_set::RecordSetSummary;
 use crate::types::{Offset, ProducerStamp, TimestampMs};
 use bytes::Bytes;
@@ -97,14 +97,26 @@ impl Log {
         id: LogId,
         options: LogOptions,
     ) -> Result<(Self, RecoveryReport), StorageError> {
-        let recovered = recovery::recover(&fs, directory, id)?;
-        let checkpoint = recovered.checkpoint;
-        let shared = LogState::new(fs, directory, id, recovered.segments, checkpoint);
+        Self::open_with_tail(fs, directory, id, options, Tail::MaybeUnsynced)
+    }
+
+    /// As [`Log::open`]; `tail` says whether the whole file system was synced since the log was written.
+    pub fn open_with_tail(
+        fs: Arc<dyn FileSystem>,
+        directory: &Path,
+        id: LogId,
+        options: LogOptions,
+        tail: Tail,
+    ) -> Result<(Self, RecoveryReport), StorageError> {
+        let recovered = recovery::recover(&fs, directory, id, tail)?;
+        let next_offset = recovered.next_offset;
+        let shared = LogState::new(fs, directory, id, recovered.segments, recovered.checkpoint, next_offset);
+        recovered.report.damage.iter().for_each(|range| shared.damage.note(range.clone()));
         let mut log = Self {
             options,
             active: None,
-            next_offset: checkpoint.next_offset,
-            last_append_time_ms: checkpoint.last_append_time_ms,
+            next_offset,
+            last_append_time_ms: recovered.last_append_time_ms,
             unsynced_sealed: Vec::new(),
             directory_dirty: false,
             poisoned: None,
@@ -210,7 +222,7 @@ impl Log {
         let frame_bytes = (HEADER_BYTES + batch.payload.len()) as u64;
         if let Some(active) = &self.active {
             let end = u64::from(active.segment.end_position());
-            let is_empty = end == HEADER_BYTES as u64;
+            let is_empty = end == SEGMENT_HEADER_BYTES as u64;
             let span = self.next_offset.records_since(active.segment.base_offset());
             let full = end + frame_bytes > self.options.segment_bytes || span >= u64::from(u32::MAX) / 2;
             if full && !is_empty {

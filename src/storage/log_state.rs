@@ -4,6 +4,7 @@
 //! move up.
 
 use crate::storage::checkpoint::Checkpoint;
+use crate::storage::damage::Damage;
 use crate::storage::file_system::FileSystem;
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::LogId;
@@ -24,6 +25,8 @@ pub(super) struct LogState {
     log_end: AtomicU64,
     /// Every offset below this is known to be on disk.
     durable_end: AtomicU64,
+    /// What is known to be damaged.
+    pub(super) damage: Damage,
     /// Held while files are removed or the checkpoint is written: upkeep is done by one thread at a time.
     pub(super) checkpoint: Mutex<Checkpoint>,
 }
@@ -36,6 +39,7 @@ impl LogState {
         id: LogId,
         segments: Vec<Arc<Segment>>,
         checkpoint: Checkpoint,
+        next_offset: Offset,
     ) -> Arc<Self> {
         Arc::new(Self {
             fs,
@@ -43,8 +47,9 @@ impl LogState {
             id,
             segments: RwLock::new(Arc::new(segments)),
             log_start: AtomicU64::new(checkpoint.log_start_offset.0),
-            log_end: AtomicU64::new(checkpoint.next_offset.0),
-            durable_end: AtomicU64::new(checkpoint.next_offset.0),
+            log_end: AtomicU64::new(next_offset.0),
+            durable_end: AtomicU64::new(next_offset.0),
+            damage: Damage::default(),
             checkpoint: Mutex::new(checkpoint),
         })
     }
@@ -78,9 +83,9 @@ impl LogState {
         Offset(self.durable_end.load(Ordering::Acquire))
     }
 
-    /// Said by the writer, after a sync.
+    /// Said by the writer or the keeper, after a sync.
     pub(super) fn set_durable_end(&self, offset: Offset) {
-        self.durable_end.store(offset.0, Ordering::Release);
+        self.durable_end.fetch_max(offset.0, Ordering::AcqRel);
     }
 
     /// Said by the keeper, before anything is deleted.

@@ -20,6 +20,7 @@ pub mod atomic_file;
 pub mod checkpoint;
 #[cfg(test)]
 mod crash_stories_tests;
+pub mod damage;
 pub mod data_dir;
 pub mod error;
 pub mod file_system;

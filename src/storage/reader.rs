@@ -3,12 +3,18 @@
 //! A read begins exactly at the record asked for, stops below the bound it is given (the high watermark), verifies the
 //! checksum of every frame it returns, and returns slices of the maps: payload bytes are not copied.
 
+use crate::planted::{Bug, is_planted};
+use crate::storage::damage::DamagedRange;
 use crate::storage::error::StorageError;
 use crate::storage::frame::{FrameError, FrameHeader, HEADER_BYTES};
 use crate::storage::log_state::LogState;
-use crate::storage::segment::Segment;
+use crate::storage::segment::header::SEGMENT_HEADER_BYTES;
+use crate::storage::segment::{Segment, file_stem};
 use crate::types::{Offset, TimestampMs, record_set};
 use bytes::Bytes;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 /// The least that is looked at in one go: enough for a large frame's header and a run of small frames.
@@ -110,6 +116,11 @@ impl LogReader {
             return Err(StorageError::OutOfRange { offset: from, earliest, latest: below });
         }
         let result = self.read_from(from, below, bytes_max);
+        if let Err(StorageError::Damaged { next_offset, .. }) = &result
+            && is_planted(Bug::DamageSkippedSilently)
+        {
+            return self.read(*next_offset, below, bytes_max);
+        }
         // Retention may have removed the segment since the check above.
         if result.is_err() && from < self.log_start() {
             return Err(StorageError::OutOfRange { offset: from, earliest: self.log_start(), latest: below });
@@ -139,29 +150,31 @@ impl LogReader {
         let first = segments.partition_point(|segment| segment.base_offset() <= from).saturating_sub(1);
         let mut wanted = from;
         let mut budget = bytes_max;
-        for segment in &segments[first.min(segments.len())..] {
-            let position = segment.with_index(|index| index.position_of_offset(from))?;
-            let mut frames = Frames::new(segment, position);
+        for (at, segment) in segments.iter().enumerate().skip(first) {
+            if wanted >= below {
+                break;
+            }
+            if wanted < segment.base_offset() {
+                return Err(self.missing(wanted, segment.base_offset()));
+            }
+            let following = segments.get(at + 1).map_or(below, |next| next.base_offset());
+            let position = segment.with_index(|index| index.position_of_offset(wanted));
+            let mut frames = match position {
+                Ok(position) => Frames::new(segment, position),
+                Err(error) => return Err(self.unreadable(wanted, following, error)),
+            };
             while wanted < below {
-                frames.wanted = Some(wanted);
-                let Some((header, frame_bytes)) = frames.peek()? else { break };
-                if header.next_offset() <= wanted && batches.is_empty() {
-                    // The index leads to a frame at or before the one that is looked for.
-                    frames.take(frame_bytes);
-                    continue;
-                }
-                if !batches.is_empty() && frame_bytes > budget {
-                    return Ok(());
-                }
-                let batch = frames.take_verified(header, frame_bytes)?;
-                let is_next =
-                    if batches.is_empty() { batch.base_offset <= wanted } else { batch.base_offset == wanted };
-                if !is_next {
-                    let what = format!("offset {wanted} is not there, the next batch begins at {}", batch.base_offset);
-                    return Err(StorageError::corrupt(segment.path(), frames.position.into(), what));
-                }
-                let batch = if batch.base_offset < wanted { batch.starting_at(wanted) } else { batch };
-                wanted = header.next_offset();
+                let read = frames.next_batch(wanted, batches.is_empty(), budget);
+                let (batch, frame_bytes) = match read {
+                    Ok(Next::End) => break,
+                    Ok(Next::Full) => return Ok(()),
+                    Ok(Next::Batch(batch, frame_bytes)) => (batch, frame_bytes),
+                    Err(error) => {
+                        frames = self.step_over(segment, wanted, following, error)?;
+                        continue;
+                    }
+                };
+                wanted = batch.next_offset();
                 batches.push(batch.first_records(u64::MAX, budget));
                 budget = budget.saturating_sub(frame_bytes);
                 if budget == 0 {
@@ -169,39 +182,148 @@ impl LogReader {
                 }
             }
         }
-        Ok(())
+        if wanted < below { Err(self.missing(wanted, below)) } else { Ok(()) }
     }
 
-    /// The first retained record whose time is at or after `time_ms`, below `below`; `below` if there is none.
+    /// An ordinary look-up met damage before it came to `wanted`. If the frame that holds it is good, goes on there.
+    fn step_over<'s>(
+        &self,
+        segment: &'s Segment,
+        wanted: Offset,
+        following: Offset,
+        error: StorageError,
+    ) -> Result<Frames<'s>, StorageError> {
+        let StorageError::Corrupt { position, what, .. } = &error else {
+            return Err(self.unreadable(wanted, following, error));
+        };
+        if let Some(known) = self.shared.damage.covering(wanted) {
+            return Err(known.error());
+        }
+        // From the first frame on: the index that led here may be what is wrong.
+        let start = u32::try_from(SEGMENT_HEADER_BYTES).expect("64 fits");
+        let found = match segment.find_frame_beyond(start, wanted) {
+            Ok(found) => found,
+            Err(error) => return Err(self.unreadable(wanted, following, error)),
+        };
+        match found {
+            // It verifies, and still it was refused: it is of a kind that this broker does not know.
+            Some((at, _)) if u64::from(at) == *position => Err(error),
+            Some((at, base)) if base <= wanted => Ok(Frames::new(segment, at)),
+            found => {
+                let next_offset = found.map_or(following, |(_, base)| base);
+                Err(self.damaged(segment.path(), *position, wanted..next_offset, what.clone()))
+            }
+        }
+    }
+
+    /// The whole segment cannot be read, from `wanted` to where the next one begins.
+    fn unreadable(&self, wanted: Offset, following: Offset, error: StorageError) -> StorageError {
+        match error {
+            StorageError::Corrupt { path, position, what } => self.damaged(&path, position, wanted..following, what),
+            // Memory, file handles, permissions: nothing is wrong with the records.
+            StorageError::Io { ref source, .. } if !is_of_the_disk(source) => error,
+            StorageError::Io { path, source, .. } => {
+                let what = format!("the disk does not give its bytes: {source}");
+                self.damaged(&path, 0, wanted..following, what)
+            }
+            error => error,
+        }
+    }
+
+    fn missing(&self, wanted: Offset, next: Offset) -> StorageError {
+        let path = self.shared.directory.join(file_stem(wanted)).with_extension("log");
+        self.damaged(&path, 0, wanted..next, "the records are in no segment file".into())
+    }
+
+    fn damaged(&self, path: &Path, position: u64, offsets: Range<Offset>, what: String) -> StorageError {
+        let (first_offset, next_offset, path) = (offsets.start, offsets.end, path.to_owned());
+        let range = DamagedRange { first_offset, next_offset, path, position, what };
+        let error = range.error();
+        // Retention may have removed the segment that was being read.
+        if offsets.start >= self.log_start() {
+            self.shared.damage.note(range);
+        }
+        error
+    }
+
+    /// What is known to be damaged, in order of offsets.
+    pub fn damage(&self) -> Vec<DamagedRange> {
+        self.shared.damage.list(self.log_start())
+    }
+
+    /// The first retained record whose time is at or after `time_ms`, below `below`; `below` if there is none. Damaged
+    /// records have no time.
     pub fn offset_of_time(&self, time_ms: TimestampMs, below: Offset) -> Result<Offset, StorageError> {
-        let log_start = self.log_start();
         for segment in self.shared.segments().iter() {
-            let (latest, position) =
-                segment.with_index(|index| (index.max_record_time_ms, index.position_of_time(time_ms)))?;
+            let Ok((latest, position)) =
+                segment.with_index(|index| (index.max_record_time_ms, index.position_of_time(time_ms)))
+            else {
+                continue;
+            };
             if latest < time_ms {
                 continue;
             }
             let mut frames = Frames::new(segment, position);
-            while let Some((header, frame_bytes)) = frames.peek()? {
-                if header.base_offset >= below {
-                    return Ok(below);
-                }
-                if header.max_record_time_ms < time_ms || header.next_offset() <= log_start {
-                    frames.take(frame_bytes);
-                    continue;
-                }
-                let batch = frames.take_verified(header, frame_bytes)?;
-                // A deleted record is no answer, even if its time fits and that of the first retained one does not.
-                let batch = if batch.base_offset < log_start { batch.starting_at(log_start) } else { batch };
-                let found = record_set::first_at_or_after(&batch.payload, time_ms, batch.append_time_ms);
-                if let Some(number) = found {
-                    // Retention may have moved the start since.
-                    return Ok(batch.base_offset.advance(number).max(self.log_start()));
+            loop {
+                match self.time_in(&mut frames, time_ms, below) {
+                    Ok(Some(found)) => return Ok(found),
+                    Ok(None) => break,
+                    Err(_) => match segment.find_frame_beyond(frames.position + 1, Offset::ZERO) {
+                        Ok(Some((behind, _))) => frames = Frames::new(segment, behind),
+                        _ => break,
+                    },
                 }
             }
         }
         Ok(below)
     }
+
+    /// The same in what is left of one segment; `None` if there is none in it.
+    fn time_in(
+        &self,
+        frames: &mut Frames<'_>,
+        time_ms: TimestampMs,
+        below: Offset,
+    ) -> Result<Option<Offset>, StorageError> {
+        let log_start = self.log_start();
+        while let Some((header, frame_bytes)) = frames.peek()? {
+            if header.base_offset >= below {
+                return Ok(Some(below));
+            }
+            if header.max_record_time_ms < time_ms || header.next_offset() <= log_start {
+                frames.take(frame_bytes);
+                continue;
+            }
+            let batch = frames.take_verified(header, frame_bytes)?;
+            // A deleted record is no answer, even if its time fits and that of the first retained one does not.
+            let batch = if batch.base_offset < log_start { batch.starting_at(log_start) } else { batch };
+            let found = record_set::first_at_or_after(&batch.payload, time_ms, batch.append_time_ms);
+            if let Some(number) = found {
+                // Retention may have moved the start since.
+                return Ok(Some(batch.base_offset.advance(number).max(self.log_start())));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether an error means that bytes are lost, not that this process lacks something.
+fn is_of_the_disk(error: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    const EFAULT: i32 = 14;
+    const EHWPOISON: i32 = 133;
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
+        || matches!(error.raw_os_error(), Some(EIO | EFAULT | EHWPOISON))
+}
+
+/// What stands next in a segment.
+enum Next {
+    /// A batch, which begins at the offset wanted, and the length of its frame.
+    Batch(StoredBatch, usize),
+    /// Nothing more in this segment.
+    End,
+    /// A batch that is larger than what may still be read.
+    Full,
 }
 
 /// A walk over the written frames of one segment.
@@ -210,13 +332,31 @@ struct Frames<'a> {
     position: u32,
     window: Bytes,
     window_position: u32,
-    /// The offset that is looked for, if it is one: what an error is about.
-    wanted: Option<Offset>,
 }
 
 impl<'a> Frames<'a> {
     fn new(segment: &'a Segment, position: u32) -> Self {
-        Self { segment, position, window: Bytes::new(), window_position: position, wanted: None }
+        Self { segment, position, window: Bytes::new(), window_position: position }
+    }
+
+    /// The batch at `wanted`. `is_first`: the index led to a frame at or before it; otherwise it must be the next one.
+    fn next_batch(&mut self, wanted: Offset, is_first: bool, budget: usize) -> Result<Next, StorageError> {
+        loop {
+            let Some((header, frame_bytes)) = self.peek()? else { return Ok(Next::End) };
+            if is_first && header.next_offset() <= wanted {
+                self.take(frame_bytes);
+                continue;
+            }
+            if !is_first && frame_bytes > budget {
+                return Ok(Next::Full);
+            }
+            if is_first && header.base_offset > wanted || !is_first && header.base_offset != wanted {
+                return Err(self.damage(&format!("the frame there begins at offset {}", header.base_offset)));
+            }
+            let batch = self.take_verified(header, frame_bytes)?;
+            let batch = if batch.base_offset < wanted { batch.starting_at(wanted) } else { batch };
+            return Ok(Next::Batch(batch, frame_bytes));
+        }
     }
 
     /// The header of the frame at the present position, whose bytes are then all in the window; `None` at the end.
@@ -225,10 +365,10 @@ impl<'a> Frames<'a> {
             return Ok(None);
         }
         self.look_at(HEADER_BYTES)?;
-        let (header, frame_bytes) = FrameHeader::decode(self.rest()).map_err(|error| self.damage(error))?;
+        let (header, frame_bytes) = FrameHeader::decode(self.rest()).map_err(|error| self.damage(&error))?;
         self.look_at(frame_bytes)?;
         if self.rest().len() < frame_bytes {
-            return Err(self.damage(FrameError::Short));
+            return Err(self.damage(&FrameError::Short));
         }
         Ok(Some((header, frame_bytes)))
     }
@@ -243,8 +383,11 @@ impl<'a> Frames<'a> {
     /// The batch of the frame that was peeked at, if its checksum matches; moves behind it then.
     fn take_verified(&mut self, header: FrameHeader, frame_bytes: usize) -> Result<StoredBatch, StorageError> {
         let seed = self.segment.open()?.seed;
-        let verified = FrameHeader::decode_verified(seed, self.rest()).and_then(|_| header.check_readable());
-        verified.map_err(|error| self.damage(error))?;
+        let verified = match is_planted(Bug::ReaderSkipsChecksum) {
+            true => Ok(()),
+            false => FrameHeader::decode_verified(seed, self.rest()).and_then(|_| header.check_readable()),
+        };
+        verified.map_err(|error| self.damage(&error))?;
         Ok(StoredBatch {
             base_offset: header.base_offset,
             record_count: header.record_count,
@@ -267,11 +410,7 @@ impl<'a> Frames<'a> {
         self.window.get((self.position - self.window_position) as usize..).unwrap_or_default()
     }
 
-    fn damage(&self, error: FrameError) -> StorageError {
-        let what = match self.wanted {
-            Some(offset) => format!("offset {offset} cannot be read: {error}"),
-            None => error.to_string(),
-        };
-        StorageError::corrupt(self.segment.path(), self.position.into(), what)
+    fn damage(&self, what: &dyn std::fmt::Display) -> StorageError {
+        StorageError::corrupt(self.segment.path(), self.position.into(), what.to_string())
     }
 }

@@ -263,6 +263,12 @@ struct SimView {
 }
 
 impl View for SimView {
+    fn load(&self, position: usize, len: usize) -> io::Result<()> {
+        let disk = self.file.file_system.disk();
+        let is_there = disk.inodes[self.file.inode].bytes.len() >= position + len;
+        if is_there { Ok(()) } else { Err(ErrorKind::UnexpectedEof.into()) }
+    }
+
     fn slice(&self, position: usize, len: usize) -> Bytes {
         assert!(position + len <= self.len, "outside the map");
         let disk = self.file.file_system.disk();

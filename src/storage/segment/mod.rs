@@ -13,6 +13,7 @@ pub mod scan;
 use crate::planted::{Bug, is_planted};
 use crate::storage::error::{IoContext, StorageError};
 use crate::storage::file_system::{File, FileSystem, OpenMode, View};
+use crate::storage::frame::{FrameHeader, HEADER_BYTES};
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 use crate::types::Offset;
@@ -222,7 +223,12 @@ impl Segment {
     pub fn window(&self, position: u32, len: usize) -> Result<Bytes, StorageError> {
         let end = self.end_position();
         let len = len.min(end.saturating_sub(position) as usize);
-        Ok(self.open()?.view.slice(position as usize, len))
+        let opened = self.open()?;
+        if self.is_sealed() {
+            // Those of the active segment are in memory; these may have to come from a disk that does not give them.
+            opened.view.load(position as usize, len).context("read", &self.path)?;
+        }
+        Ok(opened.view.slice(position as usize, len))
     }
 
     /// Publishes frames that were written behind the end: to the index, then to readers.
@@ -259,15 +265,25 @@ impl Segment {
             return Ok(index);
         }
         tracing::info!(path = %self.path.display(), "rebuilding the index of a segment");
+        opened.view.load(0, end as usize).context("read", &self.path)?;
         let file = opened.view.slice(0, end as usize);
         let mut index = SparseIndex::new(self.base_offset);
-        match scan::scan(&file, None, &mut index) {
-            scan::ScanEnd::Clean if index.end_position == end => Ok(index),
-            stop => Err(StorageError::corrupt(&self.path, index.end_position.into(), format!("{stop:?}"))),
-        }
+        // Damage is stepped over here and met by whoever reads it.
+        drop(scan::scan(&file, opened.seed, false, &mut index));
+        Ok(index)
     }
 
-    /// The index file, if there is a whole one of this segment that does not reach beyond the segment's bytes.
+    /// The first frame, from `position` on, that verifies and reaches beyond `offset`; its position and first offset.
+    pub fn find_frame_beyond(&self, position: u32, offset: Offset) -> Result<Option<(u32, Offset)>, StorageError> {
+        let seed = self.open()?.seed;
+        let bytes = self.window(position, usize::MAX)?;
+        let found = scan::find_frame_beyond(&bytes, seed, 0, offset);
+        Ok(found.map(|(at, header)| {
+            (position + u32::try_from(at).expect("positions in a segment are 32-bit"), header.base_offset)
+        }))
+    }
+
+    /// The index file, if there is a whole one of this segment, of frames that are still there.
     pub fn load_index(&self, seed: u32) -> Option<SparseIndex> {
         let file = self.fs.open(&self.path.with_extension("index"), OpenMode::Read).ok()?;
         let len = file.len().ok()?;
@@ -275,7 +291,16 @@ impl Segment {
         let most = u64::from(self.end_position() / index::INTERVAL_BYTES + 2) * 16 + 128;
         let mut bytes = vec![0; usize::try_from(len.min(most)).expect("64-bit")];
         file.read_exact_at(0, &mut bytes).ok()?;
-        SparseIndex::decode(&bytes, seed, self.base_offset)
+        let index = SparseIndex::decode(&bytes, seed, self.base_offset)?;
+        if index.last_frame_position == 0 {
+            return (index == SparseIndex::new(self.base_offset)).then_some(index);
+        }
+        let mut header = [0; HEADER_BYTES];
+        let segment = self.fs.open(&self.path, OpenMode::Read).ok()?;
+        segment.read_exact_at(index.last_frame_position.into(), &mut header).ok()?;
+        let (last, frame_bytes) = FrameHeader::decode(&header).ok()?;
+        let fits = index.ends_with(&last, u32::try_from(frame_bytes).ok()?) || is_planted(Bug::StaleIndexTrusted);
+        fits.then_some(index)
     }
 }
 
