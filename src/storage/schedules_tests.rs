@@ -270,9 +270,16 @@ fn a_sync_that_fails() {
     stage.disk.plan(operation, Fault::Sync);
     let producers = [0, 1].map(|producer| {
         let partition = stage.partition.clone();
-        thread::spawn(move || produce(&partition, producer, 2, None))
+        thread::spawn(move || produce(&partition, producer, 3, None))
+    });
+    let partition = stage.partition.clone();
+    let upkeep = thread::spawn(move || {
+        // It may meet the failure, or its consequences.
+        let _ = partition.keep();
+        let _ = partition.keep();
     });
     let answers: Answers = producers.into_iter().flat_map(|thread| thread.join().expect("it ends")).collect();
+    upkeep.join().expect("it ends");
     let shown = stage.partition.high_watermark();
     let left = values_of(&stage.disk.crash(Loss::Ordered));
     assert!(left.len() as u64 >= shown.0, "{} records survive a power cut, {shown} were shown", left.len());

@@ -22,7 +22,7 @@ use header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
 use index::SparseIndex;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 /// One segment of a log. Shared between the writer and readers.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub struct Segment {
     /// Whether everything up to the end is on disk. Only ever set once the segment is sealed.
     synced: AtomicBool,
     /// Why its sync failed, once one did: a second one would succeed and mean nothing.
-    sync_failure: OnceLock<StorageError>,
+    sync_failure: Mutex<Option<StorageError>>,
     opened: Mutex<Option<Arc<Opened>>>,
     /// `None` until it is needed (sealed segments).
     index: Mutex<Option<SparseIndex>>,
@@ -93,7 +93,7 @@ impl Segment {
             end_position: AtomicU32::new(index.end_position),
             sealed: AtomicBool::new(false),
             synced: AtomicBool::new(false),
-            sync_failure: OnceLock::new(),
+            sync_failure: Mutex::default(),
             opened: Mutex::new(Some(Arc::new(Opened { file, seed, view }))),
             index: Mutex::new(Some(index)),
         })
@@ -116,7 +116,7 @@ impl Segment {
             end_position: AtomicU32::new(end_position),
             sealed: AtomicBool::new(true),
             synced: AtomicBool::new(synced),
-            sync_failure: OnceLock::new(),
+            sync_failure: Mutex::default(),
             opened: Mutex::new(None),
             index: Mutex::new(None),
         }
@@ -180,14 +180,21 @@ impl Segment {
     }
 
     /// Makes a sealed segment durable, once. A failure is final: whoever asks again gets the same one.
+    ///
+    /// One caller at a time, to the end: of two that sync the same file side by side only one hears of a failure; and
+    /// as soon as it is synced the keeper may close and delete it, while the writer is about to open it.
     pub fn sync_sealed(&self) -> Result<(), StorageError> {
-        if let Some(error) = self.sync_failure.get().filter(|_| !is_planted(Bug::RetriesFailedSync)) {
+        let mut failure = lock(&self.sync_failure);
+        if let Some(error) = failure.as_ref().filter(|_| !is_planted(Bug::RetriesFailedSync)) {
             return Err(error.clone());
         }
-        if !self.is_synced() {
-            let synced = self.open()?.file.sync_data().context("sync", &self.path);
-            synced.map_err(|error| self.sync_failure.get_or_init(|| error).clone())?;
-            self.synced.store(true, Ordering::Release);
+        if self.is_synced() {
+            return Ok(());
+        }
+        let synced = self.open().and_then(|opened| opened.file.sync_data().context("sync", &self.path));
+        match synced {
+            Ok(()) => self.synced.store(true, Ordering::Release),
+            Err(error) => return Err(failure.insert(error).clone()),
         }
         Ok(())
     }
