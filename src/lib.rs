@@ -5,8 +5,8 @@
 //! ```text
 //! cli -> client -> proto                                   the command line is an ordinary client
 //! cli::serve -> server -> { grpc, admin } -> broker        one process: doors, then the facade
-//! cli::log -> inspect -> { topic, storage }                a data directory looked at without a broker
-//! broker -> { topic, group } -> partition -> storage -> types, limits
+//! cli::log -> { inspect, repair } -> { topic, storage }      a data directory without a broker: looked at, mended
+//! broker -> { topic, group, producer } -> partition -> storage -> types, limits
 //! announce, clock, config, metrics, planted, shutdown, sync, units: leaves
 //! ```
 
@@ -24,7 +24,9 @@ pub mod limits;
 pub mod metrics;
 pub mod partition;
 pub mod planted;
+pub mod producer;
 pub mod proto;
+pub mod repair;
 pub mod server;
 pub mod shutdown;
 pub mod storage;

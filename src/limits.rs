@@ -25,6 +25,13 @@ pub const AGE_MS_MIN: u64 = 1_000;
 /// written there when the disk is full for everyone else, and without them no space could be freed.
 pub const DISK_RESERVE_BYTES: u64 = 8 << 20;
 
+/// Most keys that one pass of compaction holds in memory, which takes at most about 80 MB; there is one pass at a time. A
+/// log with more keys takes several passes.
+pub const COMPACTION_KEYS_MAX: usize = 1_800_000;
+
+/// Compaction in the background reads and writes no more than this in a second, so that a disk has time for others.
+pub const COMPACTION_BYTES_PER_SECOND: u64 = 64 << 20;
+
 /// Bytes of a fetch reply when the client does not say, and the most it may ask for.
 pub const FETCH_BYTES_DEFAULT: u32 = 1 << 20;
 /// See [`FETCH_BYTES_DEFAULT`].
@@ -57,6 +64,22 @@ pub const LIST_PAGE_MAX: u32 = 1_000;
 pub const GROUP_MEMBERS_MAX: usize = 10_000;
 /// See [`GROUP_MEMBERS_MAX`].
 pub const GROUPS_MAX: usize = 10_000;
+
+/// Most idempotent producers that one partition remembers, about 180 bytes each; beyond it the one that has appended
+/// nothing for the longest time is forgotten.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 2_000;
+
+/// A producer that has appended nothing to a partition for this long is forgotten there, in milliseconds.
+pub const PRODUCER_IDLE_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
+
+/// Most names of producers in one broker.
+pub const PRODUCER_NAMES_MAX: usize = 10_000;
+
+/// Longest `dedup_window_ms` of a topic.
+pub const DEDUP_WINDOW_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+/// Most message ids that one partition holds within its window, about 80 bytes each.
+pub const DEDUP_IDS_MAX: usize = 1_000_000;
 
 const _: () = assert!(BATCH_BYTES_LIMIT_MIN <= BATCH_BYTES_LIMIT_MAX);
 // A batch and its frame header always fit an empty segment's 32-bit positions.

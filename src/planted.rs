@@ -47,6 +47,24 @@ pub enum Bug {
     RecoveryTrustsPageCache,
     /// A read steps over damage as if nothing had been there.
     DamageSkippedSilently,
+    /// What a log knows of its producers is not rebuilt when it is opened: a repeat after a restart is appended again.
+    DedupNotRebuilt,
+    /// A batch that leaves a gap in the sequence of its producer is appended.
+    SequenceGapAccepted,
+    /// A batch of an epoch older than the producer's present one is appended.
+    OldEpochAccepted,
+    /// A repeat is acknowledged as synced although the original is not.
+    DuplicateAckedBeforeSync,
+    /// A restarted broker gives producer ids again that it gave before.
+    ProducerIdReused,
+    /// Compaction keeps the first record of a key instead of the last.
+    CompactionKeepsFirst,
+    /// Compaction drops tombstones before their grace time is over.
+    TombstoneDroppedEarly,
+    /// Neither a cleaned file nor the directory is synced when it takes the place of its segments.
+    SwapNotSynced,
+    /// Compaction looks at, and replaces, segments that a power cut can still take away.
+    CompactionTouchesUnsynced,
 }
 
 /// Whether `bug` is active.

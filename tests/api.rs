@@ -13,6 +13,8 @@ mod bad_records;
 mod credit;
 #[path = "api/example.rs"]
 mod example;
+#[path = "api/fencing.rs"]
+mod fencing;
 #[path = "api/fetch.rs"]
 mod fetch;
 #[path = "api/group_commits.rs"]
@@ -21,8 +23,12 @@ mod group_commits;
 mod group_members;
 #[path = "api/groups.rs"]
 mod groups;
+#[path = "api/idempotence.rs"]
+mod idempotence;
 #[path = "api/list_offsets.rs"]
 mod list_offsets;
+#[path = "api/message_ids.rs"]
+mod message_ids;
 #[path = "api/observation.rs"]
 mod observation;
 #[path = "api/produce.rs"]

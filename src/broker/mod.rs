@@ -1,14 +1,17 @@
 //! The broker as one thing: every operation a door can ask for, in the words of [`crate::types`].
 //!
-//! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`]; `startup`
-//! and `opener` open everything, `upkeep` looks after it. The state lives below: topics and partitions in the table of
+//! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`],
+//! `producers`; `startup` and `opener` open everything, `upkeep` and [`compaction`] look after it. The state lives
+//! below: topics and partitions in the table of
 //! `topic_table`, groups in their coordinator. Doors translate to and from these calls and own nothing.
 
+pub mod compaction;
 pub mod error;
 pub mod fetch;
 pub mod groups;
 mod opener;
 pub mod produce;
+mod producers;
 mod readings;
 mod startup;
 pub mod subscription;
@@ -21,8 +24,10 @@ pub use crate::group::{
     CommitError, CommittedOffset, Generation, GroupError, GroupPhase, GroupSummary, MemberDescription, MemberId,
     PartitionDescription,
 };
-pub use crate::partition::PartitionOffsets;
+pub use crate::partition::{AppendAck, PartitionOffsets};
+pub use crate::producer::ProducerError;
 pub use crate::storage::StorageError;
+pub use crate::storage::log::{BatchRefusal, DuplicateRecord};
 pub use crate::storage::reader::StoredBatch;
 pub use error::BrokerError;
 pub use startup::BrokerOptions;
@@ -32,6 +37,7 @@ use crate::clock::SharedClock;
 use crate::group::GroupCoordinator;
 use crate::metrics::Metrics;
 use crate::partition::StoragePool;
+use crate::producer::ProducerRegistry;
 use crate::shutdown::Shutdown;
 use crate::storage::data_dir::DataDir;
 use crate::storage::file_system::FileSystem;
@@ -54,9 +60,12 @@ pub struct Broker {
     /// Held while the catalog is changed: one change at a time, durable before it shows.
     catalog: tokio::sync::Mutex<Catalog>,
     groups: GroupCoordinator,
+    producers: ProducerRegistry,
     /// Budget of record bytes that were received and not answered, in units of [`produce::PERMIT_BYTES`].
     in_flight: Arc<Semaphore>,
     pool: StoragePool,
+    /// One pass of compaction at a time, which bounds its memory.
+    compacting: Semaphore,
     /// Last, so that the lock of the directory is given up when everything else is gone.
     data_dir: DataDir,
 }

@@ -1,7 +1,7 @@
 //! From a data directory to an open broker, and back.
 //!
-//! Order: lock, format, catalog, logs (side by side on as many threads as there are for storage), groups replayed from
-//! their journal. A partition whose log does not open is offline, with its reason; the broker serves the others.
+//! Order: lock, format, catalog, logs (side by side on as many threads as there are for storage), groups and producers
+//! replayed from their journals. A partition whose log does not open is offline, with its reason; the broker serves the others.
 
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
@@ -11,7 +11,9 @@ use crate::broker::topic_table::TopicTable;
 use crate::clock::SharedClock;
 use crate::group::GroupCoordinator;
 use crate::metrics::Metrics;
+use crate::partition::journal::JournalEntry;
 use crate::partition::{PartitionJournal, StoragePool};
+use crate::producer::ProducerRegistry;
 use crate::shutdown::Shutdown;
 use crate::storage::StorageError;
 use crate::storage::data_dir::DataDir;
@@ -23,8 +25,9 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-/// The internal topic that consumer groups keep their state in.
+/// The internal topics that consumer groups and identities of producers keep their state in.
 const GROUPS_TOPIC: &str = "__groups";
+const PRODUCERS_TOPIC: &str = "__producers";
 
 /// A journal with more entries than this, and mostly out of date, is rewritten when the broker starts.
 const JOURNAL_ENTRIES_KEPT: u64 = 10_000;
@@ -62,14 +65,14 @@ impl Broker {
         let pool = StoragePool::start(options.storage_threads)
             .map_err(|error| BrokerError::Files(StorageError::io("start threads for", data_dir.path(), error)))?;
         finish_deletions(&*fs, &data_dir, &mut catalog).map_err(BrokerError::Files)?;
-        add_internal_topic(&*fs, &data_dir, &mut catalog, clock.now_ms()).map_err(BrokerError::Files)?;
+        for name in [GROUPS_TOPIC, PRODUCERS_TOPIC] {
+            add_internal_topic(&*fs, &data_dir, &mut catalog, name, clock.now_ms()).map_err(BrokerError::Files)?;
+        }
 
         let opener = Opener { fs: &fs, data_dir: &data_dir, pool: &pool, clock: &clock, metrics: &metrics };
         let topics = opener.open_all(&catalog, options.storage_threads);
-        let groups_topic = TopicName::new(GROUPS_TOPIC)?;
-        let groups_partition = topics.get(&groups_topic).expect("it was added above").partition(0)?.clone();
-        let journal = PartitionJournal::new(GROUPS_TOPIC, groups_partition);
-        let groups = start_groups(journal, &clock, &topics).await?;
+        let groups = start_groups(journal_in(GROUPS_TOPIC, &topics)?, &clock, &topics).await?;
+        let producers = start_producers(journal_in(PRODUCERS_TOPIC, &topics)?, &clock).await?;
 
         let permits = usize::try_from(options.produce_in_flight_bytes_max / PERMIT_BYTES).unwrap_or(usize::MAX);
         Ok(Arc::new(Self {
@@ -83,7 +86,9 @@ impl Broker {
             topics,
             catalog: tokio::sync::Mutex::new(catalog),
             groups,
+            producers,
             pool,
+            compacting: Semaphore::new(1),
             data_dir,
         }))
     }
@@ -120,14 +125,15 @@ fn finish_deletions(fs: &dyn FileSystem, data_dir: &DataDir, catalog: &mut Catal
     catalog.store(fs, &data_dir.catalog_path())
 }
 
-/// The topic that groups keep their state in is there from the first start on.
+/// A topic that the broker keeps its own state in is there from the first start on.
 fn add_internal_topic(
     fs: &dyn FileSystem,
     data_dir: &DataDir,
     catalog: &mut Catalog,
+    name: &str,
     now_ms: i64,
 ) -> Result<(), StorageError> {
-    let name = TopicName::new(GROUPS_TOPIC).expect("a valid name");
+    let name = TopicName::new(name).expect("a valid name");
     if catalog.topics.contains_key(&name) {
         return Ok(());
     }
@@ -144,6 +150,30 @@ fn add_internal_topic(
     catalog.store(fs, &data_dir.catalog_path())
 }
 
+fn journal_in(name: &str, topics: &TopicTable) -> Result<PartitionJournal, BrokerError> {
+    let topic = topics.get(&TopicName::new(name)?).expect("it was added before the logs were opened");
+    Ok(PartitionJournal::new(name, topic.partition(0)?.clone()))
+}
+
+/// Replays the producers' journal, and rewrites one that is mostly out of date.
+async fn start_producers(journal: PartitionJournal, clock: &SharedClock) -> Result<ProducerRegistry, BrokerError> {
+    let replayed = journal.replay().await.map_err(BrokerError::Files)?;
+    let producers = ProducerRegistry::start(Arc::new(journal.clone()), &replayed, Arc::clone(clock))?;
+    rewrite_if_long(&journal, producers.snapshot()).await;
+    Ok(producers)
+}
+
+/// Nobody else calls yet, so the snapshot is the whole state.
+async fn rewrite_if_long(journal: &PartitionJournal, snapshot: Vec<JournalEntry>) {
+    let entries = journal.len();
+    if entries > JOURNAL_ENTRIES_KEPT
+        && (snapshot.len() as u64) < entries / 2
+        && let Err(error) = journal.replace(snapshot).await
+    {
+        tracing::warn!(%error, "a journal was not rewritten; it is at the next start");
+    }
+}
+
 /// Replays the groups' journal, starts their coordinator, and rewrites a journal that is mostly out of date.
 async fn start_groups(
     journal: PartitionJournal,
@@ -151,16 +181,7 @@ async fn start_groups(
     topics: &TopicTable,
 ) -> Result<GroupCoordinator, BrokerError> {
     let replayed = journal.replay().await.map_err(BrokerError::Files)?;
-    let entries = journal.len();
     let groups = GroupCoordinator::start(Arc::new(journal.clone()), replayed, Arc::clone(clock), topics.snapshot())?;
-    if entries > JOURNAL_ENTRIES_KEPT {
-        // Nobody else calls yet, so the snapshot is the whole state.
-        let snapshot = groups.snapshot().await?;
-        if (snapshot.len() as u64) < entries / 2
-            && let Err(error) = journal.replace(snapshot).await
-        {
-            tracing::warn!(%error, "the journal of groups was not rewritten; it is at the next start");
-        }
-    }
+    rewrite_if_long(&journal, groups.snapshot().await?).await;
     Ok(groups)
 }

@@ -25,6 +25,8 @@ pub struct PartitionState {
     pub offsets: PartitionOffsets,
     /// Its size on disk.
     pub size: LogSize,
+    /// The right to write that producers must have, if any.
+    pub fencing_token: Option<u64>,
 }
 
 impl Broker {
@@ -83,7 +85,8 @@ impl Broker {
     pub fn partition_states(&self, topic: &Topic) -> Vec<Result<PartitionState, BrokerError>> {
         let state = |number| {
             let partition = topic.partition(number)?;
-            Ok(PartitionState { offsets: partition.offsets(), size: partition.size() })
+            let (offsets, size, fencing_token) = (partition.offsets(), partition.size(), partition.fencing_token());
+            Ok(PartitionState { offsets, size, fencing_token })
         };
         (0..topic.entry.partitions).map(state).collect()
     }

@@ -8,6 +8,7 @@ use tokio::time::MissedTickBehavior;
 impl Broker {
     /// Looks after every partition each `interval`, until the broker is gone or stops.
     pub fn start_upkeep(self: &Arc<Self>, interval: Duration) {
+        self.start_compaction(interval);
         let broker = Arc::downgrade(self);
         let shutdown = self.shutdown.clone();
         tokio::spawn(async move {

@@ -3,6 +3,7 @@
 use super::Door;
 use super::convert::{apply_options, reset_options, topic_out};
 use super::status::{part_error, status};
+use crate::broker::compaction::Compacted;
 use crate::limits::LIST_PAGE_MAX;
 use crate::proto::{self, topic_service_server::TopicService};
 use crate::types::Offset;
@@ -30,7 +31,7 @@ impl TopicService for Door {
         let states = self.broker.partition_states(&topic);
         let state_out = |(partition, state)| match state {
             Err(error) => proto::PartitionState { partition, error: Some(part_error(&error)), ..Default::default() },
-            Ok(crate::broker::topics::PartitionState { offsets, size }) => proto::PartitionState {
+            Ok(crate::broker::topics::PartitionState { offsets, size, fencing_token }) => proto::PartitionState {
                 partition,
                 log_start_offset: offsets.log_start.0,
                 high_watermark: offsets.high_watermark.0,
@@ -38,6 +39,7 @@ impl TopicService for Door {
                 log_bytes: size.bytes,
                 segments: size.segments,
                 error: None,
+                fencing_token,
             },
         };
         let partitions = (0..).zip(states).map(state_out).collect();
@@ -88,5 +90,29 @@ impl TopicService for Door {
         let deleted = self.broker.delete_records(&topic, partition, Offset(before_offset)).await;
         let log_start = deleted.map_err(|error| status(&error))?;
         Ok(Response::new(proto::DeleteRecordsResponse { log_start_offset: log_start.0 }))
+    }
+
+    async fn compact_topic(
+        &self,
+        request: Request<proto::CompactTopicRequest>,
+    ) -> Result<Response<proto::CompactTopicResponse>, Status> {
+        let compacted = self.broker.compact_topic(&request.into_inner().topic).await;
+        let compacted = compacted.map_err(|error| status(&error))?;
+        let partition_out = |(partition, done)| match done {
+            Err(error) => {
+                proto::CompactedPartition { partition, error: Some(part_error(&error)), ..Default::default() }
+            }
+            Ok(Compacted { removed_records, before, after }) => proto::CompactedPartition {
+                partition,
+                removed_records,
+                bytes_before: before.bytes,
+                bytes_after: after.bytes,
+                segments_before: before.segments,
+                segments_after: after.segments,
+                error: None,
+            },
+        };
+        let partitions = (0..).zip(compacted).map(partition_out).collect();
+        Ok(Response::new(proto::CompactTopicResponse { partitions }))
     }
 }

@@ -95,7 +95,7 @@ fn append(log: &mut Log, number: u64) {
     encode_record(&mut set, Some(b"k\n"), Some(&value), std::iter::empty(), None);
     let payload = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("valid");
-    let outcome = log.append(&[NewBatch { payload, summary, producer: None }], 1000 + number.cast_signed());
+    let outcome = log.append(&[NewBatch::new(payload, summary)], 1000 + number.cast_signed());
     assert!(outcome.error.is_none(), "{:?}", outcome.error);
 }
 

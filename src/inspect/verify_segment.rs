@@ -13,7 +13,7 @@ use crate::storage::file_system::File;
 use crate::storage::frame::{FrameError, FrameHeader};
 use crate::storage::segment::header::SEGMENT_HEADER_BYTES;
 use crate::storage::segment::index::SparseIndex;
-use crate::types::record_set;
+use crate::types::record_set::{self, RecordSetError};
 use crate::types::{Offset, TimestampMs};
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -281,8 +281,14 @@ fn check_payload(
     progress: &Progress,
     findings: &mut Findings<'_>,
 ) {
+    // The records of a frame have the first of the offsets it covers; one without records only covers.
+    let covers = u64::from(header.last_offset_delta) + 1;
     let what = match (header.check_readable(), record_set::check(payload, usize::MAX)) {
         (Err(error), _) => error.to_string(),
+        (Ok(()), _) if u64::from(header.record_count) > covers => {
+            format!("its header says {} records, and that it covers {covers} offsets", header.record_count)
+        }
+        (Ok(()), Err(RecordSetError::Empty)) if header.record_count == 0 => return,
         (Ok(()), Err(error)) => error.to_string(),
         (Ok(()), Ok(set)) if set.record_count != header.record_count => {
             format!("it holds {} records, its header says {}", set.record_count, header.record_count)

@@ -8,7 +8,7 @@
 //! Labels are topics, partitions, groups and reasons of errors, never clients or keys: the number of series is bounded
 //! by what the operator created. No globals: a [`Metrics`] is passed to whoever observes.
 
-use crate::types::TopicName;
+use crate::types::{TimestampMs, TopicName};
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -28,6 +28,9 @@ const SYNC_SECONDS_BUCKETS: [f64; 18] = [
     0.204_8, 0.409_6, 0.819_2, 1.638_4, 3.276_8, 6.553_6,
 ];
 
+/// Upper bounds of the compaction histogram, in seconds.
+const COMPACTION_SECONDS_BUCKETS: [f64; 8] = [0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0, 36_000.0];
+
 type TopicLabel = [(&'static str, String); 1];
 type ReasonLabel = [(&'static str, &'static str); 1];
 
@@ -44,6 +47,10 @@ pub struct Metrics {
     append_drains: Counter,
     append_drained_batches: Counter,
     sync_seconds: Histogram,
+    compacted_records: Family<TopicLabel, Counter>,
+    compacted_bytes: Family<TopicLabel, Counter>,
+    compaction_last_time: Family<TopicLabel, Gauge>,
+    compaction_seconds: Histogram,
     connections: Gauge,
     produce_in_flight_bytes: Gauge,
 }
@@ -73,6 +80,14 @@ impl Default for Metrics {
             produced_bytes: counters(&mut registry, "produced_bytes", "Bytes of record sets appended, by topic"),
             fetched_records: counters(&mut registry, "fetched_records", "Records sent to readers, by topic"),
             fetched_bytes: counters(&mut registry, "fetched_bytes", "Bytes of record sets sent to readers, by topic"),
+            compacted_records: counters(
+                &mut registry,
+                "compacted_records",
+                "Records that compaction removed, by topic",
+            ),
+            compacted_bytes: counters(&mut registry, "compacted_bytes", "Bytes that compaction gave back, by topic"),
+            compaction_last_time: Family::default(),
+            compaction_seconds: Histogram::new(COMPACTION_SECONDS_BUCKETS),
             produce_errors: counters(&mut registry, "produce_errors", "Produce requests refused or failed, by reason"),
             produce_requests: Counter::default(),
             append_drains: Counter::default(),
@@ -90,6 +105,10 @@ impl Default for Metrics {
         let help = "Batches written by drains; divided by the drains, how many shared one write and one sync";
         registry.register("append_drained_batches", help, metrics.append_drained_batches.clone());
         registry.register("sync_seconds", "Time that one sync of a segment took", metrics.sync_seconds.clone());
+        let help = "Time that one pass of compaction over a partition took";
+        registry.register("compaction_seconds", help, metrics.compaction_seconds.clone());
+        let help = "When a partition of a topic was last compacted, in seconds since 1970";
+        registry.register("compaction_last_timestamp_seconds", help, metrics.compaction_last_time.clone());
         registry.register("connections", "Connections open now", metrics.connections.clone());
         let help = "Bytes of records received and not answered yet";
         registry.register("produce_in_flight_bytes", help, metrics.produce_in_flight_bytes.clone());
@@ -112,9 +131,17 @@ impl Metrics {
     /// Forgets a topic that was deleted. Handles still held count on, unseen.
     pub fn forget_topic(&self, topic: &TopicName) {
         let label = topic_label(topic);
-        for family in [&self.produced_records, &self.produced_bytes, &self.fetched_records, &self.fetched_bytes] {
+        for family in [
+            &self.produced_records,
+            &self.produced_bytes,
+            &self.fetched_records,
+            &self.fetched_bytes,
+            &self.compacted_records,
+            &self.compacted_bytes,
+        ] {
             family.remove(&label);
         }
+        self.compaction_last_time.remove(&label);
     }
 
     /// A produce request arrived.
@@ -136,6 +163,15 @@ impl Metrics {
     /// One sync took `elapsed`.
     pub fn synced(&self, elapsed: Duration) {
         self.sync_seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// A pass of compaction over one partition of `topic` ended at `now_ms`, after `elapsed`.
+    pub fn compacted(&self, topic: &TopicName, records: u64, bytes: u64, elapsed: Duration, now_ms: TimestampMs) {
+        let label = topic_label(topic);
+        self.compacted_records.get_or_create(&label).inc_by(records);
+        self.compacted_bytes.get_or_create(&label).inc_by(bytes);
+        self.compaction_last_time.get_or_create(&label).set(now_ms / 1000);
+        self.compaction_seconds.observe(elapsed.as_secs_f64());
     }
 
     /// A connection was accepted; it is counted as open until the answer is dropped.

@@ -2,20 +2,21 @@
 
 use crate::clock::SharedClock;
 use crate::metrics::Metrics;
-use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Inbox, Request};
+use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Inbox, Permit, Request};
 use crate::partition::options::PartitionOptions;
 use crate::partition::pool::{RunQueue, StoragePool, Work};
 use crate::partition::writer::Writer;
+use crate::storage::compaction::{CompactionOutcome, Pace, When};
 use crate::storage::keeper::LogKeeper;
 use crate::storage::log::NewBatch;
-use crate::storage::reader::{LogSize, StoredBatch};
+use crate::storage::reader::{LogSize, StoredBatches};
 use crate::storage::{Log, LogReader, StorageError};
 use crate::sync::{IS_SCHEDULED, Mutex, MutexGuard};
 use crate::types::{Durability, Offset, Position, TimestampMs};
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 /// The offsets of a partition at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +100,7 @@ impl PartitionHandle {
         &self,
         batch: NewBatch,
         durability: Option<Durability>,
-        permit: Option<Arc<OwnedSemaphorePermit>>,
+        permit: Option<Arc<Permit>>,
     ) -> PendingAppend {
         let (reply, answer) = oneshot::channel();
         self.push(Request::Append(AppendRequest { batch, durability, reply, _permit: permit }));
@@ -107,10 +108,10 @@ impl PartitionHandle {
     }
 
     /// Batches from `from` on, of about `bytes_max` bytes; none if `from` is the high watermark.
-    pub async fn read(&self, from: Offset, bytes_max: usize) -> Result<Vec<StoredBatch>, StorageError> {
+    pub async fn read(&self, from: Offset, bytes_max: usize) -> Result<StoredBatches, StorageError> {
         let below = self.high_watermark();
         if from == below {
-            return Ok(Vec::new());
+            return Ok(StoredBatches::none_at(from));
         }
         if self.0.reader.is_recent(from) {
             return self.0.reader.read(from, below, bytes_max);
@@ -186,6 +187,55 @@ impl PartitionHandle {
         self.0.keeper.sync_sealed()?;
         let retention = lock(&self.0.options).retention;
         self.0.keeper.enforce(retention, self.0.clock.now_ms())
+    }
+
+    /// The fencing token, if there is one.
+    pub fn fencing_token(&self) -> Option<u64> {
+        self.0.reader.fencing_token()
+    }
+
+    /// Raises the fencing token, or takes it away. When it returns, that is durable, and nothing is appended any more
+    /// with a lower one.
+    pub async fn fence(&self, token: Option<u64>) -> Result<(), AppendError> {
+        let (reply, fenced) = oneshot::channel();
+        self.push(Request::Fence(token, reply));
+        fenced.await.unwrap_or(Err(AppendError::Closed))
+    }
+
+    /// One pass of compaction, if one is due. Blocks; call it from a thread of its own.
+    pub fn compact_if_due(&self, pace: &mut Pace<'_>) -> Result<Option<CompactionOutcome>, StorageError> {
+        let Some(policy) = lock(&self.0.options).compaction else { return Ok(None) };
+        self.0.keeper.compact(policy, When::IfDue, self.0.clock.now_ms(), pace)
+    }
+
+    /// Seals what is being written and compacts everything, with as many passes as it takes; `None` if the partition is
+    /// not compacted. `go_on` is asked all the time, and stops it with `false`.
+    pub async fn compact_now(
+        &self,
+        mut go_on: impl FnMut() -> bool + Send + 'static,
+    ) -> Result<Option<CompactionOutcome>, StorageError> {
+        let Some(policy) = lock(&self.0.options).compaction else { return Ok(None) };
+        let (reply, sealed) = oneshot::channel();
+        self.push(Request::Seal(reply));
+        sealed.await.unwrap_or(Ok(()))?;
+        let (keeper, clock) = (self.0.keeper.clone(), Arc::clone(&self.0.clock));
+        blocking(move || {
+            keeper.sync_sealed()?;
+            let mut sum = CompactionOutcome { is_complete: true, ..CompactionOutcome::default() };
+            while let Some(pass) = keeper.compact(policy, When::Now, clock.now_ms(), &mut |_| go_on())? {
+                sum = CompactionOutcome {
+                    removed_records: sum.removed_records + pass.removed_records,
+                    bytes_before: sum.bytes_before + pass.bytes_before,
+                    bytes_after: sum.bytes_after + pass.bytes_after,
+                    ..pass
+                };
+                if pass.is_complete || pass.is_stopped {
+                    break;
+                }
+            }
+            Ok(Some(sum))
+        })
+        .await
     }
 
     /// Finishes what is queued, makes everything durable and closes the log. Later appends are refused.

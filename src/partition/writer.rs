@@ -9,7 +9,7 @@ use crate::metrics::Metrics;
 use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Request};
 use crate::partition::options::PartitionOptions;
 use crate::planted::{Bug, is_planted};
-use crate::storage::log::{AppendOutcome, NewBatch};
+use crate::storage::log::{AppendOutcome, Appended, NewBatch};
 use crate::storage::{Log, StorageError};
 use crate::types::{Durability, Offset};
 use std::sync::Arc;
@@ -59,6 +59,17 @@ impl Writer {
                 Ok(())
             }
             (Request::SealIfOld, Some(log)) => log.seal_if_old(clock.now_ms()),
+            (Request::Fence(token, reply), log) => {
+                let fenced =
+                    log.as_mut().map_or(Err(AppendError::Closed), |log| log.fence(token).map_err(AppendError::Denied));
+                let _ = reply.send(fenced);
+                Ok(())
+            }
+            (Request::Seal(reply), Some(log)) => {
+                let sealed = log.seal_now().and_then(|()| log.sync());
+                let _ = reply.send(sealed.clone());
+                sealed
+            }
             (Request::Close(reply), log) => {
                 let _ = reply.send(log.take().map_or(Ok(()), Log::close));
                 Ok(())
@@ -81,35 +92,46 @@ impl Writer {
             return Ok(());
         };
         let batches: Vec<NewBatch> = requests.iter().map(|request| request.batch.clone()).collect();
-        let AppendOutcome { base_offsets, append_time_ms, error: refusal } = log.append(&batches, clock.now_ms());
-        self.metrics.append_drained(base_offsets.len() as u64);
+        let AppendOutcome { results, error: refusal } = log.append(&batches, clock.now_ms());
+        let is_new = |result: &&Result<Appended, _>| result.as_ref().is_ok_and(|appended| !appended.duplicate);
+        let written = results.iter().filter(is_new).count();
+        self.metrics.append_drained(written as u64);
 
         let promised = self.durability;
-        let any_written = !base_offsets.is_empty();
-        let mut requests = requests.into_iter();
-        // The offsets lead: when they end, the requests that were refused are still there.
-        let (to_sync, as_written): (Vec<_>, Vec<_>) = base_offsets
-            .into_iter()
-            .zip(requests.by_ref())
-            .partition(|(_, request)| request.durability.unwrap_or(promised) == Durability::Synced);
-        let ack = |base_offset, durability| Ok(AppendAck { base_offset, append_time_ms, durability });
+        let wanted = |request: &AppendRequest| request.durability.unwrap_or(promised);
         if promised == Durability::Written || is_planted(Bug::WatermarkBeforeSync) {
             show(high_watermark, log.next_offset());
         }
-        for (base, request) in as_written {
-            answer(request, ack(base, Durability::Written));
+        let mut requests = requests.into_iter();
+        let mut to_sync = Vec::new();
+        // The results lead: when they end, the requests that the log's error is about are still there.
+        for (result, request) in results.into_iter().zip(requests.by_ref()) {
+            match result {
+                // Also a repeat: that the original is in the log does not mean that it is on the disk.
+                Ok(appended) if wanted(&request) == Durability::Synced && !is_early(&appended) => {
+                    to_sync.push((appended, request));
+                }
+                Ok(appended) => {
+                    let durability = wanted(&request);
+                    answer(request, Ok(AppendAck { appended, durability }));
+                }
+                Err(refusal) => answer(request, Err(AppendError::Denied(refusal))),
+            }
         }
 
-        let must_sync = any_written && (promised == Durability::Synced || !to_sync.is_empty());
+        let must_sync = !to_sync.is_empty() || (written > 0 && promised == Durability::Synced);
         let synced = if must_sync { timed_sync(log, &self.metrics) } else { Ok(()) };
         // Only what was synced here: after a sync that failed nothing is written any more, and the records before it
         // must not be shown because the drain after it has nothing to complain about.
         if synced.is_ok() && (must_sync || is_planted(Bug::FailedSyncIsShownLater)) {
             show(high_watermark, log.next_offset());
         }
-        for (base, request) in to_sync {
-            let unknown = |error: &StorageError| AppendError::OutcomeUnknown(error.clone());
-            answer(request, synced.as_ref().map_err(unknown).and_then(|()| ack(base, Durability::Synced)));
+        for (appended, request) in to_sync {
+            let acknowledged = match &synced {
+                Ok(()) => Ok(AppendAck { appended, durability: Durability::Synced }),
+                Err(error) => Err(AppendError::OutcomeUnknown(error.clone())),
+            };
+            answer(request, acknowledged);
         }
         let Some(error) = refusal else { return synced };
         answer_all(requests, || Err(AppendError::Refused(error.clone())));
@@ -117,6 +139,11 @@ impl Writer {
         let for_good = matches!(error, StorageError::Poisoned { .. });
         synced.and(if for_good { Err(error) } else { Ok(()) })
     }
+}
+
+/// A repeat that is told to be on the disk before anyone has seen to that: a bug on purpose.
+fn is_early(appended: &Appended) -> bool {
+    appended.duplicate && is_planted(Bug::DuplicateAckedBeforeSync)
 }
 
 fn timed_sync(log: &mut Log, metrics: &Metrics) -> Result<(), StorageError> {

@@ -27,6 +27,9 @@ pub struct Checkpoint {
     pub next_offset: Offset,
     /// Latest append time before the recovery point; append times never go back.
     pub last_append_time_ms: TimestampMs,
+    /// What the writers of this log must have; see [`crate::storage::log::AppendTerms`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fencing_token: Option<u64>,
 }
 
 const VERSION: u32 = 1;
@@ -40,6 +43,7 @@ impl Checkpoint {
         position: 0,
         next_offset: Offset::ZERO,
         last_append_time_ms: TimestampMs::MIN,
+        fencing_token: None,
     };
 
     /// Reads the checkpoint of a log directory; [`Checkpoint::EMPTY`] if there is none.

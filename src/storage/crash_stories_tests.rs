@@ -31,7 +31,7 @@ fn batch() -> NewBatch {
     encode_record(&mut set, None, Some(&[7; 600]), std::iter::empty(), None);
     let payload = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
-    NewBatch { payload, summary, producer: None }
+    NewBatch::new(payload, summary)
 }
 
 fn append(log: &mut Log) {
@@ -153,7 +153,7 @@ async fn a_record_whose_sync_failed_is_never_shown() {
     let disk = SimFileSystem::new(1);
     let pool = StoragePool::start(1).expect("a thread");
     let retention = RetentionPolicy { retention_ms: 0, retention_bytes: 0 };
-    let options = PartitionOptions { log: OPTIONS, durability: Durability::Synced, retention };
+    let options = PartitionOptions { log: OPTIONS, durability: Durability::Synced, retention, compaction: None };
     let partition = PartitionHandle::new(open(&disk), options, &pool, Arc::new(ManualClock::new(0)), Arc::default());
     fail_next(&disk, Fault::Sync);
     assert!(matches!(partition.append(batch(), None, None).await, Err(AppendError::OutcomeUnknown(_))));

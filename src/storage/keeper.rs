@@ -16,7 +16,7 @@ use std::sync::{Arc, PoisonError};
 /// A handle for upkeep of one log.
 #[derive(Debug, Clone)]
 pub struct LogKeeper {
-    shared: Arc<LogState>,
+    pub(super) shared: Arc<LogState>,
 }
 
 impl LogKeeper {
@@ -49,6 +49,7 @@ impl LogKeeper {
         self.shared.fs.sync_dir(&self.shared.directory).context("sync", &self.shared.directory)?;
         self.store(&mut checkpoint, moved)?;
         self.shared.set_durable_end(moved.next_offset);
+        self.shared.store_saved_producers(moved.next_offset);
         Ok(())
     }
 
@@ -119,7 +120,7 @@ impl LogKeeper {
 }
 
 /// Offset after the last record of a sealed segment: where the next one begins, or as its index says.
-fn next_offset_of(segment: &Segment, following: Option<&Arc<Segment>>) -> Result<Offset, StorageError> {
+pub(super) fn next_offset_of(segment: &Segment, following: Option<&Arc<Segment>>) -> Result<Offset, StorageError> {
     match following {
         Some(following) => Ok(following.base_offset()),
         None => segment.with_index(|index| index.next_offset),

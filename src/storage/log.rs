@@ -9,22 +9,26 @@
 
 use crate::limits::DISK_RESERVE_BYTES;
 use crate::planted::{Bug, is_planted};
+use crate::storage::admission::{Admission, Admitted, Verdict, check_token};
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::error::{IoContext, StorageError};
 use crate::storage::file_system::{File, FileSystem};
 use crate::storage::frame::{FORMAT_RECORD_SET, FrameHeader, HEADER_BYTES};
 use crate::storage::keeper::LogKeeper;
 use crate::storage::log_state::LogState;
+use crate::storage::producers_file;
 use crate::storage::reader::LogReader;
 use crate::storage::recovery::{self, RecoveryReport, Tail};
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
-use crate::types::record_set::RecordSetSummary;
-use crate::types::{Offset, ProducerStamp, TimestampMs};
+use crate::types::{Offset, TimestampMs};
 use bytes::Bytes;
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
+
+pub use crate::storage::admission::{AppendTerms, Appended, BatchRefusal, NewBatch};
+pub use crate::storage::message_ids::DuplicateRecord;
 
 /// Space is allocated ahead of the writes in steps that double, from this to the whole segment.
 const ALLOCATE_BYTES_MIN: u64 = 256 << 10;
@@ -43,24 +47,12 @@ pub struct LogOptions {
     pub reserve_bytes: u64,
 }
 
-/// A record set to append. It was checked before.
-#[derive(Debug, Clone)]
-pub struct NewBatch {
-    /// The encoded record set.
-    pub payload: Bytes,
-    /// What the check learned.
-    pub summary: RecordSetSummary,
-    /// What an idempotent producer says of it.
-    pub producer: Option<ProducerStamp>,
-}
-
-/// What became of an append: the leading batches were written, and `error` says why the others were not.
+/// What became of an append: each of the leading batches was appended or refused by itself, and `error` says why the
+/// others were not written.
 #[derive(Debug)]
 pub struct AppendOutcome {
-    /// Base offset of each batch written, in order.
-    pub base_offsets: Vec<Offset>,
-    /// When they were appended.
-    pub append_time_ms: TimestampMs,
+    /// One for each batch that was decided about, in order.
+    pub results: Vec<Result<Appended, BatchRefusal>>,
     /// Why the remaining batches were not written; `None` if there are none.
     pub error: Option<StorageError>,
 }
@@ -78,6 +70,9 @@ pub struct Log {
     /// Files were created since the directory was last synced.
     directory_dirty: bool,
     poisoned: Option<String>,
+    admission: Admission,
+    /// Whether batches were appended since the log was opened: otherwise what was saved of its producers is still so.
+    grown: bool,
     /// Reused for the headers and small payloads of each write.
     scratch: Vec<u8>,
 }
@@ -120,6 +115,8 @@ impl Log {
             unsynced_sealed: Vec::new(),
             directory_dirty: false,
             poisoned: None,
+            admission: Admission::default(),
+            grown: false,
             scratch: Vec::new(),
             shared,
         };
@@ -152,74 +149,104 @@ impl Log {
     }
 
     /// Writes batches, in order: with one positioned write for each segment they end up in. They survive the process
-    /// from here on; [`Log::sync`] makes them survive the machine.
+    /// from here on; [`Log::sync`] makes them survive the machine. A batch that is refused by itself, or that is in the
+    /// log already, does not keep the others from being written.
     pub fn append(&mut self, batches: &[NewBatch], now_ms: TimestampMs) -> AppendOutcome {
         let latest_ms = if is_planted(Bug::AppendTimeGoesBack) { now_ms } else { self.last_append_time_ms };
         let append_time_ms = now_ms.max(latest_ms);
-        let mut outcome =
-            AppendOutcome { base_offsets: Vec::with_capacity(batches.len()), append_time_ms, error: None };
-        while outcome.base_offsets.len() < batches.len() {
-            let remaining = &batches[outcome.base_offsets.len()..];
-            if let Err(error) = self.append_run(remaining, append_time_ms, &mut outcome.base_offsets) {
-                outcome.error = Some(error);
-                break;
+        let mut outcome = AppendOutcome { results: Vec::with_capacity(batches.len()), error: None };
+        while outcome.results.len() < batches.len() {
+            let decided = outcome.results.len();
+            match self.append_run(&batches[decided..], append_time_ms, &mut outcome.results) {
+                Ok(()) => self.admission.keep(),
+                Err(error) => {
+                    // What was decided rests on batches that are not there: also the repeats and refusals among them.
+                    self.admission.undo();
+                    outcome.results.truncate(decided);
+                    outcome.error = Some(error);
+                    break;
+                }
             }
         }
         outcome
     }
 
-    /// Writes as many of `batches` as belong into one segment: at least one.
+    /// Decides about as many of `batches` as belong into one segment, at least one, and writes what is to be written.
     fn append_run(
         &mut self,
         batches: &[NewBatch],
         append_time_ms: TimestampMs,
-        base_offsets: &mut Vec<Offset>,
+        results: &mut Vec<Result<Appended, BatchRefusal>>,
     ) -> Result<(), StorageError> {
         self.check_not_poisoned()?;
-        self.make_room_for(&batches[0], append_time_ms)?;
+        let mut frames: Vec<Frame> = Vec::with_capacity(batches.len());
+        let (mut next_offset, mut end) = (self.next_offset, 0);
+        for batch in batches {
+            let frame_bytes = (HEADER_BYTES + batch.payload.len()) as u64;
+            let raises = batch.terms.fencing_token > self.shared.fencing_token();
+            if !frames.is_empty() && (raises || end + frame_bytes > self.options.segment_bytes) {
+                break;
+            }
+            let raised = if raises { self.shared.store_fencing_token(batch.terms.fencing_token) } else { Ok(()) };
+            let decided = raised
+                .map_err(BatchRefusal::Storage)
+                .and_then(|()| self.admission.decide(&self.shared, batch, next_offset, append_time_ms));
+            let admitted = match decided {
+                Ok(Verdict::Write(admitted)) => admitted,
+                Ok(Verdict::Settled(appended)) => {
+                    results.push(Ok(appended));
+                    continue;
+                }
+                Err(refusal) => {
+                    results.push(Err(refusal));
+                    continue;
+                }
+            };
+            if frames.is_empty() {
+                end = self.make_room_for(admitted.payload.len(), append_time_ms)?.into();
+            }
+            let header = frame_header(&admitted, next_offset, append_time_ms, self.shared.durable_end());
+            next_offset = header.next_offset();
+            end += (HEADER_BYTES + admitted.payload.len()) as u64;
+            results.push(Ok(appended(&header, admitted.duplicates)));
+            frames.push(Frame { header, payload: admitted.payload });
+        }
+        if frames.is_empty() { Ok(()) } else { self.write(&frames, end) }
+    }
+
+    /// Writes frames behind the end of the active segment, which becomes `end`.
+    fn write(&mut self, frames: &[Frame], end: u64) -> Result<(), StorageError> {
         let active = self.active.as_mut().expect("room was made in the active segment");
         let segment = Arc::clone(&active.segment);
         let opened = segment.open()?;
-        let start = u64::from(segment.end_position());
-        let mut end = start;
-        let mut frames = Vec::with_capacity(batches.len());
-        let mut next_offset = self.next_offset;
         self.scratch.clear();
-        for batch in batches {
-            let frame_bytes = (HEADER_BYTES + batch.payload.len()) as u64;
-            if !frames.is_empty() && end + frame_bytes > self.options.segment_bytes {
-                break;
+        for Frame { header, payload } in frames {
+            self.scratch.extend_from_slice(&header.encode(opened.seed, payload));
+            if payload.len() <= COPY_BYTES_MAX {
+                self.scratch.extend_from_slice(payload);
             }
-            let header = frame_header(batch, next_offset, append_time_ms, self.shared.durable_end());
-            self.scratch.extend_from_slice(&header.encode(opened.seed, &batch.payload));
-            if batch.payload.len() <= COPY_BYTES_MAX {
-                self.scratch.extend_from_slice(&batch.payload);
-            }
-            base_offsets.push(next_offset);
-            next_offset = header.next_offset();
-            end += frame_bytes;
-            frames.push((header, u32::try_from(frame_bytes).expect("frames are bounded by FRAME_BYTES_MAX")));
         }
-        let mut parts = write_parts(&self.scratch, &batches[..frames.len()]);
+        let mut parts = write_parts(&self.scratch, frames);
         let free_bytes = || self.shared.fs.free_bytes(&self.shared.directory);
         let written = allocate(active, &*opened.file, end, self.options, free_bytes)
-            .and_then(|()| opened.file.write_all_at(start, &mut parts))
+            .and_then(|()| opened.file.write_all_at(segment.end_position().into(), &mut parts))
             .or_else(|error| if is_planted(Bug::ShortWriteIgnored) { Ok(()) } else { Err(error) });
         if let Err(error) = written.context("append to", segment.path()) {
-            base_offsets.truncate(base_offsets.len() - frames.len());
             return Err(self.undo_failed_write(error));
         }
         active.dirty = true;
-        segment.publish(|index| frames.iter().for_each(|(header, frame_bytes)| index.push(header, *frame_bytes)));
-        self.next_offset = next_offset;
-        self.shared.set_log_end(next_offset);
-        self.last_append_time_ms = append_time_ms;
+        segment.publish(|index| frames.iter().for_each(|frame| index.push(&frame.header, frame.bytes())));
+        let last = frames.last().expect("there is a frame to write").header;
+        self.next_offset = last.next_offset();
+        self.shared.set_log_end(self.next_offset);
+        self.last_append_time_ms = last.append_time_ms;
+        self.grown = true;
         Ok(())
     }
 
-    /// Makes sure that there is an active segment into which `batch` may go.
-    fn make_room_for(&mut self, batch: &NewBatch, now_ms: TimestampMs) -> Result<(), StorageError> {
-        let frame_bytes = (HEADER_BYTES + batch.payload.len()) as u64;
+    /// Makes sure that there is an active segment into which a payload of this length may go. Gives its end.
+    fn make_room_for(&mut self, payload_bytes: usize, now_ms: TimestampMs) -> Result<u32, StorageError> {
+        let frame_bytes = (HEADER_BYTES + payload_bytes) as u64;
         if let Some(active) = &self.active {
             let end = u64::from(active.segment.end_position());
             let is_empty = end == SEGMENT_HEADER_BYTES as u64;
@@ -237,7 +264,7 @@ impl Log {
             self.directory_dirty = true;
             self.active = Some(Active { segment, allocated_bytes: 0, dirty: true });
         }
-        Ok(())
+        Ok(self.active.as_ref().map_or(0, |active| active.segment.end_position()))
     }
 
     /// After a write that failed, nothing of it may be left behind the end: a later, shorter write would be followed
@@ -292,6 +319,12 @@ impl Log {
         if age_ms > self.options.seal_age_ms { self.seal() } else { Ok(()) }
     }
 
+    /// Seals the active segment if there is anything in it, so that compaction can have it.
+    pub fn seal_now(&mut self) -> Result<(), StorageError> {
+        let is_begun = self.active.as_ref().is_some_and(|active| self.next_offset > active.segment.base_offset());
+        if is_begun { self.seal() } else { Ok(()) }
+    }
+
     fn seal(&mut self) -> Result<(), StorageError> {
         // After a failed sync nothing may pass for synced any more, and a sealed segment could: the keeper would try.
         self.check_not_poisoned()?;
@@ -303,12 +336,33 @@ impl Log {
         self.unsynced_sealed.retain(|segment| !segment.is_synced());
         // Even if every frame is durable, the cut is not: a checkpoint behind it would vouch for zeros at its end.
         self.unsynced_sealed.push(active.segment);
+        self.save_producers();
         Ok(())
+    }
+
+    /// Hands what is known of producers to whoever makes the log durable up to here next; it is stored then.
+    fn save_producers(&mut self) {
+        match self.admission.producers(&self.shared) {
+            Ok(table) => self.shared.save_producers(self.next_offset, producers_file::encode(table, self.next_offset)),
+            Err(error) => tracing::warn!(%error, "the producers of a log are not saved"),
+        }
+    }
+
+    /// Raises the fencing token, or takes it away; durable when it returns. Refused if it is below the present one.
+    pub fn fence(&mut self, token: Option<u64>) -> Result<(), BatchRefusal> {
+        if token.is_some() {
+            check_token(self.shared.fencing_token(), token)?;
+        }
+        Ok(self.shared.store_fencing_token(token)?)
     }
 
     /// Makes everything durable and leaves a checkpoint, so that the next open has nothing to read.
     pub fn close(mut self) -> Result<(), StorageError> {
+        self.shared.close_to_compaction();
         self.sync()?;
+        if self.grown {
+            self.save_producers();
+        }
         let mut checkpoint = self.shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
         let mut closed = Checkpoint { next_offset: self.next_offset, ..*checkpoint };
         closed.last_append_time_ms = self.last_append_time_ms;
@@ -323,6 +377,8 @@ impl Log {
             closed.store(&*self.shared.fs, &self.shared.directory)?;
             *checkpoint = closed;
         }
+        drop(checkpoint);
+        self.shared.store_saved_producers(self.next_offset);
         Ok(())
     }
 
@@ -347,8 +403,20 @@ impl Log {
     }
 }
 
+/// A batch as it is written.
+struct Frame {
+    header: FrameHeader,
+    payload: Bytes,
+}
+
+impl Frame {
+    fn bytes(&self) -> u32 {
+        u32::try_from(HEADER_BYTES + self.payload.len()).expect("frames are bounded by FRAME_BYTES_MAX")
+    }
+}
+
 fn frame_header(
-    batch: &NewBatch,
+    batch: &Admitted,
     base_offset: Offset,
     append_time_ms: TimestampMs,
     durable_mark: Offset,
@@ -366,17 +434,27 @@ fn frame_header(
     }
 }
 
+fn appended(header: &FrameHeader, duplicates: Vec<DuplicateRecord>) -> Appended {
+    Appended {
+        base_offset: header.base_offset,
+        record_count: header.record_count,
+        append_time_ms: header.append_time_ms,
+        duplicate: false,
+        duplicates,
+    }
+}
+
 /// The parts of one write: runs of `scratch` (headers, small payloads) between payloads too large to copy.
-fn write_parts<'a>(scratch: &'a [u8], batches: &'a [NewBatch]) -> Vec<IoSlice<'a>> {
+fn write_parts<'a>(scratch: &'a [u8], frames: &'a [Frame]) -> Vec<IoSlice<'a>> {
     let mut parts = Vec::new();
     let (mut run_start, mut run_end) = (0, 0);
-    for batch in batches {
+    for frame in frames {
         run_end += HEADER_BYTES;
-        if batch.payload.len() <= COPY_BYTES_MAX {
-            run_end += batch.payload.len();
+        if frame.payload.len() <= COPY_BYTES_MAX {
+            run_end += frame.payload.len();
         } else {
             parts.push(IoSlice::new(&scratch[run_start..run_end]));
-            parts.push(IoSlice::new(&batch.payload));
+            parts.push(IoSlice::new(&frame.payload));
             run_start = run_end;
         }
     }
@@ -410,6 +488,19 @@ fn allocate(
         Err(_) => file.set_len(end).and_then(|()| leaving(end, options.reserve_bytes))?,
     };
     Ok(())
+}
+
+#[cfg(test)]
+impl AppendOutcome {
+    /// Of each batch that is in the log, in order.
+    pub(crate) fn base_offsets(&self) -> Vec<Offset> {
+        self.results.iter().flatten().map(|appended| appended.base_offset).collect()
+    }
+
+    /// Of the first of them.
+    pub(crate) fn append_time_ms(&self) -> TimestampMs {
+        self.results.iter().flatten().map(|appended| appended.append_time_ms).next().expect("something is in the log")
+    }
 }
 
 #[cfg(test)]

@@ -4,12 +4,15 @@
 //! move up.
 
 use crate::storage::checkpoint::Checkpoint;
+use crate::storage::compaction::CompactionState;
 use crate::storage::damage::Damage;
+use crate::storage::error::StorageError;
 use crate::storage::file_system::FileSystem;
+use crate::storage::producers_file;
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::LogId;
-use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Mutex, RwLock};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard, RwLock};
 use crate::types::Offset;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -29,6 +32,13 @@ pub(super) struct LogState {
     pub(super) damage: Damage,
     /// Held while files are removed or the checkpoint is written: upkeep is done by one thread at a time.
     pub(super) checkpoint: Mutex<Checkpoint>,
+    /// As in the checkpoint, which may be locked for long.
+    fencing_token: Mutex<Option<u64>>,
+    /// What is known of the producers up to an offset that is not durable yet.
+    saved_producers: Mutex<Option<(Offset, String)>>,
+    /// Held during a pass of compaction; taken before `checkpoint`.
+    pub(super) compaction: Mutex<CompactionState>,
+    closed: AtomicBool,
 }
 
 impl LogState {
@@ -50,8 +60,40 @@ impl LogState {
             log_end: AtomicU64::new(next_offset.0),
             durable_end: AtomicU64::new(next_offset.0),
             damage: Damage::default(),
+            fencing_token: Mutex::new(checkpoint.fencing_token),
+            saved_producers: Mutex::default(),
             checkpoint: Mutex::new(checkpoint),
+            compaction: Mutex::default(),
+            closed: AtomicBool::new(false),
         })
+    }
+
+    /// The right to write that appends must have, if any.
+    pub(super) fn fencing_token(&self) -> Option<u64> {
+        *lock(&self.fencing_token)
+    }
+
+    /// Makes a fencing token the log's; durable when it returns, and unchanged if it fails.
+    pub(super) fn store_fencing_token(&self, token: Option<u64>) -> Result<(), StorageError> {
+        let mut checkpoint = lock(&self.checkpoint);
+        let fenced = Checkpoint { fencing_token: token, ..*checkpoint };
+        fenced.store(&*self.fs, &self.directory)?;
+        *checkpoint = fenced;
+        *lock(&self.fencing_token) = token;
+        Ok(())
+    }
+
+    /// Said by the writer: the text of the file for the producers up to `next_offset`.
+    pub(super) fn save_producers(&self, next_offset: Offset, text: String) {
+        *lock(&self.saved_producers) = Some((next_offset, text));
+    }
+
+    /// Said by whoever has made everything before `durable_end` durable.
+    pub(super) fn store_saved_producers(&self, durable_end: Offset) {
+        let saved = lock(&self.saved_producers).take_if(|(next_offset, _)| *next_offset <= durable_end);
+        if let Some((_, text)) = saved {
+            producers_file::store(&*self.fs, &self.directory, &text);
+        }
     }
 
     pub(super) fn segments(&self) -> Arc<Vec<Arc<Segment>>> {
@@ -64,6 +106,25 @@ impl LogState {
         let mut changed = segments.to_vec();
         change(&mut changed);
         *segments = Arc::new(changed);
+    }
+
+    /// Where `run` begins in the list, if its segments still stand there, one behind the other.
+    pub(super) fn position_of(&self, run: &[Arc<Segment>]) -> Option<usize> {
+        let segments = self.segments();
+        let at = segments.iter().position(|segment| Arc::ptr_eq(segment, &run[0]))?;
+        let found = segments.get(at..at + run.len())?;
+        found.iter().zip(run).all(|(found, wanted)| Arc::ptr_eq(found, wanted)).then_some(at)
+    }
+
+    /// Whether the writer has closed the log: the files may be another's by now.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Stops a pass of compaction that is under way, and any later one.
+    pub(super) fn close_to_compaction(&self) {
+        self.closed.store(true, Ordering::Release);
+        drop(self.compaction.lock());
     }
 
     pub(super) fn log_start(&self) -> Offset {
@@ -92,4 +153,9 @@ impl LogState {
     pub(super) fn set_log_start(&self, offset: Offset) {
         self.log_start.store(offset.0, Ordering::Release);
     }
+}
+
+/// Locks; a panic elsewhere while holding one of these leaves plain data that is still whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -26,7 +26,7 @@ fn batch(first: u64, count: u64, len: usize) -> NewBatch {
     }
     let payload = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
-    NewBatch { payload, summary, producer: None }
+    NewBatch::new(payload, summary)
 }
 
 fn append(log: &mut Log, batch: NewBatch) {
@@ -217,10 +217,10 @@ fn a_payload_of_an_unknown_kind_is_kept_and_refused() {
     let (mut log, _) = open(directory.path());
     append(&mut log, batch(0, 2, 10));
     let segment = Arc::clone(&log.shared.segments()[0]);
-    let unknown = FrameHeader {
-        attributes: FORMAT_RECORD_SET | 1 << 3,
-        ..frame_header(&batch(2, 2, 10), Offset(2), 1000, Offset(0))
-    };
+    let NewBatch { payload, summary, producer, .. } = batch(2, 2, 10);
+    let next = Admitted { payload, summary, producer, duplicates: Vec::new() };
+    let unknown =
+        FrameHeader { attributes: FORMAT_RECORD_SET | 1 << 3, ..frame_header(&next, Offset(2), 1000, Offset(0)) };
     let seed = segment.open().expect("opens").seed;
     let frame = [unknown.encode(seed, b"compressed").as_slice(), b"compressed"].concat();
     let file = fs::OpenOptions::new().write(true).open(segment.path()).expect("writable");
@@ -315,7 +315,7 @@ fn times_are_found_even_when_they_are_out_of_order() {
     }
     let payload = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("valid");
-    append(&mut log, NewBatch { payload, summary, producer: None });
+    append(&mut log, NewBatch::new(payload, summary));
     let reader = log.reader();
     let cases = [(0, 0), (100, 0), (101, 1), (250, 1), (301, 3), (400, 3), (401, 4)];
     for (time, offset) in cases {
@@ -327,11 +327,11 @@ fn times_are_found_even_when_they_are_out_of_order() {
 fn append_times_never_go_back_with_the_clock() {
     let directory = tempfile::tempdir().expect("a directory");
     let (mut log, _) = open(directory.path());
-    assert_eq!(log.append(&[batch(0, 1, 1)], 5000).append_time_ms, 5000);
-    assert_eq!(log.append(&[batch(1, 1, 1)], 3000).append_time_ms, 5000);
+    assert_eq!(log.append(&[batch(0, 1, 1)], 5000).append_time_ms(), 5000);
+    assert_eq!(log.append(&[batch(1, 1, 1)], 3000).append_time_ms(), 5000);
     log.close().expect("closes");
     let (mut log, _) = open(directory.path());
-    assert_eq!(log.append(&[batch(2, 1, 1)], 4000).append_time_ms, 5000);
+    assert_eq!(log.append(&[batch(2, 1, 1)], 4000).append_time_ms(), 5000);
 }
 
 #[derive(Debug, Clone)]
@@ -372,7 +372,7 @@ proptest! {
                     let new: Vec<_> = (0..batches as u64).map(|i| batch(end + i * count, count, len)).collect();
                     let outcome = log.append(&new, 1000);
                     prop_assert!(outcome.error.is_none());
-                    prop_assert_eq!(outcome.base_offsets.len(), batches);
+                    prop_assert_eq!(outcome.results.len(), batches);
                     end += count * batches as u64;
                     log.sync().expect("syncs");
                 }

@@ -2,8 +2,11 @@
 //!
 //! ```text
 //! log            one partition: append and seal in log.rs, reader.rs, keeper.rs; what they share in log_state.rs
+//!  |- admission  conditions and repeats: what is appended at all           admission.rs
+//!  |              of producers in producers.rs (rebuilt by producers_file.rs), of message ids in message_ids.rs
 //!  |- recovery   what is valid after a crash                               recovery.rs
 //!  |- retention  which segments may go, and in which order                 retention.rs
+//!  |- compaction which records of a key may go, and how                    compaction/
 //!  |- checkpoint up to where everything is known to be valid and durable   checkpoint.rs
 //!  `- segment    one file of frames, with its sparse index                 segment/
 //!      `- frame  header, checksum, payload                                 frame.rs
@@ -16,8 +19,10 @@
 //! torn tail aside before cutting it, and refuses to open (never cuts) when an invalid frame has valid ones behind it.
 //! The bytes of every file are described in `docs/storage-format.md`.
 
+mod admission;
 pub mod atomic_file;
 pub mod checkpoint;
+pub mod compaction;
 #[cfg(test)]
 mod crash_stories_tests;
 pub mod damage;
@@ -25,10 +30,14 @@ pub mod data_dir;
 pub mod error;
 pub mod file_system;
 pub mod frame;
+mod frame_walk;
 pub mod keeper;
 pub mod log;
 mod log_state;
+mod message_ids;
 mod mmap;
+pub mod producers;
+mod producers_file;
 pub mod reader;
 pub mod real_file_system;
 pub mod recovery;

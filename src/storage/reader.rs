@@ -1,7 +1,8 @@
 //! Reading a log: any number of readers beside the writer, each on a snapshot of the segments.
 //!
-//! A read begins exactly at the record asked for, stops below the bound it is given (the high watermark), verifies the
-//! checksum of every frame it returns, and returns slices of the maps: payload bytes are not copied.
+//! A read begins at the offset asked for, or at the first record after it if that one was compacted away. It stops below
+//! the bound it is given (the high watermark), verifies the checksum of every frame it returns, and returns slices of the
+//! maps: payload bytes are not copied.
 
 use crate::planted::{Bug, is_planted};
 use crate::storage::damage::DamagedRange;
@@ -25,8 +26,10 @@ const WINDOW_BYTES_MIN: usize = 64 << 10;
 pub struct StoredBatch {
     /// Offset of the first record of `payload`.
     pub base_offset: Offset,
-    /// Records in `payload`; their offsets follow without a gap.
+    /// Records in `payload`, at least 1; their offsets follow without a gap.
     pub record_count: u32,
+    /// See [`StoredBatch::next_offset`].
+    next_offset: Offset,
     /// When it was appended.
     pub append_time_ms: TimestampMs,
     /// Which owner of the partition appended it.
@@ -35,10 +38,67 @@ pub struct StoredBatch {
     pub payload: Bytes,
 }
 
+/// What a read found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredBatches {
+    batches: Vec<StoredBatch>,
+    /// Where to read on. Ahead of what was asked for even if there are no batches, when all that stood there was
+    /// compacted away.
+    pub next_offset: Offset,
+}
+
+impl StoredBatches {
+    /// Nothing, from `offset` on.
+    pub fn none_at(offset: Offset) -> Self {
+        Self { batches: Vec::new(), next_offset: offset }
+    }
+
+    /// The leading records, at most `records_max`, which is not 0.
+    #[must_use]
+    pub fn first_records(self, records_max: u64) -> Self {
+        let Self { batches, mut next_offset } = self;
+        let mut remaining = records_max;
+        let mut kept = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let batch = batch.first_records(remaining, usize::MAX);
+            remaining -= u64::from(batch.record_count);
+            kept.push(batch);
+            if remaining == 0 {
+                next_offset = kept.last().map_or(next_offset, StoredBatch::next_offset);
+                break;
+            }
+        }
+        Self { batches: kept, next_offset }
+    }
+
+    /// The batches alone.
+    pub fn into_vec(self) -> Vec<StoredBatch> {
+        self.batches
+    }
+}
+
+impl std::ops::Deref for StoredBatches {
+    type Target = [StoredBatch];
+
+    fn deref(&self) -> &[StoredBatch] {
+        &self.batches
+    }
+}
+
+impl IntoIterator for StoredBatches {
+    type Item = StoredBatch;
+    type IntoIter = std::vec::IntoIter<StoredBatch>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.batches.into_iter()
+    }
+}
+
 impl StoredBatch {
-    /// The offset after the last record.
+    /// The first offset after this batch of which it does not tell: after the last record, and after those behind it
+    /// that were compacted away.
     pub fn next_offset(&self) -> Offset {
-        self.base_offset.advance(self.record_count.into())
+        self.next_offset
     }
 
     /// The first records of the batch: as many as fit `records_max` and `bytes_max`, at least one unless
@@ -47,13 +107,18 @@ impl StoredBatch {
     pub fn first_records(mut self, records_max: u64, bytes_max: usize) -> Self {
         if self.payload.len() > bytes_max || u64::from(self.record_count) > records_max {
             let (records, bytes) = record_set::fit(&self.payload, records_max, bytes_max);
+            let records = u32::try_from(records).expect("not more than there were");
+            if records < self.record_count {
+                self.next_offset = self.base_offset.advance(records.into());
+            }
             self.payload.truncate(bytes);
-            self.record_count = u32::try_from(records).expect("not more than there were");
+            self.record_count = records;
         }
         self
     }
 
-    /// The batch without its first records, up to `offset`, which lies inside it.
+    /// The batch without its first records, up to `offset`, which it covers. No records are left of it if those from
+    /// `offset` on were compacted away.
     fn starting_at(mut self, offset: Offset) -> Self {
         let skip = offset.records_since(self.base_offset);
         self.payload = self.payload.slice(record_set::position_of_record(&self.payload, skip)..);
@@ -93,6 +158,11 @@ impl LogReader {
         self.shared.log_end()
     }
 
+    /// The right to write that appends must have, if any.
+    pub fn fencing_token(&self) -> Option<u64> {
+        self.shared.fencing_token()
+    }
+
     /// How large the log is.
     pub fn size(&self) -> LogSize {
         let segments = self.shared.segments();
@@ -109,8 +179,8 @@ impl LogReader {
     }
 
     /// Batches from `from` on, of at most `bytes_max` bytes of records, but at least one record if there is one below
-    /// `below`. The last batch may be cut short.
-    pub fn read(&self, from: Offset, below: Offset, bytes_max: usize) -> Result<Vec<StoredBatch>, StorageError> {
+    /// `below`. The last batch may be cut short. Records that were compacted away are passed over.
+    pub fn read(&self, from: Offset, below: Offset, bytes_max: usize) -> Result<StoredBatches, StorageError> {
         let earliest = self.log_start();
         if from < earliest || from > below {
             return Err(StorageError::OutOfRange { offset: from, earliest, latest: below });
@@ -128,29 +198,25 @@ impl LogReader {
         result
     }
 
-    fn read_from(&self, from: Offset, below: Offset, bytes_max: usize) -> Result<Vec<StoredBatch>, StorageError> {
-        let mut batches = Vec::new();
-        match self.collect(from, below, bytes_max, &mut batches) {
+    fn read_from(&self, from: Offset, below: Offset, bytes_max: usize) -> Result<StoredBatches, StorageError> {
+        let mut found = StoredBatches::none_at(from);
+        match self.collect(below, bytes_max, &mut found) {
             // What stands before damage is as good as ever. The damage is met by the read that begins there.
-            Err(_) if !batches.is_empty() => Ok(batches),
-            result => result.map(|()| batches),
+            Err(_) if found.next_offset > from => Ok(found),
+            result => result.map(|()| found),
         }
     }
 
-    /// Batches from `from` on. Each must begin where the one before it ends: a header that lies about its offset would
-    /// otherwise be passed over, or taken for the end, and nobody would notice that records are missing.
-    fn collect(
-        &self,
-        from: Offset,
-        below: Offset,
-        bytes_max: usize,
-        batches: &mut Vec<StoredBatch>,
-    ) -> Result<(), StorageError> {
+    /// Batches from `found.next_offset` on. Each frame must begin where the one before it ends: a header that lies about
+    /// its offset would otherwise be passed over, or taken for the end, and nobody would notice that records are missing.
+    fn collect(&self, below: Offset, bytes_max: usize, found: &mut StoredBatches) -> Result<(), StorageError> {
+        let from = found.next_offset;
         let segments = self.shared.segments();
         let first = segments.partition_point(|segment| segment.base_offset() <= from).saturating_sub(1);
-        let mut wanted = from;
+        let mut is_begun = false;
         let mut budget = bytes_max;
         for (at, segment) in segments.iter().enumerate().skip(first) {
+            let wanted = found.next_offset;
             if wanted >= below {
                 break;
             }
@@ -158,31 +224,38 @@ impl LogReader {
                 return Err(self.missing(wanted, segment.base_offset()));
             }
             let following = segments.get(at + 1).map_or(below, |next| next.base_offset());
-            let position = segment.with_index(|index| index.position_of_offset(wanted));
-            let mut frames = match position {
+            let mut frames = match segment.with_index(|index| index.position_of_offset(wanted)) {
                 Ok(position) => Frames::new(segment, position),
                 Err(error) => return Err(self.unreadable(wanted, following, error)),
             };
-            while wanted < below {
-                let read = frames.next_batch(wanted, batches.is_empty(), budget);
-                let (batch, frame_bytes) = match read {
+            while found.next_offset < below {
+                let wanted = found.next_offset;
+                let (mut batch, frame_bytes) = match frames.next_batch(wanted, !is_begun) {
                     Ok(Next::End) => break,
-                    Ok(Next::Full) => return Ok(()),
+                    Ok(Next::Batch(_, frame_bytes)) if !found.is_empty() && frame_bytes > budget => return Ok(()),
                     Ok(Next::Batch(batch, frame_bytes)) => (batch, frame_bytes),
                     Err(error) => {
                         frames = self.step_over(segment, wanted, following, error)?;
                         continue;
                     }
                 };
-                wanted = batch.next_offset();
-                batches.push(batch.first_records(u64::MAX, budget));
+                is_begun = true;
+                // What was compacted away may reach beyond what readers may see.
+                batch.next_offset = batch.next_offset.min(below);
+                found.next_offset = batch.next_offset;
+                if batch.record_count == 0 {
+                    continue;
+                }
+                let batch = batch.first_records(u64::MAX, budget);
+                found.next_offset = batch.next_offset;
+                found.batches.push(batch);
                 budget = budget.saturating_sub(frame_bytes);
                 if budget == 0 {
                     return Ok(());
                 }
             }
         }
-        if wanted < below { Err(self.missing(wanted, below)) } else { Ok(()) }
+        if found.next_offset < below { Err(self.missing(found.next_offset, below)) } else { Ok(()) }
     }
 
     /// An ordinary look-up met damage before it came to `wanted`. If the frame that holds it is good, goes on there.
@@ -322,8 +395,6 @@ enum Next {
     Batch(StoredBatch, usize),
     /// Nothing more in this segment.
     End,
-    /// A batch that is larger than what may still be read.
-    Full,
 }
 
 /// A walk over the written frames of one segment.
@@ -340,15 +411,12 @@ impl<'a> Frames<'a> {
     }
 
     /// The batch at `wanted`. `is_first`: the index led to a frame at or before it; otherwise it must be the next one.
-    fn next_batch(&mut self, wanted: Offset, is_first: bool, budget: usize) -> Result<Next, StorageError> {
+    fn next_batch(&mut self, wanted: Offset, is_first: bool) -> Result<Next, StorageError> {
         loop {
             let Some((header, frame_bytes)) = self.peek()? else { return Ok(Next::End) };
             if is_first && header.next_offset() <= wanted {
                 self.take(frame_bytes);
                 continue;
-            }
-            if !is_first && frame_bytes > budget {
-                return Ok(Next::Full);
             }
             if is_first && header.base_offset > wanted || !is_first && header.base_offset != wanted {
                 return Err(self.damage(&format!("the frame there begins at offset {}", header.base_offset)));
@@ -391,6 +459,7 @@ impl<'a> Frames<'a> {
         Ok(StoredBatch {
             base_offset: header.base_offset,
             record_count: header.record_count,
+            next_offset: header.next_offset(),
             append_time_ms: header.append_time_ms,
             leader_epoch: header.leader_epoch,
             payload: self.take(frame_bytes).slice(HEADER_BYTES..),

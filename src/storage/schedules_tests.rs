@@ -81,6 +81,7 @@ impl Stage {
             log: LogOptions { segment_bytes: 400, seal_age_ms: 1000, reserve_bytes: 0 },
             durability,
             retention: RetentionPolicy { retention_ms: 0, retention_bytes: 0 },
+            compaction: None,
         };
         let pool = StoragePool::start(2).expect("threads start");
         let clock = Arc::new(ManualClock::new(1));
@@ -127,7 +128,7 @@ fn batch_of(producer: u8, number: u8) -> NewBatch {
     encode_record(&mut set, None, Some(&[&[producer, number][..], &[7; 60]].concat()), std::iter::empty(), None);
     let payload = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
-    NewBatch { payload, summary, producer: None }
+    NewBatch::new(payload, summary)
 }
 
 fn value_of(producer: u8, number: u8) -> Vec<u8> {
@@ -176,11 +177,16 @@ fn check_answers(answers: &Answers, left: &BTreeMap<Offset, Vec<u8>>) {
     for (value, answer) in answers {
         match answer {
             Ok(ack) => {
-                assert_eq!(left.get(&ack.base_offset), Some(value), "it was acknowledged at {}", ack.base_offset);
+                assert_eq!(
+                    left.get(&ack.appended.base_offset),
+                    Some(value),
+                    "it was acknowledged at {}",
+                    ack.appended.base_offset
+                );
                 acknowledged += 1;
             }
             Err(AppendError::OutcomeUnknown(_)) => unknown += 1,
-            Err(AppendError::Refused(_) | AppendError::Closed) => {
+            Err(AppendError::Refused(_) | AppendError::Denied(_) | AppendError::Closed) => {
                 assert!(left.values().all(|found| found != value), "what was refused is not there");
             }
         }
@@ -235,7 +241,12 @@ fn check_survivors(answers: &Answers, left: &BTreeMap<Offset, Vec<u8>>) {
     for (value, answer) in answers {
         let ack = answer.as_ref().expect("the disk is well");
         assert_eq!(ack.durability, Durability::Synced);
-        assert_eq!(left.get(&ack.base_offset), Some(value), "it was acknowledged as synced at {}", ack.base_offset);
+        assert_eq!(
+            left.get(&ack.appended.base_offset),
+            Some(value),
+            "it was acknowledged as synced at {}",
+            ack.appended.base_offset
+        );
     }
 }
 

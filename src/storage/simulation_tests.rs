@@ -278,9 +278,9 @@ impl Scenario {
         }
         assert!(first <= index(log.next_offset().0), "the log is behind the model");
         let outcome = log.append(&batches, self.now_ms);
-        let mut refused_from = first + values.iter().take(outcome.base_offsets.len()).map(Vec::len).sum::<usize>();
+        let mut refused_from = first + values.iter().take(outcome.results.len()).map(Vec::len).sum::<usize>();
         for (at, batch_values) in values.into_iter().enumerate() {
-            if let Some(base) = outcome.base_offsets.get(at) {
+            if let Some(base) = outcome.base_offsets().get(at) {
                 assert_eq!(index(base.0), self.model.values.len(), "offsets are dense");
                 self.model.values.extend(batch_values);
                 self.model.ends.insert(self.model.values.len());
@@ -311,7 +311,7 @@ fn batch_of(values: &[Value]) -> NewBatch {
     }
     let payload = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
-    NewBatch { payload, summary, producer: None }
+    NewBatch::new(payload, summary)
 }
 
 /// Runs a scenario for each seed, or for the one asked for, and says which of them fail.

@@ -179,7 +179,7 @@ impl TestBroker {
     /// Appends an encoded record set to one partition; the offset of its first record.
     pub(crate) async fn append(&self, topic: &str, partition: u32, records: Bytes) -> u64 {
         let partition = Some(partition);
-        let request = proto::ProduceRequest { topic: topic.to_owned(), partition, records, durability: 0 };
+        let request = proto::ProduceRequest { topic: topic.to_owned(), partition, records, ..Default::default() };
         let answer = self.producer().produce(request).await.expect("the records are appended").into_inner();
         answer.results[0].base_offset
     }

@@ -11,4 +11,4 @@ mod topics;
 pub use groups::{GroupDescription, GroupListing, GroupMember, GroupPartition, GroupState};
 pub use offsets::{ListedOffset, OffsetQuery};
 pub use server::ServerInfo;
-pub use topics::{PartitionDescription, TopicDescription, TopicSettings};
+pub use topics::{CompactedPartition, PartitionDescription, TopicDescription, TopicSettings};

@@ -120,7 +120,7 @@ fn judge_segment(
             verdict.cut = Some(Cut { survey: at, position, next_offset });
             return Ok(None);
         }
-        let next = found.resumes.or(following).unwrap_or(durable_end);
+        let next = found.resumes.map(|(_, offset)| offset).or(following).unwrap_or(durable_end);
         verdict.damaged(survey, found.expected, next, found.position, &found.cause.to_string());
         if found.resumes.is_none() {
             return Ok(Some(next));

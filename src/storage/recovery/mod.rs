@@ -17,6 +17,8 @@ mod settle;
 mod survey;
 
 use crate::storage::checkpoint::Checkpoint;
+use crate::storage::compaction::swap::finish_interrupted;
+use crate::storage::compaction::swapped_range_of;
 use crate::storage::damage::DamagedRange;
 use crate::storage::error::{IoContext, StorageError};
 use crate::storage::file_system::FileSystem;
@@ -70,7 +72,7 @@ pub(super) fn recover(
     tail: Tail,
 ) -> Result<Recovered, StorageError> {
     let stored = load_checkpoint(&**fs, directory)?;
-    let mut bases = list_segments(&**fs, directory)?;
+    let mut bases = list_segments(&**fs, directory, id)?;
     let log_start = stored.map_or_else(|| bases.first().copied().unwrap_or_default(), |found| found.log_start_offset);
     let mut checkpoint = Checkpoint { log_start_offset: log_start, ..stored.unwrap_or(Checkpoint::EMPTY) };
     finish_deletions(&**fs, directory, &mut bases, log_start)?;
@@ -136,14 +138,18 @@ fn load_checkpoint(fs: &dyn FileSystem, directory: &Path) -> Result<Option<Check
     }
 }
 
-/// Base offsets of the segments, ascending. Removes what an interrupted deletion or replacement left behind.
-fn list_segments(fs: &dyn FileSystem, directory: &Path) -> Result<Vec<Offset>, StorageError> {
+/// Base offsets of the segments, ascending. Removes what an interrupted deletion or replacement left behind, and goes on
+/// with an interrupted compaction.
+fn list_segments(fs: &dyn FileSystem, directory: &Path, id: LogId) -> Result<Vec<Offset>, StorageError> {
     let mut bases = Vec::new();
     for name in fs.list(directory).context("list", directory)? {
         let path = directory.join(&name);
         if let Some(base) = base_offset_of(&name) {
             bases.push(base);
-        } else if [".deleted", ".tmp"].iter().any(|leftover| name.ends_with(leftover)) {
+        } else if let Some(range) = swapped_range_of(&name) {
+            finish_interrupted(fs, directory, id, &range)?;
+            return list_segments(fs, directory, id);
+        } else if [".deleted", ".tmp", ".cleaned"].iter().any(|leftover| name.ends_with(leftover)) {
             fs.remove_file(&path).context("delete", &path)?;
         }
     }

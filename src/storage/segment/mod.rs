@@ -40,6 +40,8 @@ pub struct Segment {
     /// Why its sync failed, once one did: a second one would succeed and mean nothing.
     sync_failure: Mutex<Option<StorageError>>,
     opened: Mutex<Option<Arc<Opened>>>,
+    /// Whether its file stays open: another one has, or will have, its name.
+    pinned: AtomicBool,
     /// `None` until it is needed (sealed segments).
     index: Mutex<Option<SparseIndex>>,
 }
@@ -95,6 +97,7 @@ impl Segment {
             synced: AtomicBool::new(false),
             sync_failure: Mutex::default(),
             opened: Mutex::new(Some(Arc::new(Opened { file, seed, view }))),
+            pinned: AtomicBool::new(false),
             index: Mutex::new(Some(index)),
         })
     }
@@ -118,6 +121,7 @@ impl Segment {
             synced: AtomicBool::new(synced),
             sync_failure: Mutex::default(),
             opened: Mutex::new(None),
+            pinned: AtomicBool::new(false),
             index: Mutex::new(None),
         }
     }
@@ -176,7 +180,21 @@ impl Segment {
     /// Lets go of the file, the map and the index of a sealed segment; whoever reads it next opens it again.
     pub fn close_file(&self) {
         *lock(&self.index) = None;
-        *lock(&self.opened) = None;
+        let mut opened = lock(&self.opened);
+        if !self.pinned.load(Ordering::Acquire) {
+            *opened = None;
+        }
+    }
+
+    /// Opens the file, for as long as anybody holds this segment: readers go on with it when its name is another's.
+    pub fn pin(&self) -> Result<(), StorageError> {
+        self.pinned.store(true, Ordering::Release);
+        self.open().map(drop)
+    }
+
+    /// Gives a segment that was just written its index.
+    pub fn give_index(&self, index: SparseIndex) {
+        *lock(&self.index) = Some(index);
     }
 
     /// Makes a sealed segment durable, once. A failure is final: whoever asks again gets the same one.

@@ -16,8 +16,8 @@ pub struct Break {
     pub position: u32,
     /// The offset it should begin with.
     pub expected: Offset,
-    /// The first offset of the next valid frame behind it; `None` if there is none.
-    pub resumes: Option<Offset>,
+    /// Where the next valid frame behind it begins, in bytes and with which offset; `None` if there is none.
+    pub resumes: Option<(u32, Offset)>,
     /// What is wrong there.
     pub cause: BreakCause,
 }
@@ -64,10 +64,10 @@ pub fn scan(file: &[u8], seed: u32, verify: bool, index: &mut SparseIndex) -> Sc
             Err(error) => BreakCause::Frame(error),
         };
         let found = find_offset(file, seed, position, index.next_offset, index.last_possible_offset());
-        let resumes = found.map(|(_, header)| header.base_offset);
+        let resumes = found.map(|(position, header)| (in_segment(position), header.base_offset));
         scan.breaks.push(Break { position: index.end_position, expected: index.next_offset, resumes, cause });
-        let Some((resumed, header)) = found else { break };
-        index.skip_to(in_segment(resumed), header.base_offset);
+        let Some((position, offset)) = resumes else { break };
+        index.skip_to(position, offset);
     }
     scan
 }
