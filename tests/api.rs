@@ -9,6 +9,8 @@ mod common;
 mod bad_input;
 #[path = "api/bad_records.rs"]
 mod bad_records;
+#[path = "api/compaction.rs"]
+mod compaction;
 #[path = "api/credit.rs"]
 mod credit;
 #[path = "api/example.rs"]

@@ -15,6 +15,8 @@
 
 #[path = "process/broker.rs"]
 mod broker;
+#[path = "process/compaction.rs"]
+mod compaction;
 #[path = "process/corruption.rs"]
 mod corruption;
 #[path = "process/flights.rs"]

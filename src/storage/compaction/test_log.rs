@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Segments of a few batches.
 pub(super) const OPTIONS: LogOptions = LogOptions { segment_bytes: 1000, seal_age_ms: u64::MAX, reserve_bytes: 0 };
@@ -33,7 +34,10 @@ pub(super) fn batch(records: &[Keyed]) -> NewBatch {
     }
     let payload = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
-    let producer = Some(ProducerStamp { id: ProducerId(3), epoch: 1, base_sequence: 0 });
+    // Each is the first batch of a producer of its own, so that none is taken for a repeat.
+    static PRODUCERS: AtomicU64 = AtomicU64::new(1);
+    let id = ProducerId(PRODUCERS.fetch_add(1, Ordering::Relaxed));
+    let producer = Some(ProducerStamp { id, epoch: 1, base_sequence: 0 });
     NewBatch { producer, ..NewBatch::new(payload, summary) }
 }
 
