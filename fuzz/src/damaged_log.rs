@@ -105,7 +105,7 @@ pub fn batch(records: u8, value_bytes: u16, producer: Option<u8>) -> NewBatch {
     let payload: Bytes = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
     let stamp = |id: u8| ProducerStamp { id: ProducerId(u64::from(id) + 1), epoch: 0, base_sequence: 0 };
-    NewBatch { payload, summary, producer: producer.map(stamp) }
+    NewBatch { producer: producer.map(stamp), ..NewBatch::new(payload, summary) }
 }
 
 impl Plan {
@@ -228,8 +228,14 @@ impl Damage {
                 files.put(segment(*base).with_extension("index"), bytes);
             }
             Self::File { name, bytes, is_sealed } => {
-                const NAMES: [&str; 6] =
-                    ["checkpoint.json", "checkpoint.tmp", "x.deleted", "00000000000000000001.torn-64", "lock", "..log"];
+                const NAMES: [&str; 6] = [
+                    "checkpoint.json",
+                    "checkpoint.tmp",
+                    "x.deleted",
+                    "producers.snapshot",
+                    "compaction.json",
+                    "..log",
+                ];
                 let bytes = if *is_sealed { sealed_text(bytes) } else { bytes.clone() };
                 files.put(directory().join(NAMES[usize::from(*name) % NAMES.len()]), bytes);
             }
@@ -254,7 +260,7 @@ fn seal_index(files: &MemoryFileSystem, base: Number, bytes: &mut Vec<u8>) {
     let seed = files.files().get(&path).map(|segment| seed_of(&path, segment)).unwrap_or_default();
     let entries = bytes.len().saturating_sub(64) / 16;
     bytes.resize(64 + entries * 16 + 4, 0);
-    bytes[..8].copy_from_slice(b"MSIDX001");
+    bytes[..8].copy_from_slice(b"MSIDX002");
     bytes[8..12].copy_from_slice(&seed.to_le_bytes());
     bytes[12..16].copy_from_slice(&(entries as u32).to_le_bytes());
     bytes[16..24].copy_from_slice(&base.get().to_le_bytes());

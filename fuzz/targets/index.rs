@@ -17,7 +17,7 @@ fuzz_target!(|input: (u32, Number, [Number; 4], Vec<u8>)| {
     let mut file = bytes;
     let entries = file.len().saturating_sub(64) / 16;
     file.resize(64 + entries * 16 + 4, 0);
-    file[..8].copy_from_slice(b"MSIDX001");
+    file[..8].copy_from_slice(b"MSIDX002");
     file[8..12].copy_from_slice(&seed.to_le_bytes());
     file[12..16].copy_from_slice(&(entries as u32).to_le_bytes());
     file[16..24].copy_from_slice(&base.0.to_le_bytes());

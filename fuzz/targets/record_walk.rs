@@ -61,17 +61,20 @@ fn compare(set: &Bytes, skip: u64) {
     if let Ok(theirs) = theirs {
         let canonical = Bytes::from(theirs.encode_to_vec());
         let has_long_name = theirs.records.iter().flat_map(|r| &r.headers).any(|header| header.key.len() > 1024);
+        let ids = theirs.records.iter().filter_map(|record| record.message_id.as_ref());
+        let has_bad_id = ids.into_iter().any(|id| !(1..=128).contains(&id.len()));
         let checked = record_set::check(&canonical, usize::MAX);
-        assert_eq!(checked.is_ok(), !theirs.records.is_empty() && !has_long_name, "{checked:?}");
+        assert_eq!(checked.is_ok(), !theirs.records.is_empty() && !has_long_name && !has_bad_id, "{checked:?}");
         let mut written = BytesMut::new();
         for record in theirs.records.iter().map(record_of) {
             let headers = record.headers.iter().map(|(key, value)| (key.as_str(), value.as_ref()));
-            record_set::encode_record(
+            record_set::encode_identified_record(
                 &mut written,
                 record.key.as_deref(),
                 record.value.as_deref(),
                 headers,
                 record.timestamp,
+                record.message_id.as_deref(),
             );
         }
         assert_eq!(written, canonical, "both encoders write the same");
@@ -84,5 +87,6 @@ fn record_of(record: &proto::Record) -> Record {
         value: record.value.clone(),
         headers: record.headers.iter().map(|header| (header.key.clone(), header.value.clone())).collect(),
         timestamp: record.timestamp_ms,
+        message_id: record.message_id.clone(),
     }
 }

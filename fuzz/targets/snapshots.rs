@@ -1,5 +1,6 @@
-//! Journals that are replayed at the start: arbitrary entries are refused by name or become state, and the snapshot of
-//! that state is replayed to the same state.
+//! Journals that are replayed at the start, of groups and of producers: arbitrary entries are refused by name or become
+//! state, and the snapshot of that state is replayed to the same state. (`producers.snapshot` of a log is read by the
+//! target `segment_recovery`.)
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -8,6 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use millstream::clock::ManualClock;
 use millstream::group::{GroupCoordinator, GroupError, TopicPartitions, TopicsSnapshot};
 use millstream::partition::journal::{Journal, JournalEntry, JournalError};
+use millstream::producer::{ProducerError, ProducerRegistry};
 use millstream::types::{TopicId, TopicName};
 use millstream_fuzz::bounded;
 use std::pin::Pin;
@@ -21,6 +23,8 @@ enum Entry<'a> {
     Group { name: u8, generation: Option<u64> },
     Offset { group: u8, topic: u8, partition: u32, value: Option<(u64, i64, &'a str)> },
     FreeValue { kind: u8, value: &'a str },
+    ProducerIds { below: u64 },
+    ProducerName { name: u8, value: Option<(u64, u16, i64)> },
 }
 
 impl Entry<'_> {
@@ -49,12 +53,20 @@ impl Entry<'_> {
                 of(key, value)
             }
             Self::FreeValue { kind, value } => {
-                let key = match kind % 3 {
+                let key = match kind % 5 {
                     0 => "generations".to_owned(),
                     1 => "group/g1".to_owned(),
-                    _ => format!("offset/g1/{}/0", id(&1)),
+                    2 => format!("offset/g1/{}/0", id(&1)),
+                    3 => "ids".to_owned(),
+                    _ => "name/p1".to_owned(),
                 };
                 of(key, Some((*value).to_owned()))
+            }
+            Self::ProducerIds { below } => of("ids".into(), Some(format!("{{\"reserved_below\":{below}}}"))),
+            Self::ProducerName { name, value } => {
+                let value =
+                    value.map(|(id, epoch, at)| format!("{{\"id\":{id},\"epoch\":{epoch},\"used_at_ms\":{at}}}"));
+                of(format!("name/p{}", name % 4), value)
             }
         }
     }
@@ -74,10 +86,13 @@ fuzz_target!(|entries: Vec<Entry<'_>>| {
     let bytes: usize =
         entries.iter().map(|entry| 64 + entry.key.len() + entry.value.as_ref().map_or(0, Bytes::len)).sum();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime with a clock");
-    bounded(64 * bytes + (1 << 20), || runtime.block_on(replay(entries)));
+    bounded(64 * bytes + (1 << 20), || {
+        runtime.block_on(replay_groups(entries.clone()));
+        runtime.block_on(replay_producers(&entries));
+    });
 });
 
-async fn replay(entries: Vec<JournalEntry>) {
+async fn replay_groups(entries: Vec<JournalEntry>) {
     let topics: TopicsSnapshot = (0..3)
         .map(|number| {
             let name = TopicName::new(&format!("t{number}")).expect("valid");
@@ -98,4 +113,20 @@ async fn replay(entries: Vec<JournalEntry>) {
     let again = start(snapshot.clone()).expect("a snapshot is a journal");
     assert_eq!(again.list(String::new()).await.expect("the task runs"), groups);
     assert_eq!(again.snapshot().await.expect("the task runs"), snapshot, "a snapshot says all there is");
+}
+
+async fn replay_producers(entries: &[JournalEntry]) {
+    let start =
+        |entries: &[JournalEntry]| ProducerRegistry::start(Arc::new(Nowhere), entries, Arc::new(ManualClock::new(1)));
+    let registry = match start(entries) {
+        Ok(registry) => registry,
+        Err(ProducerError::Corrupt { .. }) => return,
+        Err(error) => panic!("not named as damage: {error}"),
+    };
+    let snapshot = registry.snapshot();
+    let again = start(&snapshot).expect("a snapshot is a journal");
+    assert_eq!(again.snapshot(), snapshot, "a snapshot says all there is");
+    if let (Ok(first), Ok(second)) = (registry.init(None).await, registry.init(None).await) {
+        assert_ne!(first.id, second.id, "an id is never given twice");
+    }
 }
