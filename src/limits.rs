@@ -31,6 +31,8 @@ pub const COMPACTION_KEYS_MAX: usize = 1_800_000;
 
 /// Compaction in the background reads and writes no more than this in a second, so that a disk has time for others.
 pub const COMPACTION_BYTES_PER_SECOND: u64 = 64 << 20;
+/// Most memory that indexes of sealed segments take while they are open.
+pub const OPEN_INDEX_BYTES_MAX: usize = 256 << 20;
 
 /// Bytes of a fetch reply when the client does not say, and the most it may ask for.
 pub const FETCH_BYTES_DEFAULT: u32 = 1 << 20;

@@ -65,6 +65,8 @@ pub enum Bug {
     SwapNotSynced,
     /// Compaction looks at, and replaces, segments that a power cut can still take away.
     CompactionTouchesUnsynced,
+    /// A segment file with bytes that are not on disk is closed to make room: a failed write-back goes unnoticed.
+    DirtySegmentEvicted,
 }
 
 /// Whether `bug` is active.

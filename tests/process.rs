@@ -23,6 +23,8 @@ mod corruption;
 mod flights;
 #[path = "process/group.rs"]
 mod group;
+#[path = "process/idempotence.rs"]
+mod idempotence;
 #[path = "process/inspection.rs"]
 mod inspection;
 #[path = "process/kills.rs"]

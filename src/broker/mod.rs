@@ -39,6 +39,7 @@ use crate::metrics::Metrics;
 use crate::partition::StoragePool;
 use crate::producer::ProducerRegistry;
 use crate::shutdown::Shutdown;
+use crate::storage::StorageContext;
 use crate::storage::data_dir::DataDir;
 use crate::storage::file_system::FileSystem;
 use crate::topic::Catalog;
@@ -56,6 +57,7 @@ pub struct Broker {
     shutdown: Shutdown,
     started_at_ms: TimestampMs,
     fs: Arc<dyn FileSystem>,
+    context: StorageContext,
     topics: TopicTable,
     /// Held while the catalog is changed: one change at a time, durable before it shows.
     catalog: tokio::sync::Mutex<Catalog>,

@@ -105,7 +105,9 @@ impl Broker {
             }
             None => split(&topic, request.records, summary),
         };
-        parts.iter_mut().for_each(|part| (part.batch.producer, part.batch.terms) = (stamp, terms));
+        for part in &mut parts {
+            (part.batch.producer, part.batch.terms) = (stamp, terms);
+        }
         // One permit for all parts, before any is queued: a request that is refused as too much has done nothing.
         let bytes = self.permit(&parts, patience).await?;
         let permit = Arc::new(Permit { bytes, producer });

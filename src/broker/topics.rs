@@ -145,7 +145,7 @@ impl Broker {
         self.groups.topics_changed(self.topics.snapshot()).await?;
         for partition in removed.iter().flat_map(|topic| topic.partitions.iter().flatten()) {
             // Nobody needs these records any more; what matters is that nothing is written after the files are gone.
-            let _ = partition.close().await;
+            partition.discard().await;
         }
         let gone = self.blocking(|| remove_directory(&*self.fs, &self.data_dir, entry.id));
         match gone {

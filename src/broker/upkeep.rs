@@ -2,7 +2,7 @@
 
 use crate::broker::Broker;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
 
 impl Broker {
@@ -31,6 +31,7 @@ impl Broker {
 
     /// One round over all partitions.
     fn keep_all(&self) {
+        let begun = Instant::now();
         for topic in self.topics.all() {
             for (number, partition) in (0..).zip(&topic.partitions) {
                 let Ok(partition) = partition else { continue };
@@ -43,5 +44,6 @@ impl Broker {
                 }
             }
         }
+        self.metrics.upkept(begun.elapsed());
     }
 }

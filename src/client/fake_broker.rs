@@ -51,6 +51,9 @@ impl SubscribedClient {
     }
 }
 
+/// First sequence, the one after the last, offset.
+type SentBatch = (u32, u32, u64);
+
 #[derive(Debug)]
 struct State {
     logs: Vec<Vec<Bytes>>,
@@ -58,8 +61,8 @@ struct State {
     requests: u64,
     /// How many producers were given an identity.
     identities: u64,
-    /// Of each producer in each partition: first sequence of each batch, the one after it, offset.
-    sequences: HashMap<(u32, u64), Vec<(u32, u32, u64)>>,
+    /// Of each producer in each partition.
+    sequences: HashMap<(u32, u64), Vec<SentBatch>>,
     options: proto::TopicOptions,
     log_start_offset: u64,
 }

@@ -140,8 +140,14 @@ fn row(error: &BrokerError) -> Row {
                 .fact("next_offset", next_offset)
         }
         E::DataLoss { at, .. } => Row::new(Code::DataLoss, "DATA_CORRUPT").at(at),
+        E::Storage { at, error: StorageError::Exhausted { limit, .. } } => {
+            Row::new(Code::ResourceExhausted, "FILES_EXHAUSTED").at(at).fact("limit", limit).next(LATER)
+        }
         E::Storage { at, .. } => Row::new(Code::Internal, "STORAGE_FAILED").at(at),
         E::Files(StorageError::Full { .. }) => Row::new(Code::ResourceExhausted, "DISK_FULL").next(LATER),
+        E::Files(StorageError::Exhausted { limit, .. }) => {
+            Row::new(Code::ResourceExhausted, "FILES_EXHAUSTED").fact("limit", limit).next(LATER)
+        }
         E::Files(_) => Row::new(Code::Internal, "STORAGE_FAILED"),
         E::OutcomeUnknown { at, .. } => Row::new(Code::Unknown, "OUTCOME_UNKNOWN").at(at).next(Next::Unknown),
         E::Overloaded { limit_bytes } => {

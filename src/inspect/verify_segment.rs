@@ -78,7 +78,7 @@ impl SegmentCheck<'_> {
                 return last_append_time_ms;
             }
         };
-        let saved_index = opened.saved_index(self.directory, self.place, self.base, seed);
+        let saved_index = opened.saved_index(self.directory, self.base, seed);
         let mut progress = Progress {
             path: opened.path,
             index: SparseIndex::new(self.base),

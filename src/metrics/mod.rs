@@ -20,7 +20,7 @@ use std::time::Duration;
 
 mod readings;
 
-pub use readings::{GroupReading, PartitionReading, Readings};
+pub use readings::{GroupReading, OpenFilesReading, PartitionReading, Readings};
 
 /// Upper bounds of the sync histogram, in seconds: 50 us (a disk with a protected cache) to 6.5 s (one that fails).
 const SYNC_SECONDS_BUCKETS: [f64; 18] = [
@@ -51,6 +51,7 @@ pub struct Metrics {
     compacted_bytes: Family<TopicLabel, Counter>,
     compaction_last_time: Family<TopicLabel, Gauge>,
     compaction_seconds: Histogram,
+    upkeep_seconds: Histogram,
     connections: Gauge,
     produce_in_flight_bytes: Gauge,
 }
@@ -93,6 +94,7 @@ impl Default for Metrics {
             append_drains: Counter::default(),
             append_drained_batches: Counter::default(),
             sync_seconds: Histogram::new(SYNC_SECONDS_BUCKETS),
+            upkeep_seconds: Histogram::new(SYNC_SECONDS_BUCKETS),
             connections: Gauge::default(),
             produce_in_flight_bytes: Gauge::default(),
             registry: Registry::default(),
@@ -109,6 +111,8 @@ impl Default for Metrics {
         registry.register("compaction_seconds", help, metrics.compaction_seconds.clone());
         let help = "When a partition of a topic was last compacted, in seconds since 1970";
         registry.register("compaction_last_timestamp_seconds", help, metrics.compaction_last_time.clone());
+        let help = "Time that one round of upkeep over all partitions took";
+        registry.register("upkeep_seconds", help, metrics.upkeep_seconds.clone());
         registry.register("connections", "Connections open now", metrics.connections.clone());
         let help = "Bytes of records received and not answered yet";
         registry.register("produce_in_flight_bytes", help, metrics.produce_in_flight_bytes.clone());
@@ -172,6 +176,11 @@ impl Metrics {
         self.compacted_bytes.get_or_create(&label).inc_by(bytes);
         self.compaction_last_time.get_or_create(&label).set(now_ms / 1000);
         self.compaction_seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// One round of upkeep over all partitions took `elapsed`.
+    pub fn upkept(&self, elapsed: Duration) {
+        self.upkeep_seconds.observe(elapsed.as_secs_f64());
     }
 
     /// A connection was accepted; it is counted as open until the answer is dropped.
@@ -327,7 +336,8 @@ mod tests {
             committed_offset: 80,
             lag_records: 10,
         };
-        let page = Metrics::default().render(Readings { partitions: vec![partition], groups: vec![group] });
+        let files = OpenFilesReading { open: 7, unsynced: 2, open_max: 512, evictions: 33 };
+        let page = Metrics::default().render(Readings { partitions: vec![partition], groups: vec![group], files });
         for line in [
             "# TYPE millstream_partition_log_bytes gauge",
             "millstream_partition_log_start_offset{topic=\"orders\",partition=\"2\"} 5",
@@ -336,6 +346,10 @@ mod tests {
             "millstream_partition_log_bytes{topic=\"orders\",partition=\"2\"} 4096",
             "millstream_partition_segments{topic=\"orders\",partition=\"2\"} 1",
             "millstream_group_committed_offset{group=\"billing\",topic=\"orders\",partition=\"2\"} 80",
+            "millstream_open_files 7",
+            "millstream_open_files_unsynced 2",
+            "millstream_open_files_max 512",
+            "millstream_open_files_evictions_total 33",
             "millstream_group_lag_records{group=\"billing\",topic=\"orders\",partition=\"2\"} 10",
         ] {
             assert!(page.lines().any(|found| found == line), "no line {line} in\n{page}");

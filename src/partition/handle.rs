@@ -183,10 +183,17 @@ impl PartitionHandle {
     /// One round of upkeep: seal what is old, sync what is sealed, delete what may go. Blocks; call it from a thread
     /// of its own. Gives the new log start if retention moved it.
     pub fn keep(&self) -> Result<Option<Offset>, StorageError> {
-        self.push(Request::SealIfOld);
+        let PartitionOptions { log, retention, .. } = *lock(&self.0.options);
+        let now_ms = self.0.clock.now_ms();
+        // The writer is asked only when there is something for it to do: there may be 10,000 of them.
+        if self.0.keeper.must_seal(log.seal_age_ms, now_ms)? {
+            self.push(Request::SealIfOld);
+        }
+        if self.0.keeper.should_sync() {
+            self.push(Request::Sync);
+        }
         self.0.keeper.sync_sealed()?;
-        let retention = lock(&self.0.options).retention;
-        self.0.keeper.enforce(retention, self.0.clock.now_ms())
+        self.0.keeper.enforce(retention, now_ms)
     }
 
     /// The fencing token, if there is one.
@@ -245,10 +252,17 @@ impl PartitionHandle {
         closed.await.unwrap_or(Ok(()))
     }
 
+    /// Closes the log without making anything durable: its topic is gone. Nothing is written when this has ended.
+    pub async fn discard(&self) {
+        let (reply, closed) = oneshot::channel();
+        self.push(Request::Discard(reply));
+        let _ = closed.await;
+    }
+
     /// Queues a request. A closed partition drops it, which its sender notices by the lost reply.
     fn push(&self, request: Request) {
         let schedule = lock(&self.0.inbox).push(request);
-        if let Ok(true) = schedule {
+        if schedule {
             self.0.run_queue.push(Arc::clone(&self.0) as Arc<dyn Work>);
         }
     }

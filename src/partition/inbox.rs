@@ -71,6 +71,10 @@ pub(super) enum Request {
     /// Sets the fencing token; `None` takes it away.
     Fence(Option<u64>, oneshot::Sender<Result<(), AppendError>>),
     Seal(oneshot::Sender<Result<(), StorageError>>),
+    /// Upkeep wants its files to be closable.
+    Sync,
+    /// As [`Request::Close`], but what it holds is of no use to anybody any more.
+    Discard(oneshot::Sender<()>),
     Close(oneshot::Sender<Result<(), StorageError>>),
 }
 
@@ -83,14 +87,14 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    /// Adds a request. `Ok(true)` if the partition must now be handed to the pool; the request back if it is closed.
-    pub(super) fn push(&mut self, request: Request) -> Result<bool, Request> {
+    /// Adds a request. Whether the partition must now be handed to the pool. A closed one drops it.
+    pub(super) fn push(&mut self, request: Request) -> bool {
         if self.closed {
-            return Err(request);
+            return false;
         }
-        self.closed = matches!(request, Request::Close(_));
+        self.closed = matches!(request, Request::Close(_) | Request::Discard(_));
         self.waiting.push_back(request);
-        Ok(!std::mem::replace(&mut self.scheduled, true))
+        !std::mem::replace(&mut self.scheduled, true)
     }
 
     /// Takes one drain's worth.

@@ -70,6 +70,12 @@ impl Writer {
                 let _ = reply.send(sealed.clone());
                 sealed
             }
+            (Request::Sync, Some(log)) => timed_sync(log, &self.metrics),
+            (Request::Discard(reply), log) => {
+                drop(log.take());
+                let _ = reply.send(());
+                Ok(())
+            }
             (Request::Close(reply), log) => {
                 let _ = reply.send(log.take().map_or(Ok(()), Log::close));
                 Ok(())
@@ -120,6 +126,8 @@ impl Writer {
         }
 
         let must_sync = !to_sync.is_empty() || (written > 0 && promised == Durability::Synced);
+        // Also when nobody waits for it: files that are not synced cannot be closed for those of other partitions.
+        let must_sync = must_sync || log.should_sync();
         let synced = if must_sync { timed_sync(log, &self.metrics) } else { Ok(()) };
         // Only what was synced here: after a sync that failed nothing is written any more, and the records before it
         // must not be shown because the drain after it has nothing to complain about.
@@ -172,3 +180,7 @@ fn answer_all(requests: impl IntoIterator<Item = AppendRequest>, result: impl Fn
 fn answer(request: AppendRequest, result: Result<AppendAck, AppendError>) {
     let _ = request.reply.send(result);
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;

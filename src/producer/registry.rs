@@ -123,7 +123,9 @@ impl ProducerRegistry {
         };
         self.journal(&events).await?;
         let mut state = self.write();
-        events.iter().for_each(|event| state.identities.apply(event));
+        for event in &events {
+            state.identities.apply(event);
+        }
         let before = state.lives.insert(name.clone(), new_life());
         let taken = events.iter().find_map(|event| match event {
             Event::NameTaken { named, .. } => Some(named.identity),

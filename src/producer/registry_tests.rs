@@ -47,12 +47,12 @@ fn start(journal: &Arc<MemoryJournal>) -> ProducerRegistry {
     ProducerRegistry::start(Arc::clone(journal) as Arc<dyn Journal>, &journal.entries(), clock).expect("it is ours")
 }
 
-fn name(text: &str) -> Option<ProducerName> {
-    Some(ProducerName::new(text).expect("valid"))
+fn name(text: &str) -> ProducerName {
+    ProducerName::new(text).expect("valid")
 }
 
-async fn init(registry: &ProducerRegistry, name: Option<ProducerName>) -> Identity {
-    registry.init(name).await.expect("there is one")
+async fn init(registry: &ProducerRegistry, name: impl Into<Option<ProducerName>>) -> Identity {
+    registry.init(name.into()).await.expect("there is one")
 }
 
 #[tokio::test]
@@ -105,7 +105,7 @@ async fn the_next_life_waits_for_what_is_under_way_in_the_one_before() {
     let under_way = registry.admit(first).expect("it may send").expect("a named producer holds a permit");
     let next = tokio::spawn({
         let registry = Arc::clone(&registry);
-        async move { registry.init(name("billing")).await }
+        async move { registry.init(Some(name("billing"))).await }
     });
     // From the moment the epoch is durable the old life is refused; the new one is answered only when it is over.
     while registry.admit(first).is_ok() {
@@ -122,7 +122,7 @@ async fn what_could_not_be_made_durable_is_not_given() {
     let registry = start(&journal);
     let first = init(&registry, name("billing")).await;
     journal.fail(true);
-    assert!(matches!(registry.init(name("billing")).await, Err(ProducerError::Unavailable { .. })));
+    assert!(matches!(registry.init(Some(name("billing"))).await, Err(ProducerError::Unavailable { .. })));
     assert!(registry.admit(first).is_ok(), "the epoch is what it was");
     journal.fail(false);
     assert_eq!(init(&registry, name("billing")).await.epoch, first.epoch + 1);
@@ -158,7 +158,9 @@ fn epochs_that_are_used_up_bring_a_new_id() {
     identities.apply(&Event::NameTaken { name: billing.clone(), named: last });
     assert!(identities.needs_id(&billing));
     let events = identities.decide_named(&billing, Some(ProducerId(6)), 1, |_| false).expect("there is room");
-    events.iter().for_each(|event| identities.apply(event));
+    for event in &events {
+        identities.apply(event);
+    }
     assert!(identities.admit(Identity { id: ProducerId(6), epoch: 1 }).is_ok());
     assert!(
         matches!(identities.admit(last.identity), Err(ProducerError::Fenced { .. })),
@@ -185,7 +187,9 @@ fn a_name_makes_room_only_when_it_was_not_used_for_long() {
     let later_ms = PRODUCER_IDLE_MS_MAX.cast_signed() + 5;
     let first_in_use = |name: &ProducerName| name.as_str() == "p0";
     let events = identities.decide_named(&newcomer, fresh, later_ms, first_in_use).expect("p1 makes room");
-    events.iter().for_each(|event| identities.apply(event));
+    for event in &events {
+        identities.apply(event);
+    }
     let fenced = identities.admit(Identity { id: ProducerId(2), epoch: 1 });
     assert!(matches!(fenced, Err(ProducerError::Fenced { current: None, .. })), "{fenced:?}");
     assert!(identities.admit(Identity { id: ProducerId(1), epoch: 1 }).is_ok());

@@ -176,9 +176,10 @@ impl Admission {
         if let Some(stamp) = batch.producer {
             let place = self.producers(log)?.check(stamp, batch.summary.record_count, now_ms);
             if let Place::Repeat(first) = place.map_err(|error| refusal(stamp, error))? {
-                let duplicates = match has_ids {
-                    true => self.ids(log, window_ms, now_ms)?.explain(&batch.payload, first.base_offset),
-                    false => Vec::new(),
+                let duplicates = if has_ids {
+                    self.ids(log, window_ms, now_ms)?.explain(&batch.payload, first.base_offset)
+                } else {
+                    Vec::new()
                 };
                 return Ok(Verdict::Settled(first_answer(batch, first, duplicates)));
             }
@@ -189,12 +190,11 @@ impl Admission {
             }
             _ => {}
         }
-        let duplicates = match has_ids {
-            true => {
-                let full = |WindowFull| window_full(window_ms);
-                self.ids(log, window_ms, now_ms)?.take(&batch.payload, next_offset, now_ms).map_err(full)?
-            }
-            false => Vec::new(),
+        let duplicates = if has_ids {
+            let full = |WindowFull| window_full(window_ms);
+            self.ids(log, window_ms, now_ms)?.take(&batch.payload, next_offset, now_ms).map_err(full)?
+        } else {
+            Vec::new()
         };
         Ok(self.admit(batch, duplicates, next_offset, now_ms))
     }

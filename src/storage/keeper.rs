@@ -24,6 +24,19 @@ impl LogKeeper {
         Self { shared }
     }
 
+    /// Whether the active segment is so old that the writer must seal it.
+    pub fn must_seal(&self, age_ms: u64, now_ms: TimestampMs) -> Result<bool, StorageError> {
+        match self.shared.segments().last() {
+            Some(last) if !last.is_sealed() => last.is_older_than(age_ms, now_ms),
+            _ => Ok(false),
+        }
+    }
+
+    /// Whether the writer should sync although nobody waits for that, so that its files may be closed for others.
+    pub fn should_sync(&self) -> bool {
+        self.shared.has_unsynced() && self.shared.context.open_files.is_filling_up()
+    }
+
     /// Syncs what was sealed since the last call, so that a start after a crash need not verify it.
     pub fn sync_sealed(&self) -> Result<(), StorageError> {
         let mut checkpoint = self.shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
@@ -37,7 +50,7 @@ impl LogKeeper {
             moved.segment = segment.base_offset();
             moved.position = segment.end_position();
             moved.next_offset = next_offset_of(segment, segments.get(i + 1))?;
-            moved.last_append_time_ms = segment.with_index(|index| index.last_append_time_ms)?;
+            moved.last_append_time_ms = segment.facts()?.last_append_time_ms;
             if moved != *checkpoint {
                 segment.close_file();
             }
@@ -55,13 +68,16 @@ impl LogKeeper {
 
     /// Deletes the sealed segments that `policy` lets go. Gives the new log start if it moved.
     pub fn enforce(&self, policy: RetentionPolicy, now_ms: TimestampMs) -> Result<Option<Offset>, StorageError> {
+        if policy == RetentionPolicy::KEEP_ALL {
+            return Ok(None);
+        }
         let segments = self.shared.segments();
         let total_bytes = segments.iter().map(|segment| u64::from(segment.end_position())).sum();
         let sealed = segments.iter().enumerate().take_while(|(_, segment)| segment.is_sealed()).map(|(i, segment)| {
             Ok(SealedFacts {
                 next_offset: next_offset_of(segment, segments.get(i + 1))?,
                 bytes: segment.end_position().into(),
-                last_append_time_ms: segment.with_index(|index| index.last_append_time_ms)?,
+                last_append_time_ms: segment.facts()?.last_append_time_ms,
             })
         });
         match retention::choose(policy, total_bytes, sealed, now_ms)? {
@@ -123,6 +139,6 @@ impl LogKeeper {
 pub(super) fn next_offset_of(segment: &Segment, following: Option<&Arc<Segment>>) -> Result<Offset, StorageError> {
     match following {
         Some(following) => Ok(following.base_offset()),
-        None => segment.with_index(|index| index.next_offset),
+        None => segment.facts().map(|facts| facts.next_offset),
     }
 }

@@ -7,34 +7,29 @@
 //! A failed sync, or a write that failed for another reason than a full disk, closes the log to appends for good: what
 //! is in the page cache then is not what is on disk, and no retry can find out.
 
-use crate::limits::DISK_RESERVE_BYTES;
 use crate::planted::{Bug, is_planted};
-use crate::storage::admission::{Admission, Admitted, Verdict, check_token};
+use crate::storage::active::{Active, Frame, allocate, appended, frame_header, write_parts};
+use crate::storage::admission::{Admission, Verdict, check_token};
 use crate::storage::checkpoint::Checkpoint;
+use crate::storage::context::StorageContext;
 use crate::storage::error::{IoContext, StorageError};
-use crate::storage::file_system::{File, FileSystem};
-use crate::storage::frame::{FORMAT_RECORD_SET, FrameHeader, HEADER_BYTES};
+use crate::storage::frame::HEADER_BYTES;
 use crate::storage::keeper::LogKeeper;
 use crate::storage::log_state::LogState;
 use crate::storage::producers_file;
 use crate::storage::reader::LogReader;
-use crate::storage::recovery::{self, RecoveryReport, Tail};
+use crate::storage::recovery::{self, RecoveryReport};
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::types::{Offset, TimestampMs};
-use bytes::Bytes;
-use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 pub use crate::storage::admission::{AppendTerms, Appended, BatchRefusal, NewBatch};
 pub use crate::storage::message_ids::DuplicateRecord;
 
-/// Space is allocated ahead of the writes in steps that double, from this to the whole segment.
-const ALLOCATE_BYTES_MIN: u64 = 256 << 10;
-
-/// Payloads up to this are copied behind their header, so that a drain of many small batches is one contiguous write.
-const COPY_BYTES_MAX: usize = 4 << 10;
+/// Memory for headers and small payloads that a log keeps between appends: there may be 10,000 logs.
+const SCRATCH_BYTES_KEPT: usize = 4 << 10;
 
 /// What a log needs to know of its topic's options. May change while it is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,35 +72,18 @@ pub struct Log {
     scratch: Vec<u8>,
 }
 
-#[derive(Debug)]
-struct Active {
-    segment: Arc<Segment>,
-    allocated_bytes: u64,
-    dirty: bool,
-}
-
 impl Log {
     /// Opens the log in `directory` (which exists), recovering it if it was not closed cleanly.
     pub fn open(
-        fs: Arc<dyn FileSystem>,
+        context: impl Into<StorageContext>,
         directory: &Path,
         id: LogId,
         options: LogOptions,
     ) -> Result<(Self, RecoveryReport), StorageError> {
-        Self::open_with_tail(fs, directory, id, options, Tail::MaybeUnsynced)
-    }
-
-    /// As [`Log::open`]; `tail` says whether the whole file system was synced since the log was written.
-    pub fn open_with_tail(
-        fs: Arc<dyn FileSystem>,
-        directory: &Path,
-        id: LogId,
-        options: LogOptions,
-        tail: Tail,
-    ) -> Result<(Self, RecoveryReport), StorageError> {
-        let recovered = recovery::recover(&fs, directory, id, tail)?;
+        let context = context.into();
+        let recovered = recovery::recover(&context, directory, id)?;
         let next_offset = recovered.next_offset;
-        let shared = LogState::new(fs, directory, id, recovered.segments, recovered.checkpoint, next_offset);
+        let shared = LogState::new(context, directory, id, &recovered);
         recovered.report.damage.iter().for_each(|range| shared.damage.note(range.clone()));
         let mut log = Self {
             options,
@@ -122,7 +100,7 @@ impl Log {
         };
         if let (Some(index), Some(last)) = (recovered.last_index, log.shared.segments().last()) {
             let allocated_bytes = index.end_position.into();
-            last.reactivate(index, log.view_bytes())?;
+            last.reactivate(index);
             log.active = Some(Active { segment: Arc::clone(last), allocated_bytes, dirty: false });
         }
         Ok((log, recovered.report))
@@ -168,6 +146,9 @@ impl Log {
                 }
             }
         }
+        // There may be 10,000 logs, and each keeps what it has here.
+        self.scratch.clear();
+        self.scratch.shrink_to(SCRATCH_BYTES_KEPT);
         outcome
     }
 
@@ -183,12 +164,13 @@ impl Log {
         let (mut next_offset, mut end) = (self.next_offset, 0);
         for batch in batches {
             let frame_bytes = (HEADER_BYTES + batch.payload.len()) as u64;
-            let raises = batch.terms.fencing_token > self.shared.fencing_token();
-            if !frames.is_empty() && (raises || end + frame_bytes > self.options.segment_bytes) {
+            let token = batch.terms.fencing_token;
+            let is_higher = token > self.shared.fencing_token();
+            if !frames.is_empty() && (is_higher || end + frame_bytes > self.options.segment_bytes) {
                 break;
             }
-            let raised = if raises { self.shared.store_fencing_token(batch.terms.fencing_token) } else { Ok(()) };
-            let decided = raised
+            let fenced = if is_higher { self.shared.store_fencing_token(token) } else { Ok(()) };
+            let decided = fenced
                 .map_err(BatchRefusal::Storage)
                 .and_then(|()| self.admission.decide(&self.shared, batch, next_offset, append_time_ms));
             let admitted = match decided {
@@ -218,12 +200,16 @@ impl Log {
     fn write(&mut self, frames: &[Frame], end: u64) -> Result<(), StorageError> {
         let active = self.active.as_mut().expect("room was made in the active segment");
         let segment = Arc::clone(&active.segment);
-        let opened = segment.open()?;
+        // It counts as changed from here on: a write that fails half-way may have changed it as well.
+        let opened = segment.open_to_change()?;
+        active.dirty = true;
+        self.shared.set_has_unsynced(true);
         self.scratch.clear();
-        for Frame { header, payload } in frames {
-            self.scratch.extend_from_slice(&header.encode(opened.seed, payload));
-            if payload.len() <= COPY_BYTES_MAX {
-                self.scratch.extend_from_slice(payload);
+        self.scratch.reserve(frames.iter().map(Frame::copied_bytes).sum());
+        for frame in frames {
+            self.scratch.extend_from_slice(&frame.header.encode(opened.seed, &frame.payload));
+            if frame.copied_bytes() > HEADER_BYTES {
+                self.scratch.extend_from_slice(&frame.payload);
             }
         }
         let mut parts = write_parts(&self.scratch, frames);
@@ -234,7 +220,6 @@ impl Log {
         if let Err(error) = written.context("append to", segment.path()) {
             return Err(self.undo_failed_write(error));
         }
-        active.dirty = true;
         segment.publish(|index| frames.iter().for_each(|frame| index.push(&frame.header, frame.bytes())));
         let last = frames.last().expect("there is a frame to write").header;
         self.next_offset = last.next_offset();
@@ -259,7 +244,8 @@ impl Log {
         if self.active.is_none() {
             let header = SegmentHeader { log: self.shared.id, base_offset: self.next_offset, created_at_ms: now_ms };
             let shared = &self.shared;
-            let segment = Arc::new(Segment::create(&shared.fs, &shared.directory, &header, self.view_bytes())?);
+            let segment = Arc::new(Segment::create(&shared.context, &shared.directory, &header)?);
+            shared.set_has_unsynced(true);
             shared.change_segments(|segments| segments.push(Arc::clone(&segment)));
             self.directory_dirty = true;
             self.active = Some(Active { segment, allocated_bytes: 0, dirty: true });
@@ -299,7 +285,7 @@ impl Log {
         self.unsynced_sealed.clear();
         if let Some(active) = self.active.as_mut().filter(|active| active.dirty) {
             if !is_planted(Bug::AckBeforeSync) {
-                active.segment.open()?.file.sync_data().context("sync", active.segment.path())?;
+                active.segment.sync_active()?;
             }
             active.dirty = false;
         }
@@ -308,15 +294,20 @@ impl Log {
             self.directory_dirty = false;
         }
         self.shared.set_durable_end(self.next_offset);
+        self.shared.set_has_unsynced(false);
         Ok(())
+    }
+
+    /// Whether it should be synced although nobody waits for that: too many files of the broker cannot be closed
+    /// before they are.
+    pub fn should_sync(&self) -> bool {
+        self.shared.has_unsynced() && self.poisoned.is_none() && self.shared.context.open_files.is_crowded()
     }
 
     /// Seals the active segment if its first record is older than the options allow.
     pub fn seal_if_old(&mut self, now_ms: TimestampMs) -> Result<(), StorageError> {
         let Some(active) = &self.active else { return Ok(()) };
-        let first = active.segment.with_index(|index| index.first_append_time_ms)?;
-        let age_ms = first.map_or(0, |first| u64::try_from(now_ms.saturating_sub(first)).unwrap_or(0));
-        if age_ms > self.options.seal_age_ms { self.seal() } else { Ok(()) }
+        if active.segment.is_older_than(self.options.seal_age_ms, now_ms)? { self.seal() } else { Ok(()) }
     }
 
     /// Seals the active segment if there is anything in it, so that compaction can have it.
@@ -335,6 +326,7 @@ impl Log {
         // The keeper may sync it first; then there is nothing left to do here.
         self.unsynced_sealed.retain(|segment| !segment.is_synced());
         // Even if every frame is durable, the cut is not: a checkpoint behind it would vouch for zeros at its end.
+        self.shared.set_has_unsynced(true);
         self.unsynced_sealed.push(active.segment);
         self.save_producers();
         Ok(())
@@ -356,7 +348,8 @@ impl Log {
         Ok(self.shared.store_fencing_token(token)?)
     }
 
-    /// Makes everything durable and leaves a checkpoint, so that the next open has nothing to read.
+    /// Makes everything durable and leaves a checkpoint, so that the next open has nothing to read. A log that was not
+    /// appended to since it was last closed is left as it is.
     pub fn close(mut self) -> Result<(), StorageError> {
         self.shared.close_to_compaction();
         self.sync()?;
@@ -366,17 +359,21 @@ impl Log {
         let mut checkpoint = self.shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
         let mut closed = Checkpoint { next_offset: self.next_offset, ..*checkpoint };
         closed.last_append_time_ms = self.last_append_time_ms;
-        if let Some(last) = self.shared.segments().last() {
-            if !last.is_sealed() {
-                last.seal(true)?;
-            }
+        let segments = self.shared.segments();
+        if let Some(last) = segments.last() {
             closed.segment = last.base_offset();
             closed.position = last.end_position();
         }
-        if closed != *checkpoint {
-            closed.store(&*self.shared.fs, &self.shared.directory)?;
-            *checkpoint = closed;
+        if closed == *checkpoint {
+            drop(checkpoint);
+            self.shared.store_saved_producers(self.next_offset);
+            return Ok(());
         }
+        if let Some(last) = segments.last().filter(|last| !last.is_sealed()) {
+            last.seal(true)?;
+        }
+        closed.store(&*self.shared.fs, &self.shared.directory)?;
+        *checkpoint = closed;
         drop(checkpoint);
         self.shared.store_saved_producers(self.next_offset);
         Ok(())
@@ -393,101 +390,6 @@ impl Log {
         let cause = self.poisoned.get_or_insert_with(|| error.to_string()).clone();
         StorageError::Poisoned { path: self.shared.directory.clone(), cause }
     }
-
-    /// How much address space a segment's map needs: a first batch may be larger than the segment should be.
-    fn view_bytes(&self) -> usize {
-        let most = self.options.segment_bytes.max(crate::limits::SEGMENT_BYTES_MAX)
-            + u64::from(crate::limits::BATCH_BYTES_LIMIT_MAX)
-            + 2 * HEADER_BYTES as u64;
-        usize::try_from(most).expect("64-bit")
-    }
-}
-
-/// A batch as it is written.
-struct Frame {
-    header: FrameHeader,
-    payload: Bytes,
-}
-
-impl Frame {
-    fn bytes(&self) -> u32 {
-        u32::try_from(HEADER_BYTES + self.payload.len()).expect("frames are bounded by FRAME_BYTES_MAX")
-    }
-}
-
-fn frame_header(
-    batch: &Admitted,
-    base_offset: Offset,
-    append_time_ms: TimestampMs,
-    durable_mark: Offset,
-) -> FrameHeader {
-    FrameHeader {
-        attributes: FORMAT_RECORD_SET,
-        base_offset,
-        record_count: batch.summary.record_count,
-        last_offset_delta: batch.summary.record_count - 1,
-        append_time_ms,
-        max_record_time_ms: batch.summary.max_record_time(append_time_ms),
-        leader_epoch: 0,
-        producer: batch.producer,
-        durable_mark,
-    }
-}
-
-fn appended(header: &FrameHeader, duplicates: Vec<DuplicateRecord>) -> Appended {
-    Appended {
-        base_offset: header.base_offset,
-        record_count: header.record_count,
-        append_time_ms: header.append_time_ms,
-        duplicate: false,
-        duplicates,
-    }
-}
-
-/// The parts of one write: runs of `scratch` (headers, small payloads) between payloads too large to copy.
-fn write_parts<'a>(scratch: &'a [u8], frames: &'a [Frame]) -> Vec<IoSlice<'a>> {
-    let mut parts = Vec::new();
-    let (mut run_start, mut run_end) = (0, 0);
-    for frame in frames {
-        run_end += HEADER_BYTES;
-        if frame.payload.len() <= COPY_BYTES_MAX {
-            run_end += frame.payload.len();
-        } else {
-            parts.push(IoSlice::new(&scratch[run_start..run_end]));
-            parts.push(IoSlice::new(&frame.payload));
-            run_start = run_end;
-        }
-    }
-    if run_start < run_end {
-        parts.push(IoSlice::new(&scratch[run_start..run_end]));
-    }
-    parts
-}
-
-/// Reserves space so that writes up to `end` do not grow the file: a sync then has no new length to record. What is
-/// reserved ahead of need leaves the whole reserve of the disk free, what is needed now the part that is not for it.
-fn allocate(
-    active: &mut Active,
-    file: &dyn File,
-    end: u64,
-    options: LogOptions,
-    free_bytes: impl Fn() -> io::Result<u64>,
-) -> io::Result<()> {
-    if end <= active.allocated_bytes {
-        return Ok(());
-    }
-    // Looked at afterwards: of two logs that grow at the same time, at least one sees what both took.
-    let leaving = |len, reserve_bytes| match file.allocate(len).and_then(|()| free_bytes()) {
-        Ok(free_bytes) if free_bytes < reserve_bytes => Err(io::ErrorKind::StorageFull.into()),
-        allocated => allocated.map(|_| len),
-    };
-    let ahead = (active.allocated_bytes * 2).max(ALLOCATE_BYTES_MIN).min(options.segment_bytes).max(end);
-    active.allocated_bytes = match leaving(ahead, DISK_RESERVE_BYTES) {
-        Ok(len) => len,
-        // A disk too full for the whole step may still have room for this write.
-        Err(_) => file.set_len(end).and_then(|()| leaving(end, options.reserve_bytes))?,
-    };
-    Ok(())
 }
 
 #[cfg(test)]
@@ -503,6 +405,9 @@ impl AppendOutcome {
     }
 }
 
+#[cfg(test)]
+#[path = "producer_log_tests.rs"]
+mod producer_tests;
 #[cfg(test)]
 #[path = "log_tests.rs"]
 mod tests;

@@ -5,10 +5,12 @@
 
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::compaction::CompactionState;
+use crate::storage::context::StorageContext;
 use crate::storage::damage::Damage;
 use crate::storage::error::StorageError;
 use crate::storage::file_system::FileSystem;
 use crate::storage::producers_file;
+use crate::storage::recovery::Recovered;
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::LogId;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,6 +23,7 @@ use std::sync::{Arc, PoisonError};
 #[derive(Debug)]
 pub(super) struct LogState {
     pub(super) fs: Arc<dyn FileSystem>,
+    pub(super) context: StorageContext,
     pub(super) directory: PathBuf,
     pub(super) id: LogId,
     segments: RwLock<Arc<Vec<Arc<Segment>>>>,
@@ -28,9 +31,11 @@ pub(super) struct LogState {
     log_end: AtomicU64,
     /// Every offset below this is known to be on disk.
     durable_end: AtomicU64,
+    /// Whether the writer has files open that hold bytes which are not on disk.
+    has_unsynced: AtomicBool,
     /// What is known to be damaged.
     pub(super) damage: Damage,
-    /// Held while files are removed or the checkpoint is written: upkeep is done by one thread at a time.
+    /// As it is on disk. Held while files are removed or it is written: upkeep is done by one thread at a time.
     pub(super) checkpoint: Mutex<Checkpoint>,
     /// As in the checkpoint, which may be locked for long.
     fencing_token: Mutex<Option<u64>>,
@@ -43,26 +48,22 @@ pub(super) struct LogState {
 
 impl LogState {
     /// The state of a log that was just recovered.
-    pub(super) fn new(
-        fs: Arc<dyn FileSystem>,
-        directory: &Path,
-        id: LogId,
-        segments: Vec<Arc<Segment>>,
-        checkpoint: Checkpoint,
-        next_offset: Offset,
-    ) -> Arc<Self> {
+    pub(super) fn new(context: StorageContext, directory: &Path, id: LogId, recovered: &Recovered) -> Arc<Self> {
+        let Recovered { segments, checkpoint, next_offset, .. } = recovered;
         Arc::new(Self {
-            fs,
+            fs: Arc::clone(&context.fs),
+            context,
             directory: directory.into(),
             id,
-            segments: RwLock::new(Arc::new(segments)),
+            segments: RwLock::new(Arc::new(segments.clone())),
             log_start: AtomicU64::new(checkpoint.log_start_offset.0),
             log_end: AtomicU64::new(next_offset.0),
             durable_end: AtomicU64::new(next_offset.0),
+            has_unsynced: AtomicBool::new(false),
             damage: Damage::default(),
             fencing_token: Mutex::new(checkpoint.fencing_token),
             saved_producers: Mutex::default(),
-            checkpoint: Mutex::new(checkpoint),
+            checkpoint: Mutex::new(*checkpoint),
             compaction: Mutex::default(),
             closed: AtomicBool::new(false),
         })
@@ -147,6 +148,15 @@ impl LogState {
     /// Said by the writer or the keeper, after a sync.
     pub(super) fn set_durable_end(&self, offset: Offset) {
         self.durable_end.fetch_max(offset.0, Ordering::AcqRel);
+    }
+
+    pub(super) fn has_unsynced(&self) -> bool {
+        self.has_unsynced.load(Ordering::Acquire)
+    }
+
+    /// Said by the writer: before it changes a file, and after a sync.
+    pub(super) fn set_has_unsynced(&self, has_unsynced: bool) {
+        self.has_unsynced.store(has_unsynced, Ordering::Release);
     }
 
     /// Said by the keeper, before anything is deleted.

@@ -10,6 +10,8 @@
 //!  |- checkpoint up to where everything is known to be valid and durable   checkpoint.rs
 //!  `- segment    one file of frames, with its sparse index                 segment/
 //!      `- frame  header, checksum, payload                                 frame.rs
+//! open_files  which segments are open, and which is closed for the next     open_files.rs
+//! context     what all logs of a broker share                               context.rs
 //! data_dir       lock, format version, names of directories                data_dir.rs
 //! file_system    the seam to the operating system, which real_file_system.rs and mmap.rs fill
 //! ```
@@ -19,10 +21,12 @@
 //! torn tail aside before cutting it, and refuses to open (never cuts) when an invalid frame has valid ones behind it.
 //! The bytes of every file are described in `docs/storage-format.md`.
 
+mod active;
 mod admission;
 pub mod atomic_file;
 pub mod checkpoint;
 pub mod compaction;
+pub mod context;
 #[cfg(test)]
 mod crash_stories_tests;
 pub mod damage;
@@ -36,6 +40,9 @@ pub mod log;
 mod log_state;
 mod message_ids;
 mod mmap;
+pub mod open_files;
+#[cfg(test)]
+mod open_files_tests;
 pub mod producers;
 mod producers_file;
 pub mod reader;
@@ -48,12 +55,13 @@ pub mod retention;
 mod schedules_tests;
 pub mod segment;
 #[cfg(test)]
-mod sim_disk;
+pub(crate) mod sim_disk;
 #[cfg(test)]
-mod sim_file_system;
+pub(crate) mod sim_file_system;
 #[cfg(test)]
 mod simulation_tests;
 
+pub use context::StorageContext;
 pub use error::StorageError;
 pub use log::{Log, LogOptions};
 pub use reader::LogReader;

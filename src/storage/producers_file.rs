@@ -69,18 +69,21 @@ pub(super) fn rebuild(log: &LogState) -> Result<ProducerTable, StorageError> {
         let mut frames = FrameWalk::new(segment, position.ok());
         while let Some(frame) = frames.next()? {
             let header = frame.header;
-            if let Some(stamp) = header.producer.filter(|_| header.base_offset >= from) {
-                table.apply(
-                    stamp.id,
-                    stamp.epoch,
-                    RememberedBatch {
-                        base_sequence: stamp.base_sequence,
-                        // Not the count of records: compaction may have taken some out.
-                        record_count: header.last_offset_delta.saturating_add(1),
-                        base_offset: header.base_offset,
-                        append_time_ms: header.append_time_ms,
-                    },
-                );
+            if header.next_offset() <= from {
+                continue;
+            }
+            if header.record_count != header.last_offset_delta.saturating_add(1) {
+                // Compaction was here, and where batches ended cannot be told any more. Better not to know a producer
+                // than to take what it sends for something else.
+                table = ProducerTable::default();
+            } else if let Some(stamp) = header.producer {
+                let batch = RememberedBatch {
+                    base_sequence: stamp.base_sequence,
+                    record_count: header.record_count,
+                    base_offset: header.base_offset,
+                    append_time_ms: header.append_time_ms,
+                };
+                table.apply(stamp.id, stamp.epoch, batch);
                 table.keep();
             }
         }

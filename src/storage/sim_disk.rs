@@ -53,7 +53,7 @@ pub(super) enum Fault {
 
 /// What a power cut does to changes that were not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Loss {
+pub(crate) enum Loss {
     /// The disk has a prefix of them.
     Ordered,
     /// The disk has any of them.

@@ -22,16 +22,16 @@ use std::sync::{Arc, PoisonError};
 
 /// A simulated disk. Clones are the same disk.
 #[derive(Debug, Clone)]
-pub(super) struct SimFileSystem(Arc<Mutex<Disk>>);
+pub(crate) struct SimFileSystem(Arc<Mutex<Disk>>);
 
 impl SimFileSystem {
     /// An empty disk.
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(Disk::new(seed))))
     }
 
     /// The disk after a power cut now, another one each time; this one goes on as if nothing had been.
-    pub(super) fn crash(&self, loss: Loss) -> Self {
+    pub(crate) fn crash(&self, loss: Loss) -> Self {
         let mut disk = {
             let mut original = self.disk();
             // The next power cut at the same moment loses something else.

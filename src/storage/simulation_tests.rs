@@ -6,6 +6,7 @@
 //! A crash alone never looks like damage: whatever the disk kept of what was not synced, the log opens, and nothing in
 //! it is quarantined.
 
+use crate::storage::context::StorageContext;
 use crate::storage::error::StorageError;
 use crate::storage::file_system::FileSystem;
 use crate::storage::log::{Log, LogOptions, NewBatch};
@@ -139,7 +140,8 @@ impl Scenario {
 
     fn open(&self) -> Result<Log, StorageError> {
         let fs: Arc<dyn FileSystem> = Arc::new(self.disk.clone());
-        Log::open(fs, &self.directory, ID, self.options).map(|(log, _)| log)
+        // One file may be open: each is closed for the next as soon as that is allowed.
+        Log::open(StorageContext::new(fs, 1), &self.directory, ID, self.options).map(|(log, _)| log)
     }
 
     /// Opens the log where nothing may be in the way of that, and checks it, twice.

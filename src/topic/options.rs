@@ -76,9 +76,16 @@ impl TopicOptions {
         between("tombstone_grace_ms", self.tombstone_grace_ms, 0, i64::MAX.cast_unsigned())?;
         between("record_bytes_max", self.record_bytes_max.into(), least, most)?;
         between("batch_bytes_max", self.batch_bytes_max.into(), self.record_bytes_max.into(), most)?;
-        // What retention has deleted cannot be looked for after a restart.
-        let kept_ms = if self.retention_ms == 0 { u64::MAX } else { self.retention_ms };
-        between("dedup_window_ms", self.dedup_window_ms, 0, limits::DEDUP_WINDOW_MS_MAX.min(kept_ms))
+        between("dedup_window_ms", self.dedup_window_ms, 0, self.dedup_window_ms_max())
+    }
+
+    /// A restart looks for message ids in the log, so records must stay in it as long as their ids are to be known.
+    fn dedup_window_ms_max(&self) -> u64 {
+        match self.retention_ms {
+            _ if self.cleanup.compacts() => 0,
+            0 => limits::DEDUP_WINDOW_MS_MAX,
+            retention_ms => limits::DEDUP_WINDOW_MS_MAX.min(retention_ms),
+        }
     }
 
     /// The age at which a segment is sealed: retention deletes whole sealed segments, so a segment must not stay

@@ -57,7 +57,7 @@ async fn a_record_without_a_key_is_refused_and_nothing_of_its_request_is_appende
     let records = set(vec![keyed("a", "1"), keyed("", "an empty key is one"), numbered("r", 1).remove(0)]);
     for partition in [None, Some(1)] {
         let topic = "profiles".to_owned();
-        let request = ProduceRequest { topic, partition, records: records.clone(), durability: 0 };
+        let request = ProduceRequest { topic, partition, records: records.clone(), ..ProduceRequest::default() };
         let refused = refusal(broker.producer().produce(request).await);
         assert_eq!((refused.code, refused.reason.as_str()), (Code::InvalidArgument, "RECORD_KEY_MISSING"));
         assert_eq!(refused.facts["record"], "2");

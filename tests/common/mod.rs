@@ -266,6 +266,8 @@ fn options_in(directory: &Path) -> BrokerOptions {
         ephemeral: false,
         auto_create_topics: false,
         storage_threads: 2,
+        // So few that segments are closed and opened all the time.
+        open_files_max: 16,
         default_partitions: config.topics.default_partitions,
         topic_defaults: config.topics.options,
         produce_in_flight_bytes_max: config.limits.produce_in_flight_bytes_max,

@@ -36,6 +36,7 @@ Examples:
 /// Options of `produce`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct ProduceArgs {
     /// The topic to send to.
     topic: String,
@@ -63,7 +64,7 @@ pub(super) struct ProduceArgs {
     /// With --json: send each record to the partition it names.
     #[arg(long, requires = "json", conflicts_with = "partition")]
     keep_partition: bool,
-    /// With --json: the value of this header is the record's message id, rather than its "message_id".
+    /// With --json: the value of this header is the record's message id, rather than its `message_id`.
     #[arg(long, value_name = "NAME", requires = "json")]
     message_id_header: Option<String>,
     /// Send under this name: other producers of the same name that are still running are refused from now on.

@@ -73,19 +73,19 @@ struct Plan {
 pub(super) struct Lanes {
     identity: Identity,
     is_named: bool,
-    lanes: BTreeMap<u32, Lane>,
+    by_partition: BTreeMap<u32, Lane>,
     /// Some lane may have a plan.
     planned: bool,
 }
 
 impl Lanes {
     pub(super) fn new(identity: Identity, is_named: bool) -> Self {
-        Self { identity, is_named, lanes: BTreeMap::new(), planned: false }
+        Self { identity, is_named, by_partition: BTreeMap::new(), planned: false }
     }
 
     /// Whether another batch may be sent to a partition.
     pub(super) fn has_room(&self, partition: u32) -> bool {
-        self.lanes.get(&partition).is_none_or(|lane| lane.in_flight < IN_FLIGHT_MAX && lane.plan.is_none())
+        self.by_partition.get(&partition).is_none_or(|lane| lane.in_flight < IN_FLIGHT_MAX && lane.plan.is_none())
     }
 
     /// A batch is about to be sent. It gets its numbers the first time.
@@ -184,7 +184,7 @@ impl Lanes {
             return Need::Nothing;
         }
         let wants_identity = |lane: &Lane| lane.ready_plan().is_some_and(|plan| plan.fresh || lane.doubtful);
-        match self.lanes.values().any(wants_identity) {
+        match self.by_partition.values().any(wants_identity) {
             false => Need::Nothing,
             true if self.is_named => Need::Impossible,
             true => Need::Identity,
@@ -200,7 +200,7 @@ impl Lanes {
         if !std::mem::take(&mut self.planned) {
             return;
         }
-        for (partition, lane) in &mut self.lanes {
+        for (partition, lane) in &mut self.by_partition {
             self.planned |= lane.plan.is_some() && lane.in_flight > 0;
             let Some(plan) = lane.ready_plan() else { continue };
             match (plan.fresh || lane.doubtful, fresh) {
@@ -219,7 +219,7 @@ impl Lanes {
 
     fn lane(&mut self, partition: u32) -> &mut Lane {
         let identity = self.identity;
-        self.lanes.entry(partition).or_insert_with(|| Lane {
+        self.by_partition.entry(partition).or_insert_with(|| Lane {
             identity,
             next_sequence: 0,
             in_flight: 0,

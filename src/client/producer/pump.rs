@@ -343,7 +343,9 @@ impl Pump {
             std::mem::take(&mut self.resend).into_iter().partition(|batch| batch.opened_at < before);
         self.resend = rest;
         if let Some(lanes) = &mut self.lanes {
-            old.iter().for_each(|batch| lanes.given_up(batch));
+            for batch in &old {
+                lanes.given_up(batch);
+            }
         }
         old.extend(self.shared.accumulator().take_older(before));
         for batch in &old {

@@ -216,7 +216,7 @@ impl Pass<'_> {
         cleaned: &Cleaned,
         state: &mut CompactionState,
     ) -> Stoppable<u64> {
-        let LogState { fs, directory, id, .. } = self.shared;
+        let LogState { fs, context, directory, id, .. } = self.shared;
         let mut checkpoint = self.shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
         if self.shared.is_closed() || self.shared.position_of(group).is_none() {
             return Ok(None);
@@ -237,7 +237,7 @@ impl Pass<'_> {
             return Err(error);
         }
         let end_position = cleaned.index.end_position;
-        let segment = Segment::sealed(fs, directory, *id, cleaned.base_offset, end_position, true);
+        let segment = Segment::sealed(context, directory, *id, cleaned.base_offset, end_position, true);
         segment.give_index(cleaned.index.clone());
         if let Err(error) = segment.save_index() {
             tracing::warn!(%error, "the index of a compacted segment was not saved; it will be rebuilt when needed");

@@ -119,6 +119,11 @@ impl SparseIndex {
         self.position_before(|entry| entry.max_record_time_before_ms < time_ms)
     }
 
+    /// Memory it takes besides its own size.
+    pub fn heap_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>()
+    }
+
     /// Position of the last entry of the leading run for which `holds`; the first frame if there is none.
     fn position_before(&self, holds: impl Fn(&Entry) -> bool) -> u32 {
         let run = self.entries.partition_point(holds);
