@@ -14,11 +14,12 @@ use crate::storage::log::NewBatch;
 use crate::storage::reader::{LogSize, StoredBatches};
 use crate::storage::scrub::LogScrubber;
 use crate::storage::{Log, LogReader, StorageError};
+use crate::sync::{IS_SCHEDULED, Mutex, MutexGuard};
 use crate::types::{Durability, Offset, Position, TimestampMs};
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use tokio::sync::{oneshot, watch};
 
@@ -302,6 +303,9 @@ impl PartitionHandle {
 
 /// Runs disk work on tokio's threads for blocking calls.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    if IS_SCHEDULED {
+        return work();
+    }
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {

@@ -114,7 +114,7 @@ impl Writer {
 
         let promised = self.durability;
         let wanted = |request: &AppendRequest| request.durability.unwrap_or(promised);
-        if promised == Durability::Written {
+        if promised == Durability::Written || is_planted(Bug::WatermarkBeforeSync) {
             show(high_watermark, log.next_offset());
         }
         let mut requests = requests.into_iter();
@@ -138,7 +138,9 @@ impl Writer {
         // Also when nobody waits for it: files that are not synced cannot be closed for those of other partitions.
         let must_sync = must_sync || log.should_sync();
         let synced = if must_sync { timed_sync(log, &self.metrics) } else { Ok(()) };
-        if synced.is_ok() {
+        // Only what was synced here: after a sync that failed nothing is written any more, and the records before it
+        // must not be shown because the drain after it has nothing to complain about.
+        if synced.is_ok() && (must_sync || is_planted(Bug::FailedSyncIsShownLater)) {
             show(high_watermark, log.next_offset());
         }
         for (appended, request) in to_sync {

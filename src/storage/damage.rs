@@ -4,10 +4,11 @@
 //! forgotten when the log is closed; what is damaged then is met again.
 
 use crate::storage::StorageError;
+use crate::sync::{Mutex, MutexGuard};
 use crate::types::Offset;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 /// More ranges than this are not listed. Reads into those are refused all the same.
 const RANGES_MAX: usize = 1_000;

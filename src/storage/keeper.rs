@@ -6,6 +6,7 @@
 use crate::planted::{Bug, is_planted};
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::error::{IoContext, StorageError};
+use crate::storage::file_system::OpenMode;
 use crate::storage::log_state::LogState;
 use crate::storage::retention::{self, RetentionPolicy, SealedFacts};
 use crate::storage::segment::Segment;
@@ -44,7 +45,9 @@ impl LogKeeper {
         let mut moved = *checkpoint;
         let first = segments.partition_point(|segment| segment.base_offset() < checkpoint.segment);
         for (i, segment) in segments.iter().enumerate().skip(first).take_while(|(_, segment)| segment.is_sealed()) {
-            segment.sync_sealed()?;
+            if !is_planted(Bug::CheckpointBeforeSync) {
+                segment.sync_sealed()?;
+            }
             moved.segment = segment.base_offset();
             moved.position = segment.end_position();
             moved.next_offset = next_offset_of(segment, segments.get(i + 1))?;
@@ -151,6 +154,10 @@ impl LogKeeper {
     }
 
     fn remove(&self, path: &Path) -> Result<(), StorageError> {
+        if is_planted(Bug::DeletionCutsTheFile) {
+            let file = self.shared.fs.open(path, OpenMode::Write).context("open", path)?;
+            file.set_len(0).context("cut", path)?;
+        }
         let deleted = path.with_extension("deleted");
         self.shared.fs.rename(path, &deleted).context("rename", path)?;
         self.shared.fs.remove_file(&deleted).context("delete", &deleted)?;

@@ -140,7 +140,8 @@ impl Log {
     /// from here on; [`Log::sync`] makes them survive the machine. A batch that is refused by itself, or that is in the
     /// log already, does not keep the others from being written.
     pub fn append(&mut self, batches: &[NewBatch], now_ms: TimestampMs) -> AppendOutcome {
-        let append_time_ms = now_ms.max(self.last_append_time_ms);
+        let latest_ms = if is_planted(Bug::AppendTimeGoesBack) { now_ms } else { self.last_append_time_ms };
+        let append_time_ms = now_ms.max(latest_ms);
         let mut outcome = AppendOutcome { results: Vec::with_capacity(batches.len()), error: None };
         while outcome.results.len() < batches.len() {
             let decided = outcome.results.len();
@@ -225,7 +226,9 @@ impl Log {
         let free_bytes = || self.shared.fs.free_bytes(&self.shared.directory);
         let start = u64::from(segment.end_position());
         let room = active.allocation.make_room(&*opened.file, end, self.options, free_bytes);
-        let written = room.and_then(|()| opened.file.write_all_at(start, &mut parts));
+        let written = room
+            .and_then(|()| opened.file.write_all_at(start, &mut parts))
+            .or_else(|error| if is_planted(Bug::ShortWriteIgnored) { Ok(()) } else { Err(error) });
         if let Err(error) = written.context("append to", segment.path()) {
             return Err(self.undo_failed_write(error));
         }
@@ -273,8 +276,12 @@ impl Log {
     fn undo_failed_write(&mut self, error: StorageError) -> StorageError {
         let active = self.active.as_mut().expect("a write was tried on it");
         let end = u64::from(active.segment.end_position());
-        let cut =
-            active.segment.open().and_then(|opened| opened.file.set_len(end).context("cut", active.segment.path()));
+        let cut = match is_planted(Bug::FailedWriteLeftBehind) {
+            true => Ok(()),
+            false => {
+                active.segment.open().and_then(|opened| opened.file.set_len(end).context("cut", active.segment.path()))
+            }
+        };
         active.allocation.cut(end);
         match (&error, cut) {
             (StorageError::Full { .. }, Ok(())) => error,
@@ -361,7 +368,8 @@ impl Log {
         // After a failed sync nothing may pass for synced any more, and a sealed segment could: the keeper would try.
         self.check_not_poisoned()?;
         // If it cannot be sealed it stays the active one, so that what is in it is not forgotten by the next sync.
-        self.active.as_ref().map_or(Ok(()), |active| active.segment.seal(false))?;
+        let is_synced = |active: &Active| is_planted(Bug::SealCountsAsSynced) && !active.dirty;
+        self.active.as_ref().map_or(Ok(()), |active| active.segment.seal(is_synced(active)))?;
         let Some(active) = self.active.take() else { return Ok(()) };
         // The keeper may sync it first; then there is nothing left to do here.
         self.unsynced_sealed.retain(|segment| !segment.is_synced());

@@ -13,10 +13,11 @@ use crate::storage::producers_file;
 use crate::storage::recovery::Recovered;
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::LogId;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard, RwLock};
 use crate::types::{Offset, TimestampMs};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 /// A place in the active segment, as it was then: everything before it, in this and every earlier segment, is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -56,7 +56,11 @@ mod producers_file;
 pub mod reader;
 pub mod real_file_system;
 pub mod recovery;
+#[cfg(test)]
+mod repeats_tests;
 pub mod retention;
+#[cfg(all(test, feature = "shuttle"))]
+mod schedules_tests;
 pub mod scrub;
 pub mod segment;
 #[cfg(test)]

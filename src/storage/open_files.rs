@@ -14,12 +14,14 @@ use crate::planted::{Bug, is_planted};
 use crate::storage::error::{IoContext, StorageError};
 use crate::storage::file_system::{File, View};
 use crate::storage::segment::index::SparseIndex;
+// Not its atomics: these only count, also where a `OnceLock` is being set, and nobody may be suspended there.
+use crate::sync::{Mutex, MutexGuard};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, TryLockError, Weak};
 
 /// When the system has none left, so many files are closed before the second attempt: some may be in use elsewhere and
 /// stay open a little longer.

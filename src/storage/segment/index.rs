@@ -59,7 +59,17 @@ impl SparseIndex {
         }
     }
 
-    /// Takes note of the frame that begins where the last one ended.
+    /// Whether the numbers of a frame fit. They always do for frames that a log wrote; a frame that was read may lie,
+    /// with a checksum that is right.
+    pub fn has_room_for(&self, frame: &FrameHeader, frame_bytes: u32) -> bool {
+        u32::try_from(frame.base_offset.records_since(self.base_offset)).is_ok()
+            && self.end_position.checked_add(frame_bytes).is_some()
+    }
+
+    /// Takes note of the frame that begins where the last one ended, for which there is room.
+    ///
+    /// # Panics
+    /// If there is none: see [`SparseIndex::has_room_for`].
     pub fn push(&mut self, frame: &FrameHeader, frame_bytes: u32) {
         let position = self.end_position;
         let must_enter = std::mem::take(&mut self.is_behind_break);
@@ -171,8 +181,11 @@ impl SparseIndex {
             && word(8)? == seed
             && word(12)? as usize * ENTRY_BYTES == entries.len()
             && long(16)? == base_offset.0;
+        if !genuine {
+            return None;
+        }
         let first_append_time_ms = long(32)?.cast_signed();
-        genuine.then_some(Self {
+        let index = Self {
             base_offset,
             is_behind_break: false,
             entries: entries.as_chunks::<ENTRY_BYTES>().0.iter().map(decode_entry).collect(),
@@ -182,7 +195,28 @@ impl SparseIndex {
             max_record_time_ms: long(48)?.cast_signed(),
             end_position: word(56)?,
             last_frame_position: word(60)?,
-        })
+        };
+        index.is_possible().then_some(index)
+    }
+
+    /// Whether frames could have led to this index. A checksum that is right does not make numbers possible, and
+    /// look-ups and [`SparseIndex::push`] rely on them.
+    fn is_possible(&self) -> bool {
+        let first = u32::try_from(SEGMENT_HEADER_BYTES).expect("64 fits");
+        let relative_end = self.next_offset.records_since(self.base_offset);
+        let before_end =
+            |entry: &Entry| entry.position < self.end_position && u64::from(entry.relative_offset) < relative_end;
+        let ascends = |pair: &[Entry]| {
+            pair[0].position < pair[1].position
+                && pair[0].relative_offset < pair[1].relative_offset
+                && pair[0].max_record_time_before_ms <= pair[1].max_record_time_before_ms
+        };
+        self.end_position >= first
+            && self.next_offset >= self.base_offset
+            && (self.last_frame_position == 0 || (first..self.end_position).contains(&self.last_frame_position))
+            && self.entries.first().is_none_or(|entry| entry.position >= first)
+            && self.entries.last().is_none_or(before_end)
+            && self.entries.windows(2).all(ascends)
     }
 }
 

@@ -13,11 +13,14 @@ mod index_file;
 pub mod scan;
 
 use crate::limits::{BATCH_BYTES_LIMIT_MAX, SEGMENT_BYTES_MAX};
+use crate::planted::{Bug, is_planted};
 use crate::storage::context::StorageContext;
 use crate::storage::error::{IoContext, StorageError};
 use crate::storage::file_system::{File, FileSystem, OpenMode};
 use crate::storage::frame::HEADER_BYTES;
 use crate::storage::open_files::{OpenFiles, Opened, Purpose, Slot};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 use crate::types::{Offset, TimestampMs};
 use bytes::Bytes;
 use header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -25,8 +28,7 @@ use index::SparseIndex;
 pub use index_file::load_index;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 /// How far the map of an active segment reaches: as far as the segment may ever grow. A first batch may be larger than
 /// the segment should be. It costs address space only, of which there are 128 TiB.
@@ -47,7 +49,7 @@ pub struct Segment {
     /// Whether everything up to the end is on disk. Only ever set once the segment is sealed.
     synced: AtomicBool,
     /// Why its sync failed, once one did: a second one would succeed and mean nothing.
-    sync_failure: OnceLock<Box<StorageError>>,
+    sync_failure: Mutex<Option<Box<StorageError>>>,
     slot: Arc<Slot>,
     /// Of an active segment; that of a sealed one is kept with its open file.
     index: Mutex<Option<Box<SparseIndex>>>,
@@ -139,7 +141,7 @@ impl Segment {
             end_position: AtomicU32::new(end_position),
             sealed: AtomicBool::new(true),
             synced: AtomicBool::new(synced),
-            sync_failure: OnceLock::new(),
+            sync_failure: Mutex::default(),
             slot: Arc::default(),
             index: Mutex::new(None),
             facts: OnceLock::new(),
@@ -222,15 +224,24 @@ impl Segment {
     }
 
     /// Makes a sealed segment durable, once. A failure is final: whoever asks again gets the same one.
+    ///
+    /// One caller at a time, to the end: of two that sync the same file side by side only one hears of a failure; and
+    /// as soon as it is synced the keeper may close and delete it, while the writer is about to open it.
     pub fn sync_sealed(&self) -> Result<(), StorageError> {
-        if let Some(error) = self.sync_failure.get() {
+        let mut failure = lock(&self.sync_failure);
+        if let Some(error) = failure.as_ref().filter(|_| !is_planted(Bug::RetriesFailedSync)) {
             return Err(StorageError::clone(error));
         }
-        if !self.is_synced() {
-            let synced = self.open()?.file.sync_data().context("sync", &self.path);
-            synced.map_err(|error| StorageError::clone(self.sync_failure.get_or_init(|| Box::new(error))))?;
-            self.synced.store(true, Ordering::Release);
-            self.slot.unpin();
+        if self.is_synced() {
+            return Ok(());
+        }
+        let synced = self.open().and_then(|opened| opened.file.sync_data().context("sync", &self.path));
+        match synced {
+            Ok(()) => {
+                self.synced.store(true, Ordering::Release);
+                self.slot.unpin();
+            }
+            Err(error) => return Err(StorageError::clone(failure.insert(Box::new(error)))),
         }
         Ok(())
     }
@@ -345,7 +356,8 @@ impl Segment {
 
     fn load_or_rebuild_index(&self, opened: &Opened) -> Result<SparseIndex, StorageError> {
         let end = self.end_position();
-        if let Some(index) = self.load_index(opened.seed).filter(|index| index.end_position == end) {
+        let fits = |index: &SparseIndex| index.end_position == end || is_planted(Bug::StaleIndexTrusted);
+        if let Some(index) = self.load_index(opened.seed).filter(fits) {
             return Ok(index);
         }
         tracing::info!(path = %self.path.display(), "rebuilding the index of a segment");
