@@ -126,7 +126,7 @@ fn damaged_out(range: &DamagedRange) -> proto::DamagedRange {
         first_offset: range.first_offset.0,
         next_offset: range.next_offset.0,
         file: range.path.display().to_string(),
-        position: range.position.into(),
+        position: range.position,
         what: range.what.clone(),
     }
 }

@@ -59,7 +59,7 @@ impl Damage {
     pub(super) fn replace_of(&self, path: &Path, found: Vec<DamagedRange>) -> Vec<DamagedRange> {
         let mut ranges = self.ranges();
         let known: Vec<_> = ranges.values().filter(|range| range.path == path).cloned().collect();
-        known.iter().for_each(|range| drop(ranges.remove(&range.first_offset)));
+        ranges.retain(|_, range| range.path != path);
         let room = RANGES_MAX.saturating_sub(ranges.len());
         ranges.extend(found.into_iter().take(room).map(|range| (range.first_offset, range)));
         known

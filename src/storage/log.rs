@@ -276,11 +276,10 @@ impl Log {
     fn undo_failed_write(&mut self, error: StorageError) -> StorageError {
         let active = self.active.as_mut().expect("a write was tried on it");
         let end = u64::from(active.segment.end_position());
-        let cut = match is_planted(Bug::FailedWriteLeftBehind) {
-            true => Ok(()),
-            false => {
-                active.segment.open().and_then(|opened| opened.file.set_len(end).context("cut", active.segment.path()))
-            }
+        let cut = if is_planted(Bug::FailedWriteLeftBehind) {
+            Ok(())
+        } else {
+            active.segment.open().and_then(|opened| opened.file.set_len(end).context("cut", active.segment.path()))
         };
         active.allocation.cut(end);
         match (&error, cut) {

@@ -463,9 +463,10 @@ impl<'a> Frames<'a> {
     /// The batch of the frame that was peeked at, if its checksum matches; moves behind it then.
     fn take_verified(&mut self, header: FrameHeader, frame_bytes: usize) -> Result<StoredBatch, StorageError> {
         let seed = self.segment.open()?.seed;
-        let verified = match is_planted(Bug::ReaderSkipsChecksum) {
-            true => Ok(()),
-            false => FrameHeader::decode_verified(seed, self.rest()).and_then(|_| header.check_readable()),
+        let verified = if is_planted(Bug::ReaderSkipsChecksum) {
+            Ok(())
+        } else {
+            FrameHeader::decode_verified(seed, self.rest()).and_then(|_| header.check_readable())
         };
         verified.map_err(|error| self.damage(&error))?;
         Ok(StoredBatch {

@@ -216,7 +216,7 @@ impl Walk<'_> {
             return;
         }
         let (path, position) = (self.path.to_owned(), position.into());
-        self.ranges.push(DamagedRange { path, position, first_offset, next_offset, what });
+        self.ranges.push(DamagedRange { first_offset, next_offset, path, position, what });
     }
 }
 

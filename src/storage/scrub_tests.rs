@@ -76,7 +76,7 @@ fn a_changed_byte_is_found_wherever_it_is() {
             let frame = inside / frame_bytes;
             let offsets = Offset(frame as u64)..Offset(frame as u64 + 1);
             assert_eq!(range.first_offset..range.next_offset, offsets, "byte {at}");
-            assert_eq!(range.position as usize, SEGMENT_HEADER_BYTES + frame * frame_bytes, "byte {at}");
+            assert_eq!(range.position, (SEGMENT_HEADER_BYTES + frame * frame_bytes) as u64, "byte {at}");
         } else {
             assert_eq!((range.first_offset, range.next_offset, range.position), (Offset(0), Offset(10), 0));
         }

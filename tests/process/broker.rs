@@ -222,6 +222,7 @@ pub(crate) struct Starting {
     hears: Receiver<Said>,
 }
 
+#[allow(dead_code, reason = "test binaries share this file, and not each of them kills a broker that starts")]
 impl Starting {
     /// Waits until it serves; gives it back if that takes longer than `patience`.
     pub(crate) fn wait(self, patience: Duration) -> Result<Broker, Self> {

@@ -83,8 +83,8 @@ pub(super) fn recover(context: &StorageContext, directory: &Path, id: LogId) -> 
     for base in &bases[trusted..] {
         surveys.push(surveyor.survey(*base, &checkpoint)?);
     }
-    let mut report = RecoveryReport::default();
-    report.verified_bytes = surveys.iter().map(|survey| u64::from(survey.verified_bytes)).sum();
+    let verified_bytes = surveys.iter().map(|survey| u64::from(survey.verified_bytes)).sum();
+    let mut report = RecoveryReport { verified_bytes, ..RecoveryReport::default() };
     let verdict = judge::judge(directory, &checkpoint, bases.first().copied(), &surveys)?;
     report.damage = verdict.damage;
     if let Some(cut) = &verdict.cut {

@@ -32,6 +32,7 @@ use std::sync::{Arc, OnceLock, PoisonError};
 
 /// How far the map of an active segment reaches: as far as the segment may ever grow. A first batch may be larger than
 /// the segment should be. It costs address space only, of which there are 128 TiB.
+#[expect(clippy::cast_possible_truncation, reason = "maps need 64 bits anyway")]
 const ACTIVE_VIEW_BYTES: usize = SEGMENT_BYTES_MAX as usize + BATCH_BYTES_LIMIT_MAX as usize + 2 * HEADER_BYTES;
 
 /// One segment of a log. Shared between the writer and readers.
