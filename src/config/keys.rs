@@ -99,6 +99,7 @@ pub(super) const KEYS: &[Key] = &[
     key!(topics.options.durability as "durability", Durability),
     key!(topics.options.record_bytes_max as "record_bytes_max", Small, Bytes, BATCH_BYTES),
     key!(topics.options.batch_bytes_max as "batch_bytes_max", Small, Bytes, BATCH_BYTES),
+    key!(topics.options.dedup_window_ms as "dedup_window_ms", Large, Milliseconds, CHECKED_LATER),
     key!(topics.options.cleanup as "cleanup", Cleanup),
     key!(topics.options.tombstone_grace_ms as "tombstone_grace_ms", Large, Milliseconds, CHECKED_LATER),
     key!(log.level as "level", Level),

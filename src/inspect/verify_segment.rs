@@ -165,7 +165,8 @@ impl SegmentCheck<'_> {
             // What was deleted ahead of the recovery point moved its offset up, and not its position. At the beginning
             // of its segment it says nothing of the offset there.
             let offset = progress.index.next_offset.max(checkpoint.log_start_offset);
-            progress.checkpoint_fits = checkpoint.next_offset == offset || is_at_start;
+            let is_here = checkpoint.next_offset == progress.index.next_offset;
+            progress.checkpoint_fits = is_here || checkpoint.next_offset == offset || is_at_start;
         }
     }
 

@@ -28,21 +28,11 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 pub use crate::storage::admission::{AppendTerms, Appended, BatchRefusal, NewBatch};
+pub use crate::storage::log_options::LogOptions;
 pub use crate::storage::message_ids::DuplicateRecord;
 
 /// Memory for headers and small payloads that a log keeps between appends: there may be 10,000 logs.
 const SCRATCH_BYTES_KEPT: usize = 4 << 10;
-
-/// What a log needs to know of its topic's options. May change while it is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogOptions {
-    /// A segment is sealed when it would grow past this.
-    pub segment_bytes: u64,
-    /// A segment is sealed when its first record is older than this.
-    pub seal_age_ms: u64,
-    /// Appends leave this much of the disk free.
-    pub reserve_bytes: u64,
-}
 
 /// What became of an append: each of the leading batches was appended or refused by itself, and `error` says why the
 /// others were not written.

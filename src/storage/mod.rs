@@ -41,10 +41,12 @@ pub mod error;
 pub mod file_system;
 pub mod frame;
 mod frame_walk;
+mod frames;
 pub mod keeper;
 #[cfg(test)]
 mod keeper_tests;
 pub mod log;
+mod log_options;
 mod log_state;
 mod message_ids;
 mod mmap;
