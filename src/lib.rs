@@ -7,7 +7,7 @@
 //! cli::serve -> server -> { grpc, admin } -> broker        one process: doors, then the facade
 //! cli::log -> { inspect, repair } -> { topic, storage }      a data directory without a broker: looked at, mended
 //! broker -> { topic, group, producer } -> partition -> storage -> types, limits
-//! announce, clock, config, metrics, planted, process_limits, shutdown, units: leaves
+//! announce, clock, config, metrics, planted, process_limits, shutdown, sync, units: leaves
 //! ```
 
 pub mod admin;
@@ -31,6 +31,7 @@ pub mod repair;
 pub mod server;
 pub mod shutdown;
 pub mod storage;
+mod sync;
 pub mod topic;
 pub mod types;
 pub mod units;

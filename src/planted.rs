@@ -11,6 +11,38 @@ pub enum Bug {
     AckBeforeSync,
     /// The directory is not synced after a new segment file.
     NoDirectorySync,
+    /// Appends are acknowledged first and written then.
+    AckBeforeWrite,
+    /// Commits, and all else that is asked of groups, are answered before the journal has them.
+    CommitAckedBeforeDurable,
+    /// A failed sync is tried again; the second one succeeds and means nothing.
+    RetryFailedSync,
+    /// Readers are shown records before they are synced.
+    WatermarkBeforeSync,
+    /// After a sync that failed, the next append shows the records that were not synced.
+    FailedSyncIsShownLater,
+    /// A partition with more in its inbox is not handed to the storage threads again.
+    LostWakeUp,
+    /// A segment file that is deleted is emptied first: readers that hold it lose its bytes.
+    DeletionCutsTheFile,
+    /// Readers believe a frame without its checksum.
+    ReaderSkipsChecksum,
+    /// The checksum of a frame says nothing of the segment it stands in.
+    SeedIgnored,
+    /// An index file that does not end where its segment does is believed.
+    StaleIndexTrusted,
+    /// A sync of a sealed segment that failed is tried again, and succeeds.
+    RetriesFailedSync,
+    /// The checkpoint moves behind a sealed segment that was not synced.
+    CheckpointBeforeSync,
+    /// A segment counts as synced when it is sealed, although the cut of its end is not on disk.
+    SealCountsAsSynced,
+    /// A write that ended early, because the disk is full, passes for a whole one.
+    ShortWriteIgnored,
+    /// What a failed write left behind the end of a segment stays there.
+    FailedWriteLeftBehind,
+    /// Append times follow a clock that goes back.
+    AppendTimeGoesBack,
     /// Recovery believes a frame without its checksum.
     ChecksumSkipped,
     /// Recovery cuts at the first invalid frame, although a durable mark says that what it should be was synced.
@@ -41,6 +73,16 @@ pub enum Bug {
     CompactionTouchesUnsynced,
     /// A segment file with bytes that are not on disk is closed to make room: a failed write-back goes unnoticed.
     DirtySegmentEvicted,
+    /// The checkpoint vouches for the end of the active segment, whether or not it was synced.
+    CheckpointAheadOfSync,
+    /// Retention removes files before the new log start is durable.
+    RetentionUnlinksFirst,
+    /// A clock that jumped is believed: retention by time goes on.
+    ClockJumpIgnored,
+    /// Records that retention deleted before a group had read them are not counted.
+    ExpiredUnreadNotCounted,
+    /// The scrub of sealed segments looks at headers and not at checksums.
+    ScrubSkipsChecksum,
 }
 
 /// Whether `bug` is active.

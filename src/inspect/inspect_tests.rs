@@ -46,13 +46,7 @@ impl Sample {
         catalog.store(&RealFileSystem, &data_dir.catalog_path()).expect("stored");
         let (mut log, _) = Log::open(Arc::new(RealFileSystem), &log_path, id, OPTIONS).expect("opens");
         for number in 0..RECORDS {
-            let mut set = BytesMut::new();
-            let value = vec![number.to_le_bytes()[0]; VALUE_BYTES];
-            encode_record(&mut set, Some(b"k\n"), Some(&value), std::iter::empty(), None);
-            let payload = set.freeze();
-            let summary = record_set::check(&payload, usize::MAX).expect("valid");
-            let outcome = log.append(&[NewBatch::new(payload, summary)], 1000 + number.cast_signed());
-            assert!(outcome.error.is_none(), "{:?}", outcome.error);
+            append(&mut log, number);
         }
         log.sync().expect("synced");
         if is_stopped_cleanly {
@@ -93,6 +87,16 @@ impl Sample {
         assert_eq!(problems.len(), 1, "{problems:#?}");
         problems.remove(0)
     }
+}
+
+fn append(log: &mut Log, number: u64) {
+    let mut set = BytesMut::new();
+    let value = vec![number.to_le_bytes()[0]; VALUE_BYTES];
+    encode_record(&mut set, Some(b"k\n"), Some(&value), std::iter::empty(), None);
+    let payload = set.freeze();
+    let summary = record_set::check(&payload, usize::MAX).expect("valid");
+    let outcome = log.append(&[NewBatch::new(payload, summary)], 1000 + number.cast_signed());
+    assert!(outcome.error.is_none(), "{:?}", outcome.error);
 }
 
 fn flip(path: &Path, position: usize) {
@@ -295,4 +299,17 @@ fn an_interrupted_compaction_is_named_as_that() {
     let (problems, totals) = sample.verify();
     let kinds: Vec<_> = problems.iter().map(|problem| problem.kind).collect();
     assert_eq!((kinds, totals.segments), (vec![ProblemKind::UnfinishedCompaction], 1), "{problems:?}");
+}
+
+/// Records behind the recovery point were deleted: the checkpoint's offset had moved up without its position, and a log
+/// that is whole was reported as damaged.
+#[test]
+fn a_log_start_behind_the_recovery_point_is_no_damage() {
+    let sample = Sample::new(false);
+    let id = LogId { topic: TOPIC, partition: 0 };
+    let (mut log, _) = Log::open(Arc::new(RealFileSystem), &sample.log, id, OPTIONS).expect("opens");
+    append(&mut log, RECORDS);
+    log.keeper().delete_before(Offset(RECORDS + 1)).expect("deletes");
+    drop(log);
+    assert_eq!(sample.verify().0, []);
 }

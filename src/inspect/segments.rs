@@ -130,7 +130,9 @@ fn summarize_segment(
     let mut walk = FrameWalk::headers(Arc::clone(&opened.file), opened.file_bytes, index.end_position);
     loop {
         match walk.step().context("read", &opened.path)? {
-            Step::Frame { position, header, frame_bytes, .. } if header.base_offset != index.next_offset => {
+            Step::Frame { position, header, frame_bytes, .. }
+                if header.base_offset != index.next_offset || !index.has_room_for(&header, frame_bytes) =>
+            {
                 let what = format!("offset {} after {}, {frame_bytes} bytes", header.base_offset, index.next_offset);
                 troubles.push(StorageError::corrupt(&opened.path, position.into(), what).to_string());
                 break;

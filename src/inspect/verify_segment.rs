@@ -132,9 +132,7 @@ impl SegmentCheck<'_> {
                 Step::Frame { position, header, frame_bytes, payload } => {
                     check_frame(position, &header, progress, findings);
                     check_payload(position, &header, payload, progress, findings);
-                    // An index has no room for more, and a checksum that is right does not make a number possible.
-                    let relative = header.base_offset.records_since(self.base);
-                    progress.is_contiguous &= u32::try_from(relative).is_ok();
+                    progress.is_contiguous &= progress.index.has_room_for(&header, frame_bytes);
                     if progress.is_contiguous {
                         progress.index.push(&header, frame_bytes);
                         self.compare(progress);
@@ -164,8 +162,11 @@ impl SegmentCheck<'_> {
         }
         if let Some(checkpoint) = self.recovery_point().filter(|checkpoint| checkpoint.position == end) {
             let is_at_start = end as usize == SEGMENT_HEADER_BYTES;
-            // At the beginning of its segment it says nothing of the offset there.
-            progress.checkpoint_fits = checkpoint.next_offset == progress.index.next_offset || is_at_start;
+            // What was deleted ahead of the recovery point moved its offset up, and not its position. At the beginning
+            // of its segment it says nothing of the offset there.
+            let offset = progress.index.next_offset.max(checkpoint.log_start_offset);
+            let is_here = checkpoint.next_offset == progress.index.next_offset;
+            progress.checkpoint_fits = is_here || checkpoint.next_offset == offset || is_at_start;
         }
     }
 
@@ -174,7 +175,9 @@ impl SegmentCheck<'_> {
         let (next, path) = (progress.next_offset, progress.path.clone());
         // The recovery point may have been moved back to before other segments, for a compaction.
         let goes_on = self.following == Some(next);
-        let ends_early = self.recovery_point().filter(|checkpoint| checkpoint.next_offset > next && !goes_on);
+        // Offsets below the log start may be gone: they were deleted, perhaps before they were durable.
+        let is_early = |found: &&Checkpoint| found.next_offset > next.max(found.log_start_offset) && !goes_on;
+        let ends_early = self.recovery_point().filter(is_early);
         if let Some((position, error)) = progress.damage.take() {
             let lost_to = self.following.or(ends_early.map(|checkpoint| checkpoint.next_offset));
             findings.problem(if lost_to.is_some() {

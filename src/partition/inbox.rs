@@ -4,6 +4,7 @@
 //! back when it is answered.
 
 use crate::partition::options::PartitionOptions;
+use crate::planted::{Bug, is_planted};
 use crate::storage::StorageError;
 use crate::storage::log::{Appended, BatchRefusal, NewBatch};
 use crate::types::Durability;
@@ -112,7 +113,7 @@ impl Inbox {
 
     /// After a drain: whether the partition must be handed to the pool again.
     pub(super) fn must_reschedule(&mut self) -> bool {
-        self.scheduled = !self.waiting.is_empty();
+        self.scheduled = !self.waiting.is_empty() && !is_planted(Bug::LostWakeUp);
         self.scheduled
     }
 }

@@ -4,9 +4,10 @@
 //! puts it back if more has come. So each partition has one writer at a time, a busy one cannot starve the others, and
 //! as many syncs run side by side as there are threads.
 
+use crate::sync::thread::{Builder, JoinHandle};
+use crate::sync::{Condvar, IS_SCHEDULED, Mutex};
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::sync::{Arc, PoisonError};
 use tokio::sync::watch;
 
 /// The storage threads. They end, after finishing what is queued, when the pool is dropped.
@@ -124,7 +125,7 @@ struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && !IS_SCHEDULED {
             std::process::abort();
         }
     }

@@ -101,14 +101,14 @@ fn examine(
     let view = file.view(bytes.max(1) as usize).context("map", &found.path)?;
     view.load(0, bytes as usize).context("read", &found.path)?;
     found.bytes = view.slice(0, bytes as usize);
-    match SegmentHeader::decode_seed(&found.bytes[..found.bytes.len().min(SEGMENT_HEADER_BYTES)], id, base) {
-        Ok(seed) => (found.seed, found.seed_is_known) = (seed, true),
-        Err(_) => {
-            found.is_header_damaged = true;
-            let seed = lost_seed(fs, &found);
-            (found.seed, found.seed_is_known) = (seed.unwrap_or_default(), seed.is_some());
-        }
-    }
+    let header = &found.bytes[..found.bytes.len().min(SEGMENT_HEADER_BYTES)];
+    let seed = if let Ok(seed) = SegmentHeader::decode_seed(header, id, base) {
+        Some(seed)
+    } else {
+        found.is_header_damaged = true;
+        lost_seed(fs, &found)
+    };
+    (found.seed, found.seed_is_known) = (seed.unwrap_or_default(), seed.is_some());
     let mut index = SparseIndex::new(base);
     if !found.seed_is_known {
         found.end_position = bytes;

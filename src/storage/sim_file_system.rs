@@ -13,11 +13,12 @@
 
 use crate::storage::file_system::{File, FileSystem, OpenMode, View};
 use crate::storage::sim_disk::{Change, Disk, Fault, Inode, Loss, Operation, apply_to_entries};
+use crate::sync::{Mutex, MutexGuard};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 /// A simulated disk. Clones are the same disk.
 #[derive(Debug, Clone)]

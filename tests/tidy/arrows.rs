@@ -53,9 +53,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     // A coordinator keeps its state in a journal and knows nothing else of partitions.
     ("group", &["partition::journal", "clock", "planted", "types", "limits"]),
     ("producer", &["partition::journal", "clock", "planted", "types", "limits"]),
-    ("partition", &["storage", "metrics", "clock", "planted", "types", "limits"]),
+    ("partition", &["storage", "metrics", "clock", "planted", "sync", "types", "limits"]),
     ("topic", &["storage", "clock", "types", "limits"]),
-    ("storage", &["planted", "types", "limits"]),
+    ("storage", &["planted", "sync", "types", "limits"]),
     // Leaves.
     ("config", &["topic::TopicOptions", "types", "limits", "units"]),
     ("announce", &["types"]),
@@ -66,6 +66,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("planted", &[]),
     ("process_limits", &[]),
+    ("sync", &[]),
     ("units", &[]),
     ("proto", &[]),
 ];

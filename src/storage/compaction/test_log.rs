@@ -5,12 +5,11 @@ use crate::storage::file_system::FileSystem;
 use crate::storage::log::{Log, LogOptions, NewBatch};
 use crate::storage::segment::header::LogId;
 use crate::types::record_set::{self, encode_record};
-use crate::types::{Offset, ProducerId, ProducerStamp, TopicId};
+use crate::types::{Offset, TopicId};
 use bytes::BytesMut;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Segments of a few batches.
 pub(super) const OPTIONS: LogOptions = LogOptions { segment_bytes: 1000, seal_age_ms: u64::MAX, reserve_bytes: 0 };
@@ -38,11 +37,7 @@ pub(super) fn batch(records: &[Keyed]) -> NewBatch {
     }
     let payload = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
-    // Each is the first batch of a producer of its own, so that none is taken for a repeat.
-    static PRODUCERS: AtomicU64 = AtomicU64::new(1);
-    let id = ProducerId(PRODUCERS.fetch_add(1, Ordering::Relaxed));
-    let producer = Some(ProducerStamp { id, epoch: 1, base_sequence: 0 });
-    NewBatch { producer, ..NewBatch::new(payload, summary) }
+    NewBatch::new(payload, summary)
 }
 
 /// Every record there is, with its offset, read in pieces of about `bytes_max`.
@@ -73,7 +68,7 @@ pub(super) fn compact(log: &Log, policy: CompactionPolicy, now_ms: i64) -> Compa
     log.keeper().sync_sealed().expect("syncs");
     let mut sum = CompactionOutcome::default();
     loop {
-        let pass = log.keeper().compact(policy, When::Now, now_ms, &mut |_| true).expect("compacts");
+        let pass = log.keeper().compact(policy, When::Now, Some(now_ms), &mut |_| true).expect("compacts");
         let Some(pass) = pass else { return sum };
         sum.removed_records += pass.removed_records;
         if pass.is_complete {

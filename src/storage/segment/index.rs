@@ -59,7 +59,17 @@ impl SparseIndex {
         }
     }
 
-    /// Takes note of the frame that begins where the last one ended.
+    /// Whether the numbers of a frame fit. They always do for frames that a log wrote; a frame that was read may lie,
+    /// with a checksum that is right.
+    pub fn has_room_for(&self, frame: &FrameHeader, frame_bytes: u32) -> bool {
+        u32::try_from(frame.base_offset.records_since(self.base_offset)).is_ok()
+            && self.end_position.checked_add(frame_bytes).is_some()
+    }
+
+    /// Takes note of the frame that begins where the last one ended, for which there is room.
+    ///
+    /// # Panics
+    /// If there is none: see [`SparseIndex::has_room_for`].
     pub fn push(&mut self, frame: &FrameHeader, frame_bytes: u32) {
         let position = self.end_position;
         let must_enter = std::mem::take(&mut self.is_behind_break);
@@ -121,6 +131,22 @@ impl SparseIndex {
         run.checked_sub(1).and_then(|last| self.entries.get(last)).map_or(first, |entry| entry.position)
     }
 
+    /// The index as it was a few frames before `position`, which is the end of a frame: push the frames in between, and
+    /// it is what it was there. At least one frame is left out, so that the push of the last sets its append time.
+    #[must_use]
+    pub fn cut_before(mut self, position: u32) -> Self {
+        let kept = self.entries.partition_point(|entry| entry.position < position).saturating_sub(1);
+        let Some(first_left_out) = self.entries.get(kept).copied() else { return self };
+        self.entries.truncate(kept);
+        self.end_position = first_left_out.position;
+        self.next_offset = self.base_offset.advance(first_left_out.relative_offset.into());
+        self.max_record_time_ms = first_left_out.max_record_time_before_ms;
+        if kept == 0 {
+            return Self::new(self.base_offset);
+        }
+        self
+    }
+
     /// The bytes of an index file: header, entries, CRC-32 of both. `seed` ties it to its segment file.
     pub fn encode(&self, seed: u32) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_BYTES + self.entries.len() * ENTRY_BYTES + 4);
@@ -155,8 +181,11 @@ impl SparseIndex {
             && word(8)? == seed
             && word(12)? as usize * ENTRY_BYTES == entries.len()
             && long(16)? == base_offset.0;
+        if !genuine {
+            return None;
+        }
         let first_append_time_ms = long(32)?.cast_signed();
-        genuine.then_some(Self {
+        let index = Self {
             base_offset,
             is_behind_break: false,
             entries: entries.as_chunks::<ENTRY_BYTES>().0.iter().map(decode_entry).collect(),
@@ -166,7 +195,28 @@ impl SparseIndex {
             max_record_time_ms: long(48)?.cast_signed(),
             end_position: word(56)?,
             last_frame_position: word(60)?,
-        })
+        };
+        index.is_possible().then_some(index)
+    }
+
+    /// Whether frames could have led to this index. A checksum that is right does not make numbers possible, and
+    /// look-ups and [`SparseIndex::push`] rely on them.
+    fn is_possible(&self) -> bool {
+        let first = u32::try_from(SEGMENT_HEADER_BYTES).expect("64 fits");
+        let relative_end = self.next_offset.records_since(self.base_offset);
+        let before_end =
+            |entry: &Entry| entry.position < self.end_position && u64::from(entry.relative_offset) < relative_end;
+        let ascends = |pair: &[Entry]| {
+            pair[0].position < pair[1].position
+                && pair[0].relative_offset < pair[1].relative_offset
+                && pair[0].max_record_time_before_ms <= pair[1].max_record_time_before_ms
+        };
+        self.end_position >= first
+            && self.next_offset >= self.base_offset
+            && (self.last_frame_position == 0 || (first..self.end_position).contains(&self.last_frame_position))
+            && self.entries.first().is_none_or(|entry| entry.position >= first)
+            && self.entries.last().is_none_or(before_end)
+            && self.entries.windows(2).all(ascends)
     }
 }
 
@@ -185,20 +235,24 @@ fn decode_entry(bytes: &[u8; ENTRY_BYTES]) -> Entry {
 mod tests {
     use super::*;
 
+    fn frames() -> Vec<FrameHeader> {
+        let frame = |i: u32| FrameHeader {
+            attributes: 1,
+            base_offset: Offset(100 + u64::from(i) * 10),
+            record_count: 10,
+            last_offset_delta: 9,
+            append_time_ms: 1000 + i64::from(i),
+            max_record_time_ms: if i == 20 { 5000 } else { 1000 + i64::from(i) },
+            leader_epoch: 0,
+            producer: None,
+            durable_mark: Offset(0),
+        };
+        (0..50).map(frame).collect()
+    }
+
     fn filled() -> SparseIndex {
         let mut index = SparseIndex::new(Offset(100));
-        for i in 0..50_u32 {
-            let frame = FrameHeader {
-                attributes: 1,
-                base_offset: Offset(100 + u64::from(i) * 10),
-                record_count: 10,
-                last_offset_delta: 9,
-                append_time_ms: 1000 + i64::from(i),
-                max_record_time_ms: if i == 20 { 5000 } else { 1000 + i64::from(i) },
-                leader_epoch: 0,
-                producer: None,
-                durable_mark: Offset(0),
-            };
+        for frame in frames() {
             index.push(&frame, 5_000);
         }
         index
@@ -215,6 +269,20 @@ mod tests {
         }
         assert!(index.position_of_time(1010) <= 64 + 10 * 5_000);
         assert!(index.position_of_time(4000) <= 64 + 20 * 5_000, "the out-of-order record at frame 20 is the first");
+    }
+
+    #[test]
+    fn an_index_cut_back_and_pushed_again_is_what_it_was() {
+        let (whole, frames) = (filled(), frames());
+        for count in 1..=frames.len() {
+            let mut expected = SparseIndex::new(Offset(100));
+            frames[..count].iter().for_each(|frame| expected.push(frame, 5_000));
+            let mut cut = whole.clone().cut_before(expected.end_position);
+            let from = usize::try_from(cut.next_offset.records_since(Offset(100)) / 10).expect("small");
+            assert!(from < count, "at least one frame is left out");
+            frames[from..count].iter().for_each(|frame| cut.push(frame, 5_000));
+            assert_eq!(cut, expected, "after {count} frames");
+        }
     }
 
     #[test]

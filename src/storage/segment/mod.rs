@@ -13,11 +13,14 @@ mod index_file;
 pub mod scan;
 
 use crate::limits::{BATCH_BYTES_LIMIT_MAX, SEGMENT_BYTES_MAX};
+use crate::planted::{Bug, is_planted};
 use crate::storage::context::StorageContext;
 use crate::storage::error::{IoContext, StorageError};
-use crate::storage::file_system::{FileSystem, OpenMode};
+use crate::storage::file_system::{File, FileSystem, OpenMode};
 use crate::storage::frame::HEADER_BYTES;
 use crate::storage::open_files::{OpenFiles, Opened, Purpose, Slot};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 use crate::types::{Offset, TimestampMs};
 use bytes::Bytes;
 use header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -25,11 +28,11 @@ use index::SparseIndex;
 pub use index_file::load_index;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 /// How far the map of an active segment reaches: as far as the segment may ever grow. A first batch may be larger than
 /// the segment should be. It costs address space only, of which there are 128 TiB.
+#[expect(clippy::cast_possible_truncation, reason = "maps need 64 bits anyway")]
 const ACTIVE_VIEW_BYTES: usize = SEGMENT_BYTES_MAX as usize + BATCH_BYTES_LIMIT_MAX as usize + 2 * HEADER_BYTES;
 
 /// One segment of a log. Shared between the writer and readers.
@@ -47,7 +50,7 @@ pub struct Segment {
     /// Whether everything up to the end is on disk. Only ever set once the segment is sealed.
     synced: AtomicBool,
     /// Why its sync failed, once one did: a second one would succeed and mean nothing.
-    sync_failure: OnceLock<Box<StorageError>>,
+    sync_failure: Mutex<Option<Box<StorageError>>>,
     slot: Arc<Slot>,
     /// Of an active segment; that of a sealed one is kept with its open file.
     index: Mutex<Option<Box<SparseIndex>>>,
@@ -93,15 +96,27 @@ pub fn base_offset_of(name: &str) -> Option<Offset> {
 impl Segment {
     /// Creates the file of a new active segment.
     pub fn create(context: &StorageContext, directory: &Path, header: &SegmentHeader) -> Result<Self, StorageError> {
-        let segment = Self::sealed(context, directory, header.log, header.base_offset, 0, false);
-        let Self { fs, open_files, path, .. } = &segment;
-        let file = open_files.take("create", path, || fs.open(path, OpenMode::CreateNew))?;
-        let bytes = header.encode();
-        if let Err(error) = file.write_all_at(0, &mut [IoSlice::new(&bytes)]) {
+        let path = directory.join(file_stem(header.base_offset)).with_extension("log");
+        let file = context.open_files.take("create", &path, || context.fs.open(&path, OpenMode::CreateNew))?;
+        let begun = Self::begin(context, directory, file, header);
+        if begun.is_err() {
             // Without its header it would be in the way of the next attempt.
-            let _ = fs.remove_file(path);
-            return Err(StorageError::io("write", path, error));
+            let _ = context.fs.remove_file(&path);
         }
+        begun
+    }
+
+    /// Begins a new active segment in a file without bytes, which gets its name from the caller.
+    pub(super) fn begin(
+        context: &StorageContext,
+        directory: &Path,
+        file: Arc<dyn File>,
+        header: &SegmentHeader,
+    ) -> Result<Self, StorageError> {
+        let segment = Self::sealed(context, directory, header.log, header.base_offset, 0, false);
+        let Self { open_files, path, .. } = &segment;
+        let bytes = header.encode();
+        file.write_all_at(0, &mut [IoSlice::new(&bytes)]).context("write", path)?;
         let seed = SegmentHeader::decode_seed(&bytes, header.log, header.base_offset)
             .map_err(|what| StorageError::corrupt(path, 0, what))?;
         open_files.insert(&segment.slot, open_files.opened(file, seed, ACTIVE_VIEW_BYTES));
@@ -127,7 +142,7 @@ impl Segment {
             end_position: AtomicU32::new(end_position),
             sealed: AtomicBool::new(true),
             synced: AtomicBool::new(synced),
-            sync_failure: OnceLock::new(),
+            sync_failure: Mutex::default(),
             slot: Arc::default(),
             index: Mutex::new(None),
             facts: OnceLock::new(),
@@ -197,7 +212,7 @@ impl Segment {
 
     /// Opens the file, for as long as anybody holds this segment: readers go on with it when its name is another's.
     pub fn pin(&self) -> Result<(), StorageError> {
-        self.open_to_change().map(drop)
+        self.open_files.open(&self.slot, Purpose::Keep, || self.open_file()).map(drop)
     }
 
     /// Gives a segment that was just written its index.
@@ -210,15 +225,24 @@ impl Segment {
     }
 
     /// Makes a sealed segment durable, once. A failure is final: whoever asks again gets the same one.
+    ///
+    /// One caller at a time, to the end: of two that sync the same file side by side only one hears of a failure; and
+    /// as soon as it is synced the keeper may close and delete it, while the writer is about to open it.
     pub fn sync_sealed(&self) -> Result<(), StorageError> {
-        if let Some(error) = self.sync_failure.get() {
+        let mut failure = lock(&self.sync_failure);
+        if let Some(error) = failure.as_ref().filter(|_| !is_planted(Bug::RetriesFailedSync)) {
             return Err(StorageError::clone(error));
         }
-        if !self.is_synced() {
-            let synced = self.open()?.file.sync_data().context("sync", &self.path);
-            synced.map_err(|error| StorageError::clone(self.sync_failure.get_or_init(|| Box::new(error))))?;
-            self.synced.store(true, Ordering::Release);
-            self.slot.unpin();
+        if self.is_synced() {
+            return Ok(());
+        }
+        let synced = self.open().and_then(|opened| opened.file.sync_data().context("sync", &self.path));
+        match synced {
+            Ok(()) => {
+                self.synced.store(true, Ordering::Release);
+                self.slot.unpin();
+            }
+            Err(error) => return Err(StorageError::clone(failure.insert(Box::new(error)))),
         }
         Ok(())
     }
@@ -228,6 +252,11 @@ impl Segment {
         self.open()?.file.sync_data().context("sync", &self.path)?;
         self.slot.unpin();
         Ok(())
+    }
+
+    /// Whether it is open, most likely because somebody reads it.
+    pub fn is_open(&self) -> bool {
+        self.slot.is_open()
     }
 
     /// The open file, opened now if it was not.
@@ -312,9 +341,24 @@ impl Segment {
         index_file::save(&*self.fs, &self.path, &bytes)
     }
 
+    /// The same for the frames before `position`, which is the end of one: for a segment that is being appended to.
+    pub fn save_index_up_to(&self, position: u32) -> Result<(), StorageError> {
+        let opened = self.open()?;
+        // Copied, so that appends do not wait for the rest.
+        let mut index = self.with_index(SparseIndex::clone)?.cut_before(position);
+        let known = self.open_files.slice(&self.path, &opened, 0, position as usize)?;
+        drop(scan::scan(&known, opened.seed, false, &mut index));
+        if index.end_position != position {
+            let what = format!("no frame ends at byte {position}");
+            return Err(StorageError::corrupt(&self.path, index.end_position.into(), what));
+        }
+        index_file::save(&*self.fs, &self.path, &index.encode(opened.seed))
+    }
+
     fn load_or_rebuild_index(&self, opened: &Opened) -> Result<SparseIndex, StorageError> {
         let end = self.end_position();
-        if let Some(index) = self.load_index(opened.seed).filter(|index| index.end_position == end) {
+        let fits = |index: &SparseIndex| index.end_position == end || is_planted(Bug::StaleIndexTrusted);
+        if let Some(index) = self.load_index(opened.seed).filter(fits) {
             return Ok(index);
         }
         tracing::info!(path = %self.path.display(), "rebuilding the index of a segment");

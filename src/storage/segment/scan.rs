@@ -53,7 +53,9 @@ pub fn scan(file: &[u8], seed: u32, verify: bool, index: &mut SparseIndex) -> Sc
     while (index.end_position as usize) < data_end {
         let position = index.end_position as usize;
         let cause = match frame_at(file, seed, verify, position) {
-            Ok((header, frame_bytes)) if header.base_offset == index.next_offset => {
+            Ok((header, frame_bytes))
+                if header.base_offset == index.next_offset && index.has_room_for(&header, in_segment(frame_bytes)) =>
+            {
                 scan.durable_mark = scan.durable_mark.max(header.durable_mark);
                 index.push(&header, in_segment(frame_bytes));
                 continue;
