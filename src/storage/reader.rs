@@ -29,7 +29,7 @@ pub struct StoredBatch {
     /// Records in `payload`, at least 1; their offsets follow without a gap.
     pub record_count: u32,
     /// See [`StoredBatch::next_offset`].
-    next_offset: Offset,
+    pub(super) next_offset: Offset,
     /// When it was appended.
     pub append_time_ms: TimestampMs,
     /// Which owner of the partition appended it.
