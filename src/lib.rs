@@ -7,7 +7,7 @@
 //! cli::serve -> server -> { grpc, admin } -> broker        one process: doors, then the facade
 //! cli::log -> { inspect, repair } -> { topic, storage }      a data directory without a broker: looked at, mended
 //! broker -> { topic, group, producer } -> partition -> storage -> types, limits
-//! announce, clock, config, metrics, planted, shutdown, units: leaves
+//! announce, clock, config, metrics, planted, process_limits, shutdown, units: leaves
 //! ```
 
 pub mod admin;
@@ -24,6 +24,7 @@ pub mod limits;
 pub mod metrics;
 pub mod partition;
 pub mod planted;
+pub mod process_limits;
 pub mod producer;
 pub mod proto;
 pub mod repair;

@@ -1,27 +1,34 @@
 //! From a data directory to an open broker, and back.
 //!
-//! Order: lock, format, catalog, logs (side by side on as many threads as there are for storage), groups and producers
-//! replayed from their journals. A partition whose log does not open is offline, with its reason; the broker serves the others.
+//! Order: lock, format, catalog, everything made durable that a broker which did not stop cleanly has left in memory,
+//! logs (side by side on as many threads as there are for storage), groups and producers replayed from their journals. A
+//! partition whose log does not open is offline, with its reason; the broker serves the others.
 
 use crate::broker::Broker;
+use crate::broker::disk_watch::DiskWatch;
 use crate::broker::error::BrokerError;
 use crate::broker::opener::{Opener, create_directories, remove_directory};
 use crate::broker::produce::PERMIT_BYTES;
+use crate::broker::scrubber::{ScrubOptions, Scrubber};
 use crate::broker::topic_table::TopicTable;
+use crate::broker::upkeep::Upkeep;
 use crate::clock::SharedClock;
 use crate::group::GroupCoordinator;
+use crate::limits;
 use crate::metrics::Metrics;
 use crate::partition::journal::JournalEntry;
 use crate::partition::{PartitionJournal, StoragePool};
 use crate::producer::ProducerRegistry;
 use crate::shutdown::Shutdown;
-use crate::storage::StorageError;
 use crate::storage::data_dir::DataDir;
 use crate::storage::file_system::FileSystem;
+use crate::storage::recovery::Tail;
+use crate::storage::{StorageContext, StorageError};
 use crate::topic::{Catalog, TopicEntry, TopicOptions};
 use crate::types::{Durability, TopicId, TopicName};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -31,6 +38,9 @@ const PRODUCERS_TOPIC: &str = "__producers";
 
 /// A journal with more entries than this, and mostly out of date, is rewritten when the broker starts.
 const JOURNAL_ENTRIES_KEPT: u64 = 10_000;
+
+/// Threads that close logs, besides those there are.
+const CLOSING_THREADS: usize = 32;
 
 /// How a broker is opened.
 #[derive(Debug, Clone)]
@@ -43,12 +53,18 @@ pub struct BrokerOptions {
     pub auto_create_topics: bool,
     /// Threads that do disk work.
     pub storage_threads: usize,
+    /// Segment files that may be open at one time.
+    pub open_files_max: usize,
     /// Partitions of a topic whose creator does not say.
     pub default_partitions: u32,
     /// Options of a topic whose creator does not say.
     pub topic_defaults: TopicOptions,
     /// Budget of record bytes that were received and not answered.
     pub produce_in_flight_bytes_max: u64,
+    /// Records are refused while less of the disk is free.
+    pub disk_free_bytes_min: u64,
+    /// How sealed segments are read again.
+    pub scrub: ScrubOptions,
 }
 
 impl Broker {
@@ -69,13 +85,30 @@ impl Broker {
             add_internal_topic(&*fs, &data_dir, &mut catalog, name, clock.now_ms()).map_err(BrokerError::Files)?;
         }
 
-        let opener = Opener { fs: &fs, data_dir: &data_dir, pool: &pool, clock: &clock, metrics: &metrics };
+        let context = storage_context(&fs, &data_dir, options.open_files_max);
+        let opener = Opener {
+            context: &context,
+            data_dir: &data_dir,
+            pool: &pool,
+            clock: &clock,
+            metrics: &metrics,
+            reserve_bytes: options.disk_free_bytes_min,
+        };
         let topics = opener.open_all(&catalog, options.storage_threads);
         let groups = start_groups(journal_in(GROUPS_TOPIC, &topics)?, &clock, &topics).await?;
         let producers = start_producers(journal_in(PRODUCERS_TOPIC, &topics)?, &clock).await?;
 
+        let watched = data_dir.path().to_owned();
+        let disk = DiskWatch::new(Arc::clone(&fs), watched, Arc::clone(&metrics), options.disk_free_bytes_min);
+        let upkeep = Upkeep::load(&*fs, &data_dir.upkeep_path(), &*clock);
+        let (ended_at_ms, scrubber_clock) = (upkeep.scrubbed_at_ms(), Arc::clone(&clock));
+        let scrubber = Scrubber::new(options.scrub, scrubber_clock, Arc::clone(&metrics), ended_at_ms);
         let permits = usize::try_from(options.produce_in_flight_bytes_max / PERMIT_BYTES).unwrap_or(usize::MAX);
         Ok(Arc::new(Self {
+            disk: Arc::new(disk),
+            scrubber: Arc::new(scrubber),
+            deletions: Semaphore::new(limits::DELETIONS_MAX),
+            group_readings: Mutex::default(),
             in_flight: Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS))),
             options,
             started_at_ms: clock.now_ms(),
@@ -83,10 +116,12 @@ impl Broker {
             metrics,
             shutdown,
             fs,
+            context,
             topics,
             catalog: tokio::sync::Mutex::new(catalog),
             groups,
             producers,
+            upkeep,
             pool,
             compacting: Semaphore::new(1),
             data_dir,
@@ -96,9 +131,20 @@ impl Broker {
     /// Closes every log: what was written is durable, and the next start has nothing to verify. All partitions are
     /// asked at once, so that their syncs run side by side.
     pub async fn close(&self) -> Result<(), BrokerError> {
+        if let Err(error) = tokio::task::block_in_place(|| self.remember(true)) {
+            tracing::warn!(%error, "the time is not kept for the next start");
+        }
         let mut closing = Vec::new();
-        for topic in self.topics.all() {
+        let topics = self.topics.all();
+        let partitions: usize = topics.iter().map(|topic| topic.partitions.len()).sum();
+        // They wait for the disk, all of them: the syncs of many threads end with one commit of the file system. Fewer
+        // threads than wished for are no reason not to close.
+        let _ = self.pool.add_threads(partitions.min(CLOSING_THREADS));
+        let mut is_clean = true;
+        for topic in topics {
             for (number, partition) in (0..).zip(&topic.partitions) {
+                // Of the files of a partition that is offline nobody knows whether they are on disk.
+                is_clean &= partition.is_ok();
                 if let Ok(partition) = partition.clone() {
                     let at = topic.at(number);
                     closing.push((at, tokio::spawn(async move { partition.close().await })));
@@ -110,7 +156,32 @@ impl Broker {
             let closed = closed.await.unwrap_or(Ok(()));
             result = result.and(closed.map_err(|error| BrokerError::storage(at, error)));
         }
+        if is_clean && result.is_ok() {
+            self.data_dir.note_clean_stop();
+        }
         result
+    }
+}
+
+/// What all logs share. After an unclean stop everything on the disk is synced once, here: one sync for each of 10,000
+/// logs would take a minute.
+fn storage_context(fs: &Arc<dyn FileSystem>, data_dir: &DataDir, open_files_max: usize) -> StorageContext {
+    let context = StorageContext::new(Arc::clone(fs), open_files_max);
+    if data_dir.is_after_clean_stop() {
+        return StorageContext { tail: Tail::Synced, ..context };
+    }
+    let started = Instant::now();
+    match fs.sync_all(data_dir.path()) {
+        Ok(()) => {
+            let elapsed_ms = started.elapsed().as_millis();
+            tracing::info!(elapsed_ms, "the last stop was not clean; what it left in memory is on disk now");
+            StorageContext { tail: Tail::Synced, ..context }
+        }
+        // Some file could not be written. Each log syncs its own then, and finds out whether it was one of its files.
+        Err(error) => {
+            tracing::warn!(%error, "the disk could not be synced as a whole; each log is synced on its own");
+            context
+        }
     }
 }
 

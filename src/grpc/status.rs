@@ -139,9 +139,20 @@ fn row(error: &BrokerError) -> Row {
                 .fact("first_offset", first_offset)
                 .fact("next_offset", next_offset)
         }
+        E::DiskLow { at, free_bytes, free_bytes_min } => Row::new(Code::ResourceExhausted, "DISK_FULL")
+            .at(at)
+            .fact("free_bytes", free_bytes)
+            .fact("limit_bytes", free_bytes_min)
+            .next(LATER),
         E::DataLoss { at, .. } => Row::new(Code::DataLoss, "DATA_CORRUPT").at(at),
+        E::Storage { at, error: StorageError::Exhausted { limit, .. } } => {
+            Row::new(Code::ResourceExhausted, "FILES_EXHAUSTED").at(at).fact("limit", limit).next(LATER)
+        }
         E::Storage { at, .. } => Row::new(Code::Internal, "STORAGE_FAILED").at(at),
         E::Files(StorageError::Full { .. }) => Row::new(Code::ResourceExhausted, "DISK_FULL").next(LATER),
+        E::Files(StorageError::Exhausted { limit, .. }) => {
+            Row::new(Code::ResourceExhausted, "FILES_EXHAUSTED").fact("limit", limit).next(LATER)
+        }
         E::Files(_) => Row::new(Code::Internal, "STORAGE_FAILED"),
         E::OutcomeUnknown { at, .. } => Row::new(Code::Unknown, "OUTCOME_UNKNOWN").at(at).next(Next::Unknown),
         E::Overloaded { limit_bytes } => {

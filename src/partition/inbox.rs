@@ -70,6 +70,10 @@ pub(super) enum Request {
     /// Sets the fencing token; `None` takes it away.
     Fence(Option<u64>, oneshot::Sender<Result<(), AppendError>>),
     Seal(oneshot::Sender<Result<(), StorageError>>),
+    /// Upkeep wants its files to be closable.
+    Sync,
+    /// As [`Request::Close`], but what it holds is of no use to anybody any more.
+    Discard(oneshot::Sender<()>),
     Close(oneshot::Sender<Result<(), StorageError>>),
 }
 
@@ -87,7 +91,7 @@ impl Inbox {
         if self.closed {
             return false;
         }
-        self.closed = matches!(request, Request::Close(_));
+        self.closed = matches!(request, Request::Close(_) | Request::Discard(_));
         self.waiting.push_back(request);
         !std::mem::replace(&mut self.scheduled, true)
     }

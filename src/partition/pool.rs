@@ -13,7 +13,7 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub struct StoragePool {
     run_queue: Arc<RunQueue>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Something with work waiting: a partition. One thread at a time runs it.
@@ -41,18 +41,26 @@ impl StoragePool {
     pub fn start(threads: usize) -> std::io::Result<Self> {
         let run_queue =
             Arc::new(RunQueue { ready: Mutex::default(), wake: Condvar::new(), failure: watch::Sender::new(None) });
-        let start = |i| {
-            let queue = Arc::clone(&run_queue);
-            Builder::new().name(format!("storage-{i}")).spawn(move || {
+        let pool = Self { run_queue, threads: Mutex::default() };
+        pool.add_threads(threads)?;
+        Ok(pool)
+    }
+
+    /// Starts more threads, for a time in which all partitions have work that waits for the disk.
+    pub fn add_threads(&self, count: usize) -> std::io::Result<()> {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..count {
+            let queue = Arc::clone(&self.run_queue);
+            let name = format!("storage-{}", threads.len());
+            threads.push(Builder::new().name(name).spawn(move || {
                 // A broker whose writer died half-way must not go on as if nothing happened.
                 let _guard = AbortOnPanic;
                 while let Some(partition) = queue.next() {
                     partition.run();
                 }
-            })
-        };
-        let threads = (0..threads).map(start).collect::<Result<_, _>>()?;
-        Ok(Self { run_queue, threads })
+            })?);
+        }
+        Ok(())
     }
 
     /// Ends with the cause when a log fails in a way that only a restart mends. Then the process must stop.
@@ -76,7 +84,7 @@ impl Drop for StoragePool {
     fn drop(&mut self) {
         self.run_queue.ready.lock().unwrap_or_else(PoisonError::into_inner).stopping = true;
         self.run_queue.wake.notify_all();
-        for thread in self.threads.drain(..) {
+        for thread in self.threads.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _ = thread.join();
         }
     }

@@ -8,17 +8,19 @@
 //! is in the page cache then is not what is on disk, and no retry can find out.
 
 use crate::planted::{Bug, is_planted};
-use crate::storage::active::{Active, COPY_BYTES_MAX, Frame, allocate, appended, frame_header, write_parts};
+use crate::storage::active::{Active, Frame, appended, frame_header, write_parts};
 use crate::storage::admission::{Admission, Verdict, check_token};
+use crate::storage::allocation::{Allocation, NextFile};
 use crate::storage::checkpoint::Checkpoint;
+use crate::storage::context::StorageContext;
 use crate::storage::error::{IoContext, StorageError};
-use crate::storage::file_system::FileSystem;
 use crate::storage::frame::HEADER_BYTES;
 use crate::storage::keeper::LogKeeper;
-use crate::storage::log_state::LogState;
+use crate::storage::log_state::{DurablePoint, LogState};
 use crate::storage::producers_file;
 use crate::storage::reader::LogReader;
-use crate::storage::recovery::{self, RecoveryReport, Tail};
+use crate::storage::recovery::{self, RecoveryReport};
+use crate::storage::scrub::LogScrubber;
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::types::{Offset, TimestampMs};
@@ -27,6 +29,9 @@ use std::sync::{Arc, PoisonError};
 
 pub use crate::storage::admission::{AppendTerms, Appended, BatchRefusal, NewBatch};
 pub use crate::storage::message_ids::DuplicateRecord;
+
+/// Memory for headers and small payloads that a log keeps between appends: there may be 10,000 logs.
+const SCRATCH_BYTES_KEPT: usize = 4 << 10;
 
 /// What a log needs to know of its topic's options. May change while it is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +60,8 @@ pub struct Log {
     shared: Arc<LogState>,
     options: LogOptions,
     active: Option<Active>,
+    /// The file of the segment after the active one, once that is nearly full.
+    next_file: Option<NextFile>,
     next_offset: Offset,
     last_append_time_ms: TimestampMs,
     /// Sealed segments that were not synced since.
@@ -72,31 +79,22 @@ pub struct Log {
 impl Log {
     /// Opens the log in `directory` (which exists), recovering it if it was not closed cleanly.
     pub fn open(
-        fs: Arc<dyn FileSystem>,
+        context: impl Into<StorageContext>,
         directory: &Path,
         id: LogId,
         options: LogOptions,
     ) -> Result<(Self, RecoveryReport), StorageError> {
-        Self::open_with_tail(fs, directory, id, options, Tail::MaybeUnsynced)
-    }
-
-    /// As [`Log::open`]; `tail` says whether the whole file system was synced since the log was written.
-    pub fn open_with_tail(
-        fs: Arc<dyn FileSystem>,
-        directory: &Path,
-        id: LogId,
-        options: LogOptions,
-        tail: Tail,
-    ) -> Result<(Self, RecoveryReport), StorageError> {
-        let recovered = recovery::recover(&fs, directory, id, tail)?;
-        let next_offset = recovered.next_offset;
-        let shared = LogState::new(fs, directory, id, recovered.segments, recovered.checkpoint, next_offset);
+        let context = context.into();
+        let recovered = recovery::recover(&context, directory, id)?;
+        let next_offset = recovered.found.next_offset;
+        let shared = LogState::new(context, directory, id, &recovered);
         recovered.report.damage.iter().for_each(|range| shared.damage.note(range.clone()));
         let mut log = Self {
             options,
             active: None,
+            next_file: None,
             next_offset,
-            last_append_time_ms: recovered.last_append_time_ms,
+            last_append_time_ms: recovered.found.last_append_time_ms,
             unsynced_sealed: Vec::new(),
             directory_dirty: false,
             poisoned: None,
@@ -106,9 +104,9 @@ impl Log {
             shared,
         };
         if let (Some(index), Some(last)) = (recovered.last_index, log.shared.segments().last()) {
-            let allocated_bytes = index.end_position.into();
-            last.reactivate(index, log.view_bytes())?;
-            log.active = Some(Active { segment: Arc::clone(last), allocated_bytes, dirty: false });
+            let allocation = Allocation::of_written(index.end_position.into());
+            last.reactivate(index);
+            log.active = Some(Active { segment: Arc::clone(last), allocation, dirty: false, drain_bytes: 0 });
         }
         Ok((log, recovered.report))
     }
@@ -121,6 +119,11 @@ impl Log {
     /// A handle for upkeep.
     pub fn keeper(&self) -> LogKeeper {
         LogKeeper::new(Arc::clone(&self.shared))
+    }
+
+    /// A handle for finding damage.
+    pub fn scrubber(&self) -> LogScrubber {
+        LogScrubber::new(Arc::clone(&self.shared))
     }
 
     /// The offset that the next record gets.
@@ -152,6 +155,9 @@ impl Log {
                 }
             }
         }
+        // There may be 10,000 logs, and each keeps what it has here.
+        self.scratch.clear();
+        self.scratch.shrink_to(SCRATCH_BYTES_KEPT);
         outcome
     }
 
@@ -203,22 +209,27 @@ impl Log {
     fn write(&mut self, frames: &[Frame], end: u64) -> Result<(), StorageError> {
         let active = self.active.as_mut().expect("room was made in the active segment");
         let segment = Arc::clone(&active.segment);
-        let opened = segment.open()?;
+        // It counts as changed from here on: a write that fails half-way may have changed it as well.
+        let opened = segment.open_to_change()?;
+        active.dirty = true;
+        self.shared.set_has_unsynced(true);
         self.scratch.clear();
-        for Frame { header, payload } in frames {
-            self.scratch.extend_from_slice(&header.encode(opened.seed, payload));
-            if payload.len() <= COPY_BYTES_MAX {
-                self.scratch.extend_from_slice(payload);
+        self.scratch.reserve(frames.iter().map(Frame::copied_bytes).sum());
+        for frame in frames {
+            self.scratch.extend_from_slice(&frame.header.encode(opened.seed, &frame.payload));
+            if frame.copied_bytes() > HEADER_BYTES {
+                self.scratch.extend_from_slice(&frame.payload);
             }
         }
         let mut parts = write_parts(&self.scratch, frames);
         let free_bytes = || self.shared.fs.free_bytes(&self.shared.directory);
-        let written = allocate(active, &*opened.file, end, self.options, free_bytes)
-            .and_then(|()| opened.file.write_all_at(segment.end_position().into(), &mut parts));
+        let start = u64::from(segment.end_position());
+        let room = active.allocation.make_room(&*opened.file, end, self.options, free_bytes);
+        let written = room.and_then(|()| opened.file.write_all_at(start, &mut parts));
         if let Err(error) = written.context("append to", segment.path()) {
             return Err(self.undo_failed_write(error));
         }
-        active.dirty = true;
+        active.drain_bytes += end - start;
         segment.publish(|index| frames.iter().for_each(|frame| index.push(&frame.header, frame.bytes())));
         let last = frames.last().expect("there is a frame to write").header;
         self.next_offset = last.next_offset();
@@ -243,10 +254,16 @@ impl Log {
         if self.active.is_none() {
             let header = SegmentHeader { log: self.shared.id, base_offset: self.next_offset, created_at_ms: now_ms };
             let shared = &self.shared;
-            let segment = Arc::new(Segment::create(&shared.fs, &shared.directory, &header, self.view_bytes())?);
+            let (segment, allocation) = if let Some(next) = self.next_file.take() {
+                next.begin(&shared.context, &shared.directory, &header)?
+            } else {
+                (Segment::create(&shared.context, &shared.directory, &header)?, Allocation::default())
+            };
+            let segment = Arc::new(segment);
+            shared.set_has_unsynced(true);
             shared.change_segments(|segments| segments.push(Arc::clone(&segment)));
             self.directory_dirty = true;
-            self.active = Some(Active { segment, allocated_bytes: 0, dirty: true });
+            self.active = Some(Active { segment, allocation, dirty: true, drain_bytes: 0 });
         }
         Ok(self.active.as_ref().map_or(0, |active| active.segment.end_position()))
     }
@@ -258,7 +275,7 @@ impl Log {
         let end = u64::from(active.segment.end_position());
         let cut =
             active.segment.open().and_then(|opened| opened.file.set_len(end).context("cut", active.segment.path()));
-        active.allocated_bytes = end;
+        active.allocation.cut(end);
         match (&error, cut) {
             (StorageError::Full { .. }, Ok(())) => error,
             (_, cut) => self.poison(&cut.err().unwrap_or(error)),
@@ -279,7 +296,9 @@ impl Log {
         self.unsynced_sealed.clear();
         if let Some(active) = self.active.as_mut().filter(|active| active.dirty) {
             if !is_planted(Bug::AckBeforeSync) {
-                active.segment.open()?.file.sync_data().context("sync", active.segment.path())?;
+                let again =
+                    |error| if is_planted(Bug::RetryFailedSync) { active.segment.sync_active() } else { Err(error) };
+                active.segment.sync_active().or_else(again)?;
             }
             active.dirty = false;
         }
@@ -288,15 +307,48 @@ impl Log {
             self.directory_dirty = false;
         }
         self.shared.set_durable_end(self.next_offset);
+        self.shared.set_has_unsynced(false);
+        if let Some(Active { segment, .. }) = &self.active {
+            self.shared.set_durable_point(DurablePoint {
+                segment: segment.base_offset(),
+                position: segment.end_position(),
+                next_offset: self.next_offset,
+                last_append_time_ms: self.last_append_time_ms,
+            });
+        }
         Ok(())
+    }
+
+    /// Whether it should be synced although nobody waits for that: too many files of the broker cannot be closed
+    /// before they are.
+    pub fn should_sync(&self) -> bool {
+        self.shared.has_unsynced() && self.poisoned.is_none() && self.shared.context.open_files.is_crowded()
+    }
+
+    /// Prepares space for the next appends. To be called when nobody waits; changes nothing that anyone can see.
+    pub fn prepare_ahead(&mut self) {
+        let Some(active) = self.active.as_mut().filter(|active| active.drain_bytes > 0) else { return };
+        let (drain_bytes, end) = (std::mem::take(&mut active.drain_bytes), u64::from(active.segment.end_position()));
+        let Ok(opened) = active.segment.open() else { return };
+        if self.poisoned.is_some() {
+            return;
+        }
+        let shared = &self.shared;
+        let free_bytes = || shared.fs.free_bytes(&shared.directory);
+        let is_nearly_full = active.allocation.reserve_ahead(&*opened.file, end, self.options, free_bytes);
+        // Zeros are of use to syncs only: not where nobody asks for them.
+        if !active.dirty {
+            active.allocation.zero_ahead(&*opened.file, end, drain_bytes);
+        }
+        if is_nearly_full && self.next_file.is_none() {
+            self.next_file = NextFile::prepare(&*shared.fs, &shared.directory, self.options);
+        }
     }
 
     /// Seals the active segment if its first record is older than the options allow.
     pub fn seal_if_old(&mut self, now_ms: TimestampMs) -> Result<(), StorageError> {
         let Some(active) = &self.active else { return Ok(()) };
-        let first = active.segment.with_index(|index| index.first_append_time_ms)?;
-        let age_ms = first.map_or(0, |first| u64::try_from(now_ms.saturating_sub(first)).unwrap_or(0));
-        if age_ms > self.options.seal_age_ms { self.seal() } else { Ok(()) }
+        if active.segment.is_older_than(self.options.seal_age_ms, now_ms)? { self.seal() } else { Ok(()) }
     }
 
     /// Seals the active segment if there is anything in it, so that compaction can have it.
@@ -314,6 +366,7 @@ impl Log {
         // The keeper may sync it first; then there is nothing left to do here.
         self.unsynced_sealed.retain(|segment| !segment.is_synced());
         // Even if every frame is durable, the cut is not: a checkpoint behind it would vouch for zeros at its end.
+        self.shared.set_has_unsynced(true);
         self.unsynced_sealed.push(active.segment);
         self.save_producers();
         Ok(())
@@ -335,9 +388,13 @@ impl Log {
         Ok(self.shared.store_fencing_token(token)?)
     }
 
-    /// Makes everything durable and leaves a checkpoint, so that the next open has nothing to read.
+    /// Makes everything durable and leaves a checkpoint, so that the next open has nothing to read. A log that was not
+    /// appended to since it was last closed is left as it is.
     pub fn close(mut self) -> Result<(), StorageError> {
         self.shared.close_to_compaction();
+        if let Some(next) = self.next_file.take() {
+            next.remove(&*self.shared.fs);
+        }
         self.sync()?;
         if self.grown {
             self.save_producers();
@@ -345,20 +402,26 @@ impl Log {
         let mut checkpoint = self.shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
         let mut closed = Checkpoint { next_offset: self.next_offset, ..*checkpoint };
         closed.last_append_time_ms = self.last_append_time_ms;
-        if let Some(last) = self.shared.segments().last() {
-            if !last.is_sealed() {
-                last.seal(true)?;
-            }
+        let segments = self.shared.segments();
+        if let Some(last) = segments.last() {
             closed.segment = last.base_offset();
             closed.position = last.end_position();
         }
         if closed != *checkpoint {
+            if let Some(last) = segments.last().filter(|last| !last.is_sealed()) {
+                last.seal(true)?;
+            }
             closed.store(&*self.shared.fs, &self.shared.directory)?;
             *checkpoint = closed;
         }
         drop(checkpoint);
         self.shared.store_saved_producers(self.next_offset);
         Ok(())
+    }
+
+    /// Closes it without making anything durable: its files are going to be removed. Nothing writes to them any more.
+    pub fn discard(self) {
+        self.shared.close_to_compaction();
     }
 
     fn check_not_poisoned(&self) -> Result<(), StorageError> {
@@ -371,14 +434,6 @@ impl Log {
     fn poison(&mut self, error: &StorageError) -> StorageError {
         let cause = self.poisoned.get_or_insert_with(|| error.to_string()).clone();
         StorageError::Poisoned { path: self.shared.directory.clone(), cause }
-    }
-
-    /// How much address space a segment's map needs: a first batch may be larger than the segment should be.
-    fn view_bytes(&self) -> usize {
-        let most = self.options.segment_bytes.max(crate::limits::SEGMENT_BYTES_MAX)
-            + u64::from(crate::limits::BATCH_BYTES_LIMIT_MAX)
-            + 2 * HEADER_BYTES as u64;
-        usize::try_from(most).expect("64-bit")
     }
 }
 

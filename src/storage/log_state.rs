@@ -5,21 +5,36 @@
 
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::compaction::CompactionState;
+use crate::storage::context::StorageContext;
 use crate::storage::damage::Damage;
 use crate::storage::error::StorageError;
 use crate::storage::file_system::FileSystem;
 use crate::storage::producers_file;
+use crate::storage::recovery::Recovered;
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::LogId;
-use crate::types::Offset;
+use crate::types::{Offset, TimestampMs};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+/// A place in the active segment, as it was then: everything before it, in this and every earlier segment, is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DurablePoint {
+    /// Base offset of the segment.
+    pub(super) segment: Offset,
+    pub(super) position: u32,
+    /// Offset of the record at the position.
+    pub(super) next_offset: Offset,
+    /// Append time of the last record before it.
+    pub(super) last_append_time_ms: TimestampMs,
+}
 
 /// The state that writer, readers and keeper share.
 #[derive(Debug)]
 pub(super) struct LogState {
     pub(super) fs: Arc<dyn FileSystem>,
+    pub(super) context: StorageContext,
     pub(super) directory: PathBuf,
     pub(super) id: LogId,
     segments: RwLock<Arc<Vec<Arc<Segment>>>>,
@@ -27,9 +42,15 @@ pub(super) struct LogState {
     log_end: AtomicU64,
     /// Every offset below this is known to be on disk.
     durable_end: AtomicU64,
+    /// How far that is, as a place.
+    durable_point: Mutex<DurablePoint>,
+    /// Where the process found the active segment to end: what it wrote itself is most likely still in memory.
+    opened_at: (Offset, u32),
+    /// Whether the writer has files open that hold bytes which are not on disk.
+    has_unsynced: AtomicBool,
     /// What is known to be damaged.
     pub(super) damage: Damage,
-    /// Held while files are removed or the checkpoint is written: upkeep is done by one thread at a time.
+    /// As it is on disk. Held while files are removed or it is written: upkeep is done by one thread at a time.
     pub(super) checkpoint: Mutex<Checkpoint>,
     /// As in the checkpoint, which may be locked for long.
     fencing_token: Mutex<Option<u64>>,
@@ -42,26 +63,29 @@ pub(super) struct LogState {
 
 impl LogState {
     /// The state of a log that was just recovered.
-    pub(super) fn new(
-        fs: Arc<dyn FileSystem>,
-        directory: &Path,
-        id: LogId,
-        segments: Vec<Arc<Segment>>,
-        checkpoint: Checkpoint,
-        next_offset: Offset,
-    ) -> Arc<Self> {
+    pub(super) fn new(context: StorageContext, directory: &Path, id: LogId, recovered: &Recovered) -> Arc<Self> {
+        let Recovered { segments, checkpoint, found, .. } = recovered;
         Arc::new(Self {
-            fs,
+            fs: Arc::clone(&context.fs),
+            context,
             directory: directory.into(),
             id,
-            segments: RwLock::new(Arc::new(segments)),
+            segments: RwLock::new(Arc::new(segments.clone())),
             log_start: AtomicU64::new(checkpoint.log_start_offset.0),
-            log_end: AtomicU64::new(next_offset.0),
-            durable_end: AtomicU64::new(next_offset.0),
+            log_end: AtomicU64::new(found.next_offset.0),
+            durable_end: AtomicU64::new(found.next_offset.0),
+            durable_point: Mutex::new(DurablePoint {
+                segment: found.segment,
+                position: found.position,
+                next_offset: found.next_offset,
+                last_append_time_ms: found.last_append_time_ms,
+            }),
+            opened_at: (found.segment, found.position),
+            has_unsynced: AtomicBool::new(false),
             damage: Damage::default(),
             fencing_token: Mutex::new(checkpoint.fencing_token),
             saved_producers: Mutex::default(),
-            checkpoint: Mutex::new(checkpoint),
+            checkpoint: Mutex::new(*checkpoint),
             compaction: Mutex::default(),
             closed: AtomicBool::new(false),
         })
@@ -146,6 +170,29 @@ impl LogState {
     /// Said by the writer or the keeper, after a sync.
     pub(super) fn set_durable_end(&self, offset: Offset) {
         self.durable_end.fetch_max(offset.0, Ordering::AcqRel);
+    }
+
+    pub(super) fn has_unsynced(&self) -> bool {
+        self.has_unsynced.load(Ordering::Acquire)
+    }
+
+    /// Said by the writer: before it changes a file, and after a sync.
+    pub(super) fn set_has_unsynced(&self, has_unsynced: bool) {
+        self.has_unsynced.store(has_unsynced, Ordering::Release);
+    }
+
+    pub(super) fn durable_point(&self) -> DurablePoint {
+        *self.durable_point.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Said by the writer, after a sync of the segment, of all before it, and of the directory.
+    pub(super) fn set_durable_point(&self, point: DurablePoint) {
+        *self.durable_point.lock().unwrap_or_else(PoisonError::into_inner) = point;
+    }
+
+    /// Whether the bytes at `position` of the segment that begins at `base` were written by this process.
+    pub(super) fn wrote(&self, base: Offset, position: u32) -> bool {
+        (base, position) >= self.opened_at
     }
 
     /// Said by the keeper, before anything is deleted.

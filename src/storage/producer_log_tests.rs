@@ -1,6 +1,7 @@
 //! A log and its producers over every way to end: what it knows of them is what is in it, no more and no less.
 
 use super::*;
+use crate::storage::file_system::FileSystem as _;
 use crate::storage::producers::{ProducerTable, RememberedBatch};
 use crate::storage::sim_disk::{Fault, Loss};
 use crate::storage::sim_file_system::SimFileSystem;

@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "broker",
             "config",
             "announce",
+            "process_limits",
             "shutdown",
             "metrics",
             "clock",
@@ -64,6 +65,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("shutdown", &[]),
     ("limits", &[]),
     ("planted", &[]),
+    ("process_limits", &[]),
     ("units", &[]),
     ("proto", &[]),
 ];

@@ -14,6 +14,9 @@ use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// More space than this that was allocated ahead would be looked at again by each start.
+const ALLOCATED_BYTES_KEPT: u32 = 1 << 20;
+
 /// Carries out `cut`; afterwards `surveys` are of what is left. Gives where the torn bytes of the last segment that
 /// stays were saved, and how many they are.
 pub(super) fn settle(
@@ -38,16 +41,19 @@ pub(super) fn settle(
     Ok(torn)
 }
 
-/// A segment that is not appended to any more ends with its last frame: whoever opens it next goes by its length.
-pub(super) fn trim(fs: &dyn FileSystem, survey: &mut Survey) -> Result<(), StorageError> {
+/// A segment that is not appended to any more ends with its last frame: whoever opens it next goes by its length. One
+/// that is keeps some of the space that was allocated ahead. Whether anything was cut.
+pub(super) fn trim(fs: &dyn FileSystem, survey: &mut Survey, is_active: bool) -> Result<bool, StorageError> {
     let end = survey.index.end_position;
-    if !survey.is_whole() || survey.file_bytes == end {
-        return Ok(());
+    let kept = if is_active { ALLOCATED_BYTES_KEPT } else { 0 };
+    if !survey.is_whole() || survey.file_bytes <= end.saturating_add(kept) {
+        return Ok(false);
     }
     let file = fs.open(&survey.path, OpenMode::Write).context("open", &survey.path)?;
     file.set_len(end.into()).context("cut", &survey.path)?;
     survey.file_bytes = end;
-    file.sync_data().context("sync", &survey.path)
+    file.sync_data().context("sync", &survey.path)?;
+    Ok(true)
 }
 
 /// A segment that is wholly behind the tear gets a name that no segment has. One without a single byte in it goes.

@@ -3,8 +3,9 @@
 use super::{Tail, segment_path};
 use crate::planted::{Bug, is_planted};
 use crate::storage::checkpoint::Checkpoint;
+use crate::storage::context::StorageContext;
 use crate::storage::error::{IoContext, StorageError};
-use crate::storage::file_system::{File, FileSystem, OpenMode};
+use crate::storage::file_system::{File, OpenMode, View};
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::storage::segment::index::SparseIndex;
@@ -57,26 +58,26 @@ impl Survey {
 
 /// Reads the segments of one log.
 pub(super) struct Surveyor<'a> {
-    pub(super) fs: &'a Arc<dyn FileSystem>,
+    pub(super) context: &'a StorageContext,
     pub(super) directory: &'a Path,
     pub(super) id: LogId,
-    pub(super) tail: Tail,
 }
 
 impl Surveyor<'_> {
     /// Segments before the checkpoint: known to be valid and durable, so only their length is asked for.
     pub(super) fn trusted_segments(&self, bases: &[Offset]) -> Result<Vec<Arc<Segment>>, StorageError> {
         let open = |base: &Offset| {
-            let (_, path, len) = self.open_file(*base)?;
+            let path = segment_path(self.directory, *base);
+            let len = self.context.fs.len_of(&path).context("read", &path)?;
             let end = position_of(&path, len)?;
-            Ok(Arc::new(Segment::sealed(self.fs, self.directory, self.id, *base, end, true)))
+            Ok(Arc::new(Segment::sealed(self.context, self.directory, self.id, *base, end, true)))
         };
         bases.iter().map(open).collect()
     }
 
     /// The segment that was surveyed: valid and durable up to its end.
     pub(super) fn segment(&self, survey: &Survey) -> Segment {
-        Segment::sealed(self.fs, self.directory, self.id, survey.base, survey.end_position(), true)
+        Segment::sealed(self.context, self.directory, self.id, survey.base, survey.end_position(), true)
     }
 
     /// Reads a segment, and verifies it from the checkpoint on.
@@ -88,8 +89,8 @@ impl Surveyor<'_> {
             self.forget_what_is_not_on_disk(&*file, &path)?;
         }
         let view = file.view(file_bytes.max(1) as usize).context("map", &path)?;
-        view.load(0, file_bytes as usize).context("read", &path)?;
         let bytes = view.slice(0, file_bytes as usize);
+        view.load(0, bytes.len().min(SEGMENT_HEADER_BYTES)).context("read", &path)?;
         let mut survey = Survey {
             base,
             path,
@@ -105,7 +106,7 @@ impl Surveyor<'_> {
         match SegmentHeader::decode_seed(header, self.id, base) {
             Ok(seed) => {
                 survey.seed = seed;
-                self.survey_frames(&bytes, trusted, &mut survey);
+                self.survey_frames(&*view, &bytes, trusted, &mut survey)?;
             }
             Err(_) if header.len() < SEGMENT_HEADER_BYTES || header.iter().all(|byte| *byte == 0) => {
                 survey.beginning = Beginning::Unwritten;
@@ -115,13 +116,21 @@ impl Surveyor<'_> {
         Ok(survey)
     }
 
-    fn survey_frames(&self, bytes: &Bytes, trusted: u32, survey: &mut Survey) {
+    fn survey_frames(
+        &self,
+        view: &dyn View,
+        bytes: &Bytes,
+        trusted: u32,
+        survey: &mut Survey,
+    ) -> Result<(), StorageError> {
         let seed = survey.seed;
         // What the checkpoint vouches for is not verified again: its index is loaded, or made from headers.
         let trusted = trusted.min(survey.file_bytes);
-        let segment = Segment::sealed(self.fs, self.directory, self.id, survey.base, trusted, true);
+        let segment = Segment::sealed(self.context, self.directory, self.id, survey.base, trusted, true);
         let saved = segment.load_index(seed).filter(|index| index.end_position <= trusted);
         let mut index = saved.unwrap_or_else(|| SparseIndex::new(survey.base));
+        let from = index.end_position as usize;
+        view.load(from, bytes.len().saturating_sub(from)).context("read", &survey.path)?;
         let Scan { breaks, durable_mark } = scan(&bytes[..trusted as usize], seed, false, &mut index);
         let open_end = breaks.last().is_some_and(|found| found.resumes.is_none());
         survey.breaks = breaks;
@@ -136,6 +145,7 @@ impl Surveyor<'_> {
         survey.breaks.extend(behind.breaks);
         survey.durable_mark = survey.durable_mark.max(behind.durable_mark);
         survey.index = index;
+        Ok(())
     }
 
     /// After a failed sync, memory holds bytes that count as written and are not on disk. What waits to be written is
@@ -144,7 +154,7 @@ impl Surveyor<'_> {
         if is_planted(Bug::RecoveryTrustsPageCache) {
             return Ok(());
         }
-        if self.tail == Tail::MaybeUnsynced {
+        if self.context.tail == Tail::MaybeUnsynced {
             file.sync_data().context("sync", path)?;
         }
         file.drop_cache().context("read", path)
@@ -152,7 +162,8 @@ impl Surveyor<'_> {
 
     fn open_file(&self, base: Offset) -> Result<(Arc<dyn File>, PathBuf, u64), StorageError> {
         let path = segment_path(self.directory, base);
-        let file = self.fs.open(&path, OpenMode::Write).context("open", &path)?;
+        let open = || self.context.fs.open(&path, OpenMode::Write);
+        let file = self.context.open_files.take("open", &path, open)?;
         let len = file.len().context("read", &path)?;
         Ok((file, path, len))
     }

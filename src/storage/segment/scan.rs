@@ -49,7 +49,7 @@ pub struct Scan {
 pub fn scan(file: &[u8], seed: u32, verify: bool, index: &mut SparseIndex) -> Scan {
     let mut scan = Scan { breaks: Vec::new(), durable_mark: Offset::ZERO };
     // Space that was allocated ahead is zero; nothing valid begins in it.
-    let data_end = file.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let data_end = data_end(file);
     while (index.end_position as usize) < data_end {
         let position = index.end_position as usize;
         let cause = match frame_at(file, seed, verify, position) {
@@ -91,6 +91,14 @@ fn find_offset(file: &[u8], seed: u32, from: usize, least: Offset, most: Offset)
         }
         position = find_frame_after(file, seed, position)?;
     }
+}
+
+/// Where the last byte that is not zero ends. Each start looks at the space allocated ahead in every log.
+fn data_end(file: &[u8]) -> usize {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let zeros = file.rchunks(ZEROS.len()).take_while(|chunk| **chunk == ZEROS[..chunk.len()]);
+    let data = &file[..file.len() - zeros.map(<[u8]>::len).sum::<usize>()];
+    data.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
 }
 
 /// The first frame, from `position` on, that verifies and reaches beyond `offset`: the one that holds it, or the one
