@@ -163,14 +163,18 @@ impl SegmentCheck<'_> {
             progress.saved_index_fits = *saved == progress.index;
         }
         if let Some(checkpoint) = self.recovery_point().filter(|checkpoint| checkpoint.position == end) {
-            progress.checkpoint_fits = checkpoint.next_offset == progress.index.next_offset;
+            let is_at_start = end as usize == SEGMENT_HEADER_BYTES;
+            // At the beginning of its segment it says nothing of the offset there.
+            progress.checkpoint_fits = checkpoint.next_offset == progress.index.next_offset || is_at_start;
         }
     }
 
     /// What stands behind the last frame, and whether the next segment begins there.
     fn check_end(&self, end: u32, file_bytes: u32, progress: &mut Progress, findings: &mut Findings<'_>) {
         let (next, path) = (progress.next_offset, progress.path.clone());
-        let ends_early = self.recovery_point().filter(|checkpoint| checkpoint.next_offset > next);
+        // The recovery point may have been moved back to before other segments, for a compaction.
+        let goes_on = self.following == Some(next);
+        let ends_early = self.recovery_point().filter(|checkpoint| checkpoint.next_offset > next && !goes_on);
         if let Some((position, error)) = progress.damage.take() {
             let lost_to = self.following.or(ends_early.map(|checkpoint| checkpoint.next_offset));
             findings.problem(if lost_to.is_some() {

@@ -2,7 +2,7 @@
 //!
 //! The disk is a simulated one; where a power cut has a choice of what to lose, many choices are tried.
 
-use crate::storage::file_system::FileSystem;
+use crate::storage::file_system::{FileSystem, OpenMode};
 use crate::storage::log::{Log, LogOptions, NewBatch};
 use crate::storage::segment::header::LogId;
 use crate::storage::sim_disk::{Fault, Loss};
@@ -24,8 +24,12 @@ fn open(disk: &SimFileSystem) -> Log {
 }
 
 fn append(log: &mut Log) {
+    append_bytes(log, 600);
+}
+
+fn append_bytes(log: &mut Log, bytes: usize) {
     let mut set = BytesMut::new();
-    encode_record(&mut set, None, Some(&[7; 600]), std::iter::empty(), None);
+    encode_record(&mut set, None, Some(&vec![7; bytes]), std::iter::empty(), None);
     let payload = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
     let outcome = log.append(&[NewBatch::new(payload, summary)], 0);
@@ -116,6 +120,25 @@ fn a_sealed_segment_is_readable_after_a_power_cut() {
     for _ in 0..SEEDS {
         assert_eq!(readable(&open(&disk.crash(Loss::Ordered))), 2);
     }
+}
+
+/// A segment that was begun and has no frames was not taken for empty, once the header of a frame was longer than that of
+/// a segment: a batch that does not fit was to go into the next one, of the same name.
+#[test]
+fn a_large_batch_goes_into_a_segment_that_was_only_begun() {
+    let disk = SimFileSystem::new(1);
+    let mut log = open(&disk);
+    append(&mut log);
+    log.seal_if_old(OLD_MS).expect("seals");
+    append(&mut log);
+    log.sync().expect("syncs");
+    drop(log);
+    let path = Path::new("/log/00000000000000000001.log");
+    disk.open(path, OpenMode::Write).and_then(|file| file.set_len(64)).expect("the frames are lost");
+    let mut log = open(&disk);
+    assert_eq!(readable(&log), 1);
+    append_bytes(&mut log, 5000);
+    assert_eq!(readable(&log), 2);
 }
 
 /// Records that were written but not synced were deleted, and a power cut took them: the log start was above the end of

@@ -7,38 +7,30 @@
 //! A failed sync, or a write that failed for another reason than a full disk, closes the log to appends for good: what
 //! is in the page cache then is not what is on disk, and no retry can find out.
 
-use crate::limits::DISK_RESERVE_BYTES;
 use crate::planted::{Bug, is_planted};
-use crate::storage::admission::{Admission, Admitted, Verdict, check_token};
+use crate::storage::active::{Active, Frame, appended, frame_header, write_parts};
+use crate::storage::admission::{Admission, Verdict, check_token};
+use crate::storage::allocation::{Allocation, NextFile};
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::context::StorageContext;
 use crate::storage::error::{IoContext, StorageError};
-use crate::storage::file_system::File;
-use crate::storage::frame::{FORMAT_RECORD_SET, FrameHeader, HEADER_BYTES};
+use crate::storage::frame::HEADER_BYTES;
 use crate::storage::keeper::LogKeeper;
-use crate::storage::log_state::LogState;
+use crate::storage::log_state::{DurablePoint, LogState};
 use crate::storage::producers_file;
 use crate::storage::reader::LogReader;
 use crate::storage::recovery::{self, RecoveryReport};
+use crate::storage::scrub::LogScrubber;
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::types::{Offset, TimestampMs};
-use bytes::Bytes;
-use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 pub use crate::storage::admission::{AppendTerms, Appended, BatchRefusal, NewBatch};
 pub use crate::storage::message_ids::DuplicateRecord;
 
-/// Space is allocated ahead of the writes in steps that double, from this to the whole segment. Small, because 10,000
-/// logs may have a few records each.
-const ALLOCATE_BYTES_MIN: u64 = 16 << 10;
-
-/// Payloads up to this are copied behind their header, so that a drain of many small batches is one contiguous write.
-const COPY_BYTES_MAX: usize = 4 << 10;
-
-/// Memory for headers and small payloads that a log keeps between appends.
+/// Memory for headers and small payloads that a log keeps between appends: there may be 10,000 logs.
 const SCRATCH_BYTES_KEPT: usize = 4 << 10;
 
 /// What a log needs to know of its topic's options. May change while it is open.
@@ -68,6 +60,8 @@ pub struct Log {
     shared: Arc<LogState>,
     options: LogOptions,
     active: Option<Active>,
+    /// The file of the segment after the active one, once that is nearly full.
+    next_file: Option<NextFile>,
     next_offset: Offset,
     last_append_time_ms: TimestampMs,
     /// Sealed segments that were not synced since.
@@ -82,13 +76,6 @@ pub struct Log {
     scratch: Vec<u8>,
 }
 
-#[derive(Debug)]
-struct Active {
-    segment: Arc<Segment>,
-    allocated_bytes: u64,
-    dirty: bool,
-}
-
 impl Log {
     /// Opens the log in `directory` (which exists), recovering it if it was not closed cleanly.
     pub fn open(
@@ -99,14 +86,15 @@ impl Log {
     ) -> Result<(Self, RecoveryReport), StorageError> {
         let context = context.into();
         let recovered = recovery::recover(&context, directory, id)?;
-        let next_offset = recovered.next_offset;
+        let next_offset = recovered.found.next_offset;
         let shared = LogState::new(context, directory, id, &recovered);
         recovered.report.damage.iter().for_each(|range| shared.damage.note(range.clone()));
         let mut log = Self {
             options,
             active: None,
+            next_file: None,
             next_offset,
-            last_append_time_ms: recovered.last_append_time_ms,
+            last_append_time_ms: recovered.found.last_append_time_ms,
             unsynced_sealed: Vec::new(),
             directory_dirty: false,
             poisoned: None,
@@ -116,9 +104,9 @@ impl Log {
             shared,
         };
         if let (Some(index), Some(last)) = (recovered.last_index, log.shared.segments().last()) {
-            let allocated_bytes = index.end_position.into();
+            let allocation = Allocation::of_written(index.end_position.into());
             last.reactivate(index);
-            log.active = Some(Active { segment: Arc::clone(last), allocated_bytes, dirty: false });
+            log.active = Some(Active { segment: Arc::clone(last), allocation, dirty: false, drain_bytes: 0 });
         }
         Ok((log, recovered.report))
     }
@@ -131,6 +119,11 @@ impl Log {
     /// A handle for upkeep.
     pub fn keeper(&self) -> LogKeeper {
         LogKeeper::new(Arc::clone(&self.shared))
+    }
+
+    /// A handle for finding damage.
+    pub fn scrubber(&self) -> LogScrubber {
+        LogScrubber::new(Arc::clone(&self.shared))
     }
 
     /// The offset that the next record gets.
@@ -230,11 +223,13 @@ impl Log {
         }
         let mut parts = write_parts(&self.scratch, frames);
         let free_bytes = || self.shared.fs.free_bytes(&self.shared.directory);
-        let written = allocate(active, &*opened.file, end, self.options, free_bytes)
-            .and_then(|()| opened.file.write_all_at(segment.end_position().into(), &mut parts));
+        let start = u64::from(segment.end_position());
+        let room = active.allocation.make_room(&*opened.file, end, self.options, free_bytes);
+        let written = room.and_then(|()| opened.file.write_all_at(start, &mut parts));
         if let Err(error) = written.context("append to", segment.path()) {
             return Err(self.undo_failed_write(error));
         }
+        active.drain_bytes += end - start;
         segment.publish(|index| frames.iter().for_each(|frame| index.push(&frame.header, frame.bytes())));
         let last = frames.last().expect("there is a frame to write").header;
         self.next_offset = last.next_offset();
@@ -259,11 +254,16 @@ impl Log {
         if self.active.is_none() {
             let header = SegmentHeader { log: self.shared.id, base_offset: self.next_offset, created_at_ms: now_ms };
             let shared = &self.shared;
-            let segment = Arc::new(Segment::create(&shared.context, &shared.directory, &header)?);
+            let (segment, allocation) = if let Some(next) = self.next_file.take() {
+                next.begin(&shared.context, &shared.directory, &header)?
+            } else {
+                (Segment::create(&shared.context, &shared.directory, &header)?, Allocation::default())
+            };
+            let segment = Arc::new(segment);
             shared.set_has_unsynced(true);
             shared.change_segments(|segments| segments.push(Arc::clone(&segment)));
             self.directory_dirty = true;
-            self.active = Some(Active { segment, allocated_bytes: 0, dirty: true });
+            self.active = Some(Active { segment, allocation, dirty: true, drain_bytes: 0 });
         }
         Ok(self.active.as_ref().map_or(0, |active| active.segment.end_position()))
     }
@@ -275,7 +275,7 @@ impl Log {
         let end = u64::from(active.segment.end_position());
         let cut =
             active.segment.open().and_then(|opened| opened.file.set_len(end).context("cut", active.segment.path()));
-        active.allocated_bytes = end;
+        active.allocation.cut(end);
         match (&error, cut) {
             (StorageError::Full { .. }, Ok(())) => error,
             (_, cut) => self.poison(&cut.err().unwrap_or(error)),
@@ -296,7 +296,9 @@ impl Log {
         self.unsynced_sealed.clear();
         if let Some(active) = self.active.as_mut().filter(|active| active.dirty) {
             if !is_planted(Bug::AckBeforeSync) {
-                active.segment.sync_active()?;
+                let again =
+                    |error| if is_planted(Bug::RetryFailedSync) { active.segment.sync_active() } else { Err(error) };
+                active.segment.sync_active().or_else(again)?;
             }
             active.dirty = false;
         }
@@ -306,6 +308,14 @@ impl Log {
         }
         self.shared.set_durable_end(self.next_offset);
         self.shared.set_has_unsynced(false);
+        if let Some(Active { segment, .. }) = &self.active {
+            self.shared.set_durable_point(DurablePoint {
+                segment: segment.base_offset(),
+                position: segment.end_position(),
+                next_offset: self.next_offset,
+                last_append_time_ms: self.last_append_time_ms,
+            });
+        }
         Ok(())
     }
 
@@ -313,6 +323,26 @@ impl Log {
     /// before they are.
     pub fn should_sync(&self) -> bool {
         self.shared.has_unsynced() && self.poisoned.is_none() && self.shared.context.open_files.is_crowded()
+    }
+
+    /// Prepares space for the next appends. To be called when nobody waits; changes nothing that anyone can see.
+    pub fn prepare_ahead(&mut self) {
+        let Some(active) = self.active.as_mut().filter(|active| active.drain_bytes > 0) else { return };
+        let (drain_bytes, end) = (std::mem::take(&mut active.drain_bytes), u64::from(active.segment.end_position()));
+        let Ok(opened) = active.segment.open() else { return };
+        if self.poisoned.is_some() {
+            return;
+        }
+        let shared = &self.shared;
+        let free_bytes = || shared.fs.free_bytes(&shared.directory);
+        let is_nearly_full = active.allocation.reserve_ahead(&*opened.file, end, self.options, free_bytes);
+        // Zeros are of use to syncs only: not where nobody asks for them.
+        if !active.dirty {
+            active.allocation.zero_ahead(&*opened.file, end, drain_bytes);
+        }
+        if is_nearly_full && self.next_file.is_none() {
+            self.next_file = NextFile::prepare(&*shared.fs, &shared.directory, self.options);
+        }
     }
 
     /// Seals the active segment if its first record is older than the options allow.
@@ -362,6 +392,9 @@ impl Log {
     /// appended to since it was last closed is left as it is.
     pub fn close(mut self) -> Result<(), StorageError> {
         self.shared.close_to_compaction();
+        if let Some(next) = self.next_file.take() {
+            next.remove(&*self.shared.fs);
+        }
         self.sync()?;
         if self.grown {
             self.save_producers();
@@ -402,96 +435,6 @@ impl Log {
         let cause = self.poisoned.get_or_insert_with(|| error.to_string()).clone();
         StorageError::Poisoned { path: self.shared.directory.clone(), cause }
     }
-}
-
-/// A batch as it is written.
-struct Frame {
-    header: FrameHeader,
-    payload: Bytes,
-}
-
-impl Frame {
-    fn bytes(&self) -> u32 {
-        u32::try_from(HEADER_BYTES + self.payload.len()).expect("frames are bounded by FRAME_BYTES_MAX")
-    }
-
-    /// Bytes that are copied into `scratch`: the header, and a small payload.
-    fn copied_bytes(&self) -> usize {
-        HEADER_BYTES + if self.payload.len() <= COPY_BYTES_MAX { self.payload.len() } else { 0 }
-    }
-}
-
-fn frame_header(
-    batch: &Admitted,
-    base_offset: Offset,
-    append_time_ms: TimestampMs,
-    durable_mark: Offset,
-) -> FrameHeader {
-    FrameHeader {
-        attributes: FORMAT_RECORD_SET,
-        base_offset,
-        record_count: batch.summary.record_count,
-        last_offset_delta: batch.summary.record_count - 1,
-        append_time_ms,
-        max_record_time_ms: batch.summary.max_record_time(append_time_ms),
-        leader_epoch: 0,
-        producer: batch.producer,
-        durable_mark,
-    }
-}
-
-fn appended(header: &FrameHeader, duplicates: Vec<DuplicateRecord>) -> Appended {
-    Appended {
-        base_offset: header.base_offset,
-        record_count: header.record_count,
-        append_time_ms: header.append_time_ms,
-        duplicate: false,
-        duplicates,
-    }
-}
-
-/// The parts of one write: runs of `scratch` (headers, small payloads) between payloads too large to copy.
-fn write_parts<'a>(scratch: &'a [u8], frames: &'a [Frame]) -> Vec<IoSlice<'a>> {
-    let mut parts = Vec::new();
-    let (mut run_start, mut run_end) = (0, 0);
-    for frame in frames {
-        run_end += frame.copied_bytes();
-        if frame.payload.len() > COPY_BYTES_MAX {
-            parts.push(IoSlice::new(&scratch[run_start..run_end]));
-            parts.push(IoSlice::new(&frame.payload));
-            run_start = run_end;
-        }
-    }
-    if run_start < run_end {
-        parts.push(IoSlice::new(&scratch[run_start..run_end]));
-    }
-    parts
-}
-
-/// Reserves space so that writes up to `end` do not grow the file: a sync then has no new length to record. What is
-/// reserved ahead of need leaves the whole reserve of the disk free, what is needed now the part that is not for it.
-fn allocate(
-    active: &mut Active,
-    file: &dyn File,
-    end: u64,
-    options: LogOptions,
-    free_bytes: impl Fn() -> io::Result<u64>,
-) -> io::Result<()> {
-    if end <= active.allocated_bytes {
-        return Ok(());
-    }
-    // Looked at afterwards: of two logs that grow at the same time, at least one sees what both took.
-    let leaving = |len, reserve_bytes| match file.allocate(len).and_then(|()| free_bytes()) {
-        Ok(free_bytes) if free_bytes < reserve_bytes => Err(io::ErrorKind::StorageFull.into()),
-        allocated => allocated.map(|_| len),
-    };
-    let ahead = (active.allocated_bytes * 2).max(ALLOCATE_BYTES_MIN).min(options.segment_bytes).max(end);
-    active.allocated_bytes = match leaving(ahead, DISK_RESERVE_BYTES) {
-        Ok(len) => len,
-        // A disk too full for the whole step may still have room for this write.
-        Err(_) => file.set_len(end).and_then(|()| leaving(end, options.reserve_bytes))?,
-    };
-    Ok(())
 }
 
 #[cfg(test)]

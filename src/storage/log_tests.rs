@@ -3,6 +3,8 @@
 #![expect(clippy::disallowed_methods, reason = "damage is done past the seam on purpose")]
 
 use super::*;
+use crate::storage::admission::Admitted;
+use crate::storage::frame::{FORMAT_RECORD_SET, FrameHeader};
 use crate::storage::real_file_system::RealFileSystem;
 use crate::types::record_set;
 use crate::types::{TopicId, record_set::encode_record};

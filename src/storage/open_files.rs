@@ -292,6 +292,11 @@ impl Slot {
         lock(&self.held).pin = None;
     }
 
+    /// Whether its file is open now.
+    pub fn is_open(&self) -> bool {
+        lock(&self.held).opened.is_some()
+    }
+
     /// Whether it has no file; then it is not in the ring from here on. Does not wait for whoever is using the slot.
     fn leave_ring_if_empty(&self) -> bool {
         let Ok(mut held) = self.held.try_lock() else { return false };

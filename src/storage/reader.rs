@@ -20,6 +20,9 @@ use std::sync::Arc;
 /// The least that is looked at in one go: enough for a large frame's header and a run of small frames.
 const WINDOW_BYTES_MIN: usize = 64 << 10;
 
+/// What was written in front of so many bytes may have left the memory since.
+const RECENT_BYTES: u32 = 32 << 20;
+
 /// A record batch as it stands in the log, or the end of one if the read began inside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredBatch {
@@ -171,10 +174,19 @@ impl LogReader {
         }
     }
 
-    /// Whether `offset` is in the segment being written: its bytes are most likely in memory, so that reading them
-    /// does not wait for the disk.
+    /// Whether `offset` was written lately, by this process, into the segment that is open for it: its bytes are most
+    /// likely in memory, so that reading them does not wait for the disk.
     pub fn is_recent(&self, offset: Offset) -> bool {
-        self.shared.segments().last().is_none_or(|last| offset >= last.base_offset())
+        let segments = self.shared.segments();
+        let Some(active) = segments.last() else { return true };
+        if active.is_sealed() || offset < active.base_offset() {
+            return false;
+        }
+        let position = active.with_index(|index| index.position_of_offset(offset));
+        position.is_ok_and(|position| {
+            let is_near_the_end = active.end_position().saturating_sub(position) <= RECENT_BYTES;
+            is_near_the_end && self.shared.wrote(active.base_offset(), position)
+        })
     }
 
     /// Batches from `from` on, of at most `bytes_max` bytes of records, but at least one record if there is one below

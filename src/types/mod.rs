@@ -11,6 +11,7 @@ pub mod position;
 pub mod producer;
 pub mod record_set;
 pub mod topic;
+mod wire;
 
 pub use cleanup::Cleanup;
 pub use durability::Durability;

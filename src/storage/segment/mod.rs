@@ -15,7 +15,7 @@ pub mod scan;
 use crate::limits::{BATCH_BYTES_LIMIT_MAX, SEGMENT_BYTES_MAX};
 use crate::storage::context::StorageContext;
 use crate::storage::error::{IoContext, StorageError};
-use crate::storage::file_system::{FileSystem, OpenMode};
+use crate::storage::file_system::{File, FileSystem, OpenMode};
 use crate::storage::frame::HEADER_BYTES;
 use crate::storage::open_files::{OpenFiles, Opened, Purpose, Slot};
 use crate::types::{Offset, TimestampMs};
@@ -93,15 +93,27 @@ pub fn base_offset_of(name: &str) -> Option<Offset> {
 impl Segment {
     /// Creates the file of a new active segment.
     pub fn create(context: &StorageContext, directory: &Path, header: &SegmentHeader) -> Result<Self, StorageError> {
-        let segment = Self::sealed(context, directory, header.log, header.base_offset, 0, false);
-        let Self { fs, open_files, path, .. } = &segment;
-        let file = open_files.take("create", path, || fs.open(path, OpenMode::CreateNew))?;
-        let bytes = header.encode();
-        if let Err(error) = file.write_all_at(0, &mut [IoSlice::new(&bytes)]) {
+        let path = directory.join(file_stem(header.base_offset)).with_extension("log");
+        let file = context.open_files.take("create", &path, || context.fs.open(&path, OpenMode::CreateNew))?;
+        let begun = Self::begin(context, directory, file, header);
+        if begun.is_err() {
             // Without its header it would be in the way of the next attempt.
-            let _ = fs.remove_file(path);
-            return Err(StorageError::io("write", path, error));
+            let _ = context.fs.remove_file(&path);
         }
+        begun
+    }
+
+    /// Begins a new active segment in a file without bytes, which gets its name from the caller.
+    pub(super) fn begin(
+        context: &StorageContext,
+        directory: &Path,
+        file: Arc<dyn File>,
+        header: &SegmentHeader,
+    ) -> Result<Self, StorageError> {
+        let segment = Self::sealed(context, directory, header.log, header.base_offset, 0, false);
+        let Self { open_files, path, .. } = &segment;
+        let bytes = header.encode();
+        file.write_all_at(0, &mut [IoSlice::new(&bytes)]).context("write", path)?;
         let seed = SegmentHeader::decode_seed(&bytes, header.log, header.base_offset)
             .map_err(|what| StorageError::corrupt(path, 0, what))?;
         open_files.insert(&segment.slot, open_files.opened(file, seed, ACTIVE_VIEW_BYTES));
@@ -230,6 +242,11 @@ impl Segment {
         Ok(())
     }
 
+    /// Whether it is open, most likely because somebody reads it.
+    pub fn is_open(&self) -> bool {
+        self.slot.is_open()
+    }
+
     /// The open file, opened now if it was not.
     pub fn open(&self) -> Result<Arc<Opened>, StorageError> {
         self.open_files.open(&self.slot, Purpose::Read, || self.open_file())
@@ -310,6 +327,20 @@ impl Segment {
         let seed = self.open()?.seed;
         let bytes = self.with_index(|index| index.encode(seed))?;
         index_file::save(&*self.fs, &self.path, &bytes)
+    }
+
+    /// The same for the frames before `position`, which is the end of one: for a segment that is being appended to.
+    pub fn save_index_up_to(&self, position: u32) -> Result<(), StorageError> {
+        let opened = self.open()?;
+        // Copied, so that appends do not wait for the rest.
+        let mut index = self.with_index(SparseIndex::clone)?.cut_before(position);
+        let known = self.open_files.slice(&self.path, &opened, 0, position as usize)?;
+        drop(scan::scan(&known, opened.seed, false, &mut index));
+        if index.end_position != position {
+            let what = format!("no frame ends at byte {position}");
+            return Err(StorageError::corrupt(&self.path, index.end_position.into(), what));
+        }
+        index_file::save(&*self.fs, &self.path, &index.encode(opened.seed))
     }
 
     fn load_or_rebuild_index(&self, opened: &Opened) -> Result<SparseIndex, StorageError> {
