@@ -16,6 +16,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
     // Bugs that the tests must catch are only there in a build that asks for them: see src/planted.rs.
     println!("cargo::rustc-check-cfg=cfg(planted)");
+    // Set by cargo-fuzz, for the one seam that its targets need: see src/grpc/fuzzing.rs.
+    println!("cargo::rustc-check-cfg=cfg(fuzzing)");
     println!("cargo::rerun-if-env-changed=MILLSTREAM_PLANTED");
     if std::env::var_os("MILLSTREAM_PLANTED").is_some() {
         println!("cargo::rustc-cfg=planted");

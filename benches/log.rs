@@ -32,7 +32,7 @@ fn set(bytes: usize) -> Bytes {
 fn batch(bytes: usize) -> NewBatch {
     let payload = set(bytes);
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
-    NewBatch { payload, summary, producer: None }
+    NewBatch::new(payload, summary)
 }
 
 /// A log in a directory that goes away with it.

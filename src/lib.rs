@@ -5,9 +5,9 @@
 //! ```text
 //! cli -> client -> proto                                   the command line is an ordinary client
 //! cli::serve -> server -> { grpc, admin } -> broker        one process: doors, then the facade
-//! cli::log -> inspect -> { topic, storage }                a data directory looked at without a broker
-//! broker -> { topic, group } -> partition -> storage -> types, limits
-//! announce, clock, config, metrics, planted, shutdown, units: leaves
+//! cli::log -> { inspect, repair } -> { topic, storage }      a data directory without a broker: looked at, mended
+//! broker -> { topic, group, producer } -> partition -> storage -> types, limits
+//! announce, clock, config, metrics, planted, process_limits, shutdown, sync, units: leaves
 //! ```
 
 pub mod admin;
@@ -24,10 +24,14 @@ pub mod limits;
 pub mod metrics;
 pub mod partition;
 pub mod planted;
+pub mod process_limits;
+pub mod producer;
 pub mod proto;
+pub mod repair;
 pub mod server;
 pub mod shutdown;
 pub mod storage;
+mod sync;
 pub mod topic;
 pub mod types;
 pub mod units;

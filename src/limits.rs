@@ -25,6 +25,14 @@ pub const AGE_MS_MIN: u64 = 1_000;
 /// written there when the disk is full for everyone else, and without them no space could be freed.
 pub const DISK_RESERVE_BYTES: u64 = 8 << 20;
 
+/// Most keys that one pass of compaction holds in memory, which takes at most about 80 MB; there is one pass at a time. A
+/// log with more keys takes several passes.
+pub const COMPACTION_KEYS_MAX: usize = 1_800_000;
+
+/// Compaction in the background reads and writes no more than this in a second, so that a disk has time for others.
+pub const COMPACTION_BYTES_PER_SECOND: u64 = 64 << 20;
+/// Most memory that indexes of sealed segments take while they are open.
+pub const OPEN_INDEX_BYTES_MAX: usize = 256 << 20;
 /// The checkpoint of a log follows the synced end of its active segment in steps of at least this: a start after a crash
 /// verifies not much more, and storing it (two small syncs) costs nothing beside writing so much.
 pub const CHECKPOINT_BYTES: u64 = 16 << 20;
@@ -67,6 +75,22 @@ pub const LIST_PAGE_MAX: u32 = 1_000;
 pub const GROUP_MEMBERS_MAX: usize = 10_000;
 /// See [`GROUP_MEMBERS_MAX`].
 pub const GROUPS_MAX: usize = 10_000;
+
+/// Most idempotent producers that one partition remembers, about 180 bytes each; beyond it the one that has appended
+/// nothing for the longest time is forgotten.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 2_000;
+
+/// A producer that has appended nothing to a partition for this long is forgotten there, in milliseconds.
+pub const PRODUCER_IDLE_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
+
+/// Most names of producers in one broker.
+pub const PRODUCER_NAMES_MAX: usize = 10_000;
+
+/// Longest `dedup_window_ms` of a topic.
+pub const DEDUP_WINDOW_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+/// Most message ids that one partition holds within its window, about 80 bytes each.
+pub const DEDUP_IDS_MAX: usize = 1_000_000;
 
 const _: () = assert!(BATCH_BYTES_LIMIT_MIN <= BATCH_BYTES_LIMIT_MAX);
 // A batch and its frame header always fit an empty segment's 32-bit positions.

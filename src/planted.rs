@@ -11,6 +11,68 @@ pub enum Bug {
     AckBeforeSync,
     /// The directory is not synced after a new segment file.
     NoDirectorySync,
+    /// Appends are acknowledged first and written then.
+    AckBeforeWrite,
+    /// Commits, and all else that is asked of groups, are answered before the journal has them.
+    CommitAckedBeforeDurable,
+    /// A failed sync is tried again; the second one succeeds and means nothing.
+    RetryFailedSync,
+    /// Readers are shown records before they are synced.
+    WatermarkBeforeSync,
+    /// After a sync that failed, the next append shows the records that were not synced.
+    FailedSyncIsShownLater,
+    /// A partition with more in its inbox is not handed to the storage threads again.
+    LostWakeUp,
+    /// A segment file that is deleted is emptied first: readers that hold it lose its bytes.
+    DeletionCutsTheFile,
+    /// Readers believe a frame without its checksum.
+    ReaderSkipsChecksum,
+    /// The checksum of a frame says nothing of the segment it stands in.
+    SeedIgnored,
+    /// An index file that does not end where its segment does is believed.
+    StaleIndexTrusted,
+    /// A sync of a sealed segment that failed is tried again, and succeeds.
+    RetriesFailedSync,
+    /// The checkpoint moves behind a sealed segment that was not synced.
+    CheckpointBeforeSync,
+    /// A segment counts as synced when it is sealed, although the cut of its end is not on disk.
+    SealCountsAsSynced,
+    /// A write that ended early, because the disk is full, passes for a whole one.
+    ShortWriteIgnored,
+    /// What a failed write left behind the end of a segment stays there.
+    FailedWriteLeftBehind,
+    /// Append times follow a clock that goes back.
+    AppendTimeGoesBack,
+    /// Recovery believes a frame without its checksum.
+    ChecksumSkipped,
+    /// Recovery cuts at the first invalid frame, although a durable mark says that what it should be was synced.
+    TruncatesInTheMiddle,
+    /// Recovery leaves what lies behind the last valid frame in place.
+    TornTailNotCut,
+    /// Recovery reads through the page cache, which after a failed sync holds what the disk does not.
+    RecoveryTrustsPageCache,
+    /// A read steps over damage as if nothing had been there.
+    DamageSkippedSilently,
+    /// What a log knows of its producers is not rebuilt when it is opened: a repeat after a restart is appended again.
+    DedupNotRebuilt,
+    /// A batch that leaves a gap in the sequence of its producer is appended.
+    SequenceGapAccepted,
+    /// A batch of an epoch older than the producer's present one is appended.
+    OldEpochAccepted,
+    /// A repeat is acknowledged as synced although the original is not.
+    DuplicateAckedBeforeSync,
+    /// A restarted broker gives producer ids again that it gave before.
+    ProducerIdReused,
+    /// Compaction keeps the first record of a key instead of the last.
+    CompactionKeepsFirst,
+    /// Compaction drops tombstones before their grace time is over.
+    TombstoneDroppedEarly,
+    /// Neither a cleaned file nor the directory is synced when it takes the place of its segments.
+    SwapNotSynced,
+    /// Compaction looks at, and replaces, segments that a power cut can still take away.
+    CompactionTouchesUnsynced,
+    /// A segment file with bytes that are not on disk is closed to make room: a failed write-back goes unnoticed.
+    DirtySegmentEvicted,
     /// The checkpoint vouches for the end of the active segment, whether or not it was synced.
     CheckpointAheadOfSync,
     /// Retention removes files before the new log start is durable.

@@ -7,6 +7,7 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::grpc::{self, DoorOptions, Listener};
 use crate::metrics::{Metrics, Readings};
+use crate::process_limits::ProcessLimits;
 use crate::shutdown::Shutdown;
 use crate::storage::data_dir::DataDir;
 use crate::storage::real_file_system::RealFileSystem;
@@ -48,9 +49,13 @@ pub enum ServeError {
 /// Serves until `shutdown`, then drains and closes.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ServeError> {
     let metrics = Arc::new(Metrics::default());
+    let limits = ProcessLimits::raise();
+    let open_files_max = limits.open_files_max(config.limits.open_files_max);
+    let connections_max = limits.connections_max(config.limits.connections_max, open_files_max);
+    tracing::info!(files = limits.files, maps = limits.maps, open_files_max, connections_max, "limits of this process");
     let listen = config.broker.listen;
     let listen_failed = |source| ServeError::Listen { address: listen, flag: "listen", source };
-    let listener = Listener::bind(listen, config.limits.connections_max, Arc::clone(&metrics)).await;
+    let listener = Listener::bind(listen, connections_max, Arc::clone(&metrics)).await;
     let listener = listener.map_err(listen_failed)?;
     let listen = listener.local_addr().map_err(listen_failed)?;
 
@@ -68,7 +73,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ServeError> {
         shutdown.remove_at_exit(directory.path().to_owned());
     }
     let data_dir = temporary.as_ref().map_or(config.broker.data_dir.clone(), |dir| dir.path().to_owned());
-    let options = broker_options(&config, data_dir.clone());
+    let options = broker_options(&config, data_dir.clone(), open_files_max);
     let fs = Arc::new(RealFileSystem);
     let broker = Broker::open(options, fs, Arc::new(SystemClock), metrics, shutdown.clone()).await?;
     let _ = inspector.broker.set(Arc::clone(&broker));
@@ -99,12 +104,13 @@ fn temporary_directory() -> Result<tempfile::TempDir, ServeError> {
     tempfile::Builder::new().prefix("millstream-").tempdir().map_err(ServeError::Temporary)
 }
 
-fn broker_options(config: &Config, data_dir: PathBuf) -> BrokerOptions {
+fn broker_options(config: &Config, data_dir: PathBuf, open_files_max: usize) -> BrokerOptions {
     BrokerOptions {
         data_dir,
         ephemeral: config.broker.ephemeral,
         auto_create_topics: config.broker.auto_create_topics,
         storage_threads: config.storage_threads(),
+        open_files_max,
         default_partitions: config.topics.default_partitions,
         topic_defaults: config.topics.options.clone(),
         produce_in_flight_bytes_max: config.limits.produce_in_flight_bytes_max,

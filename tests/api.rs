@@ -9,10 +9,14 @@ mod common;
 mod bad_input;
 #[path = "api/bad_records.rs"]
 mod bad_records;
+#[path = "api/compaction.rs"]
+mod compaction;
 #[path = "api/credit.rs"]
 mod credit;
 #[path = "api/example.rs"]
 mod example;
+#[path = "api/fencing.rs"]
+mod fencing;
 #[path = "api/fetch.rs"]
 mod fetch;
 #[path = "api/group_commits.rs"]
@@ -21,8 +25,12 @@ mod group_commits;
 mod group_members;
 #[path = "api/groups.rs"]
 mod groups;
+#[path = "api/idempotence.rs"]
+mod idempotence;
 #[path = "api/list_offsets.rs"]
 mod list_offsets;
+#[path = "api/message_ids.rs"]
+mod message_ids;
 #[path = "api/observation.rs"]
 mod observation;
 #[path = "api/produce.rs"]

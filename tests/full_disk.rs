@@ -131,7 +131,7 @@ impl Topic {
         let value = Self::value(self.sizes.len(), bytes);
         encode_record(&mut records, None, Some(&value), std::iter::empty(), None);
         let topic = self.name.to_string();
-        let request = ProduceRequest { topic, partition: Some(0), records: records.freeze(), durability: 0 };
+        let request = ProduceRequest { topic, partition: Some(0), records: records.freeze(), ..Default::default() };
         let answer = producers.produce(request).await?.into_inner();
         let [result] = &answer.results[..] else { panic!("one partition, one result: {answer:?}") };
         assert_eq!(result.base_offset, self.sizes.len() as u64, "a refused record leaves no gap");

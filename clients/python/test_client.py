@@ -122,6 +122,13 @@ class ClientTest(unittest.TestCase):
             self.assertEqual(orders, sorted(orders), f"the order of {customer}")
             self.assertEqual(len(partitions), 1, f"one partition holds {customer}")
 
+    def test_once_appends_each_record_once(self):
+        command = [sys.executable, "once.py", self.broker.address]
+        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=CALL_SECONDS_MAX, check=True)
+        repeats = [f"offset {offset}, a repeat: True" for offset in (0, 2, 4)]
+        self.assertEqual(done.stdout.splitlines(), repeats)
+        self.assertEqual(len(self.fetch_all("once")), 6)
+
     def test_errors_carry_a_code_and_a_reason(self):
         self.assert_refused(
             self.topics.GetTopic, topic_pb2.GetTopicRequest(name="nowhere"),

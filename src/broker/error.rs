@@ -2,7 +2,9 @@
 
 use crate::group::{CommitError, GroupError};
 use crate::partition::AppendError;
+use crate::producer::ProducerError;
 use crate::storage::StorageError;
+use crate::storage::log::BatchRefusal;
 use crate::topic::options::OptionError;
 use crate::types::record_set::RecordSetError;
 use crate::types::topic::NameError;
@@ -40,6 +42,12 @@ pub enum BrokerError {
     /// A topic of the broker's own cannot be written, changed or deleted by clients.
     #[error("topic {topic} is the broker's own; names that begin with __ can only be read")]
     InternalTopic {
+        /// The name.
+        topic: TopicName,
+    },
+    /// The topic is not compacted.
+    #[error("topic {topic} is not compacted; first: millstream topic alter {topic} --cleanup compact")]
+    NotCompacted {
         /// The name.
         topic: TopicName,
     },
@@ -146,6 +154,17 @@ pub enum BrokerError {
         /// The budget, in bytes.
         limit_bytes: u64,
     },
+    /// A batch was refused by itself: its producer, its sequence, or a condition it carries.
+    #[error("{at}: {refusal}")]
+    Batch {
+        /// The partition.
+        at: TopicPartition,
+        /// Why.
+        refusal: BatchRefusal,
+    },
+    /// A producer gets no identity, or may not send with the one it has.
+    #[error(transparent)]
+    Producer(#[from] ProducerError),
     /// The broker is stopping.
     #[error("the broker is stopping; connect again in a moment")]
     Draining,
@@ -171,7 +190,7 @@ impl BrokerError {
                 Self::OffsetOutOfRange { at, offset, earliest, latest }
             }
             StorageError::Full { .. } => Self::DiskFull { at, error },
-            StorageError::Corrupt { .. } => Self::DataLoss { at, error },
+            StorageError::Corrupt { .. } | StorageError::Damaged { .. } => Self::DataLoss { at, error },
             _ => Self::Storage { at, error },
         }
     }
@@ -179,7 +198,8 @@ impl BrokerError {
     /// An append that failed.
     pub(super) fn append(at: TopicPartition, error: AppendError) -> Self {
         match error {
-            AppendError::Refused(error) => Self::storage(at, error),
+            AppendError::Refused(error) | AppendError::Denied(BatchRefusal::Storage(error)) => Self::storage(at, error),
+            AppendError::Denied(refusal) => Self::Batch { at, refusal },
             AppendError::OutcomeUnknown(cause) => Self::OutcomeUnknown { at, cause },
             AppendError::Closed => Self::Draining,
         }

@@ -5,7 +5,7 @@ use crate::broker::error::BrokerError;
 use crate::broker::topic_table::Topic;
 use crate::limits;
 use crate::partition::PartitionOffsets;
-use crate::storage::reader::StoredBatch;
+use crate::storage::reader::{StoredBatch, StoredBatches};
 use crate::types::{Offset, Position};
 use futures_util::future::{FutureExt as _, select_all};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub struct Fetch {
 /// What was read of one partition.
 #[derive(Debug, Default)]
 pub struct Fetched {
-    /// Beginning exactly at the offset asked for; empty if nothing came in time.
+    /// From the offset asked for on; empty if nothing came in time.
     pub batches: Vec<StoredBatch>,
     /// What to ask for next.
     pub next_offset: Offset,
@@ -87,11 +87,11 @@ impl Broker {
     async fn read_one(&self, topic: &str, number: u32, from: Offset, bytes: usize) -> Result<Fetched, BrokerError> {
         let topic = self.topic(topic)?;
         let partition = topic.partition(number)?;
-        let batches = if bytes == 0 { Ok(Vec::new()) } else { partition.read(from, bytes).await };
-        let batches = batches.map_err(|error| BrokerError::storage(topic.at(number), error))?;
+        let found = if bytes == 0 { Ok(StoredBatches::none_at(from)) } else { partition.read(from, bytes).await };
+        let found = found.map_err(|error| BrokerError::storage(topic.at(number), error))?;
         let PartitionOffsets { log_start, high_watermark, .. } = partition.offsets();
-        let next_offset = batches.last().map_or(from, StoredBatch::next_offset);
-        Ok(Fetched { batches, next_offset, log_start, high_watermark })
+        let next_offset = found.next_offset;
+        Ok(Fetched { batches: found.into_vec(), next_offset, log_start, high_watermark })
     }
 
     /// Ends when a partition has records beyond those of `results`.

@@ -1,11 +1,12 @@
 //! The broker as one thing: every operation a door can ask for, in the words of [`crate::types`].
 //!
-//! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`]; `startup`
-//! and `opener` open everything, `upkeep` and `scrubber` look after it,
-//! `clock_watch`, `disk_watch` and `expired` know when that needs a word. The state lives below: topics and partitions in the table of
-//! `topic_table`, groups in their coordinator. Doors translate to and from these calls and own nothing.
+//! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`],
+//! `producers`; `startup` and `opener` open everything, `upkeep`, [`compaction`] and `scrubber` look after it,
+//! `clock_watch`, `disk_watch` and `expired` know when that needs a word. The state lives below: topics and partitions
+//! in the table of `topic_table`, groups in their coordinator. Doors translate to and from these calls and own nothing.
 
 mod clock_watch;
+pub mod compaction;
 mod disk_watch;
 pub mod error;
 mod expired;
@@ -13,6 +14,7 @@ pub mod fetch;
 pub mod groups;
 mod opener;
 pub mod produce;
+mod producers;
 mod readings;
 mod scrubber;
 mod startup;
@@ -27,10 +29,12 @@ pub use crate::group::{
     CommitError, CommittedOffset, Generation, GroupError, GroupPhase, GroupSummary, MemberDescription, MemberId,
     PartitionDescription,
 };
-pub use crate::partition::PartitionOffsets;
+pub use crate::partition::{AppendAck, PartitionOffsets};
+pub use crate::producer::ProducerError;
 pub use crate::storage::StorageError;
+pub use crate::storage::damage::DamagedRange;
+pub use crate::storage::log::{BatchRefusal, DuplicateRecord};
 pub use crate::storage::reader::StoredBatch;
-pub use crate::storage::scrub::DamagedRange;
 pub use disk_watch::DiskStatus;
 pub use error::BrokerError;
 pub use scrubber::{ScrubOptions, ScrubStatus};
@@ -42,7 +46,9 @@ use crate::clock::SharedClock;
 use crate::group::GroupCoordinator;
 use crate::metrics::{GroupReading, Metrics};
 use crate::partition::StoragePool;
+use crate::producer::ProducerRegistry;
 use crate::shutdown::Shutdown;
+use crate::storage::StorageContext;
 use crate::storage::data_dir::DataDir;
 use crate::storage::file_system::FileSystem;
 use crate::topic::Catalog;
@@ -63,10 +69,12 @@ pub struct Broker {
     shutdown: Shutdown,
     started_at_ms: TimestampMs,
     fs: Arc<dyn FileSystem>,
+    context: StorageContext,
     topics: TopicTable,
     /// Held while the catalog is changed: one change at a time, durable before it shows.
     catalog: tokio::sync::Mutex<Catalog>,
     groups: GroupCoordinator,
+    producers: ProducerRegistry,
     upkeep: Upkeep,
     disk: Arc<DiskWatch>,
     scrubber: Arc<Scrubber>,
@@ -77,6 +85,8 @@ pub struct Broker {
     /// Budget of record bytes that were received and not answered, in units of [`produce::PERMIT_BYTES`].
     in_flight: Arc<Semaphore>,
     pool: StoragePool,
+    /// One pass of compaction at a time, which bounds its memory.
+    compacting: Semaphore,
     /// Last, so that the lock of the directory is given up when everything else is gone.
     data_dir: DataDir,
 }

@@ -10,7 +10,7 @@ use crate::partition::{PartitionHandle, StoragePool};
 use crate::storage::data_dir::DataDir;
 use crate::storage::file_system::FileSystem;
 use crate::storage::segment::header::LogId;
-use crate::storage::{Log, StorageError};
+use crate::storage::{Log, StorageContext, StorageError};
 use crate::topic::{Catalog, TopicEntry};
 use crate::types::{TopicId, TopicName};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl Broker {
         numbers: std::ops::Range<u32>,
     ) -> Vec<Result<PartitionHandle, StorageError>> {
         let opener = Opener {
-            fs: &self.fs,
+            context: &self.context,
             data_dir: &self.data_dir,
             pool: &self.pool,
             clock: &self.clock,
@@ -38,7 +38,7 @@ impl Broker {
 
 /// What opening a partition takes.
 pub(super) struct Opener<'a> {
-    pub(super) fs: &'a Arc<dyn FileSystem>,
+    pub(super) context: &'a StorageContext,
     pub(super) data_dir: &'a DataDir,
     pub(super) pool: &'a StoragePool,
     pub(super) clock: &'a SharedClock,
@@ -83,7 +83,7 @@ impl Opener<'_> {
         let id = LogId { topic: entry.id, partition: number };
         let options = partition_options(name, &entry.options, self.reserve_bytes);
         let directory = self.data_dir.log_path(id);
-        match Log::open(Arc::clone(self.fs), &directory, id, options.log) {
+        match Log::open(self.context.clone(), &directory, id, options.log) {
             Ok((log, report)) => {
                 if report.verified_bytes > 0 {
                     tracing::info!(log = %id, bytes = report.verified_bytes, "verified what a crash left behind");

@@ -8,11 +8,12 @@ use crate::broker::disk_watch::DiskWatch;
 use crate::broker::error::BrokerError;
 use crate::broker::topic_table::{Topic, refuse_internal};
 use crate::metrics::InFlightCounted;
-use crate::partition::{AppendAck, PendingAppend};
-use crate::storage::log::NewBatch;
+use crate::partition::{AppendAck, PendingAppend, Permit};
+use crate::producer::Identity;
+use crate::storage::log::{AppendTerms, NewBatch};
 use crate::types::partitioner::partition_of_key;
-use crate::types::record_set::{self, RecordSetSummary};
-use crate::types::{Durability, TopicName};
+use crate::types::record_set::{self, RecordSetError, RecordSetSummary};
+use crate::types::{Durability, Offset, ProducerStamp, TopicName};
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use tokio::sync::OwnedSemaphorePermit;
 pub const PERMIT_BYTES: u64 = 1024;
 
 /// Records to append to one topic.
-#[derive(Debug, Clone)]
+#[derive(Debug, Default, Clone)]
 pub struct Produce<'a> {
     /// The topic.
     pub topic: &'a str,
@@ -33,6 +34,12 @@ pub struct Produce<'a> {
     pub records: Bytes,
     /// What the answer must wait for; `None` = what the topic promises.
     pub durability: Option<Durability>,
+    /// What an idempotent producer says of them; takes a partition.
+    pub producer: Option<ProducerStamp>,
+    /// Appended only if the first record gets this offset; takes a partition.
+    pub expected_offset: Option<Offset>,
+    /// The right to write; takes a partition.
+    pub fencing_token: Option<u64>,
 }
 
 /// Records that are queued.
@@ -47,7 +54,6 @@ pub struct PendingProduce {
 #[derive(Debug)]
 struct PendingPart {
     partition: u32,
-    record_count: u32,
     bytes: u64,
     record_indexes: Vec<u32>,
     append: Result<PendingAppend, BrokerError>,
@@ -58,11 +64,9 @@ struct PendingPart {
 pub struct ProduceOutcome {
     /// The partition.
     pub partition: u32,
-    /// How many records.
-    pub record_count: u32,
     /// Which records of the request; empty = all.
     pub record_indexes: Vec<u32>,
-    /// All of them were appended, or none.
+    /// All of them are in the log, or none.
     pub result: Result<AppendAck, BrokerError>,
 }
 
@@ -88,20 +92,51 @@ impl Broker {
         let topic = self.topic_to_produce_to(request.topic).await?;
         refuse_internal(&topic.name)?;
         let summary = check(&topic, &request.records)?;
+        let producer = self.admit_producer(&request)?;
         self.disk.admit(|| topic.at(request.partition.unwrap_or(0)))?;
         let counted = self.metrics.produce_in_flight(request.records.len());
-        let parts = match request.partition {
+        let (stamp, window_ms) = (request.producer, topic.entry.options.dedup_window_ms);
+        let terms = AppendTerms {
+            expected_offset: request.expected_offset,
+            fencing_token: request.fencing_token,
+            dedup_window_ms: window_ms,
+        };
+        let mut parts = match request.partition {
             Some(partition) => {
                 topic.partition(partition)?;
                 vec![Part::whole(partition, request.records, summary)]
             }
             None => split(&topic, request.records, summary),
         };
+        for part in &mut parts {
+            (part.batch.producer, part.batch.terms) = (stamp, terms);
+        }
         // One permit for all parts, before any is queued: a request that is refused as too much has done nothing.
-        let permit = Arc::new(self.permit(&parts, patience).await?);
+        let bytes = self.permit(&parts, patience).await?;
+        let permit = Arc::new(Permit { bytes, producer });
         let queue = |part| queue(&topic, part, request.durability, Arc::clone(&permit));
         let pending = parts.into_iter().map(queue).collect();
         Ok(PendingProduce { topic, parts: pending, disk: Arc::clone(&self.disk), _counted: counted })
+    }
+
+    /// Checks what only makes sense with a partition, and that the producer may still send.
+    fn admit_producer(&self, request: &Produce<'_>) -> Result<Option<OwnedSemaphorePermit>, BrokerError> {
+        let field = match request {
+            _ if request.partition.is_some() => None,
+            Produce { producer: Some(_), .. } => Some("producer_id"),
+            Produce { expected_offset: Some(_), .. } => Some("expected_offset"),
+            Produce { fencing_token: Some(_), .. } => Some("fencing_token"),
+            _ => None,
+        };
+        if let Some(field) = field {
+            let what =
+                format!("a request with {field} must name the partition: the field is about one partition's log");
+            return Err(BrokerError::invalid("partition", what));
+        }
+        match request.producer {
+            Some(ProducerStamp { id, epoch, .. }) => Ok(self.producers.admit(Identity { id, epoch })?),
+            None => Ok(None),
+        }
     }
 
     async fn topic_to_produce_to(&self, name: &str) -> Result<Arc<Topic>, BrokerError> {
@@ -138,18 +173,24 @@ impl PendingProduce {
     pub async fn finish(self) -> (TopicName, Vec<ProduceOutcome>) {
         let mut outcomes = Vec::with_capacity(self.parts.len());
         for part in self.parts {
-            let result = match part.append {
+            let mut result = match part.append {
                 Ok(append) => append.await.map_err(|error| BrokerError::append(self.topic.at(part.partition), error)),
                 Err(error) => Err(error),
             };
             if matches!(result, Err(BrokerError::DiskFull { .. })) {
                 self.disk.look_after_refusal();
             }
-            if result.is_ok() {
-                self.topic.metrics.produced(part.record_count.into(), part.bytes);
+            if let Ok(AppendAck { appended, .. }) = &result
+                && !appended.duplicate
+            {
+                self.topic.metrics.produced(appended.record_count.into(), part.bytes);
             }
-            let PendingPart { partition, record_count, record_indexes, .. } = part;
-            outcomes.push(ProduceOutcome { partition, record_count, record_indexes, result });
+            let PendingPart { partition, record_indexes, .. } = part;
+            if let (Ok(AppendAck { appended, .. }), false) = (&mut result, record_indexes.is_empty()) {
+                let index_of = |in_part: u32| record_indexes.get(in_part as usize).copied().unwrap_or(in_part);
+                appended.duplicates.iter_mut().for_each(|found| found.record_index = index_of(found.record_index));
+            }
+            outcomes.push(ProduceOutcome { partition, record_indexes, result });
         }
         (self.topic.name.clone(), outcomes)
     }
@@ -157,7 +198,7 @@ impl PendingProduce {
 
 impl Part {
     fn whole(partition: u32, payload: Bytes, summary: RecordSetSummary) -> Self {
-        Self { partition, record_indexes: Vec::new(), batch: NewBatch { payload, summary, producer: None } }
+        Self { partition, record_indexes: Vec::new(), batch: NewBatch::new(payload, summary) }
     }
 }
 
@@ -168,11 +209,17 @@ fn check(topic: &Topic, records: &Bytes) -> Result<RecordSetSummary, BrokerError
         let (topic, limit_bytes) = (topic.name.clone(), options.batch_bytes_max);
         return Err(BrokerError::BatchTooLarge { topic, bytes: records.len(), limit_bytes });
     }
-    record_set::check(records, options.record_bytes_max as usize)
+    let summary = record_set::check(records, options.record_bytes_max as usize);
+    let keyless = |summary: &RecordSetSummary| summary.first_keyless.filter(|_| options.cleanup.compacts());
+    summary
+        .and_then(|summary| match keyless(&summary) {
+            Some(record) => Err(RecordSetError::KeyMissing { record }),
+            None => Ok(summary),
+        })
         .map_err(|error| BrokerError::InvalidRecords { topic: topic.name.clone(), error })
 }
 
-/// Puts each record where its key belongs; those without a key go together, to the partition whose turn it is.
+/// Puts each record where its key, or else its message id, belongs; those without either go together, to the partition whose turn it is.
 fn split(topic: &Topic, records: Bytes, summary: RecordSetSummary) -> Vec<Part> {
     let partitions = topic.entry.partitions;
     if partitions == 1 {
@@ -180,7 +227,7 @@ fn split(topic: &Topic, records: Bytes, summary: RecordSetSummary) -> Vec<Part> 
     }
     let mut in_turn = None;
     let mut parts: BTreeMap<u32, (BytesMut, Vec<u32>)> = BTreeMap::new();
-    for (i, (key, record)) in (0..).zip(record_set::keyed_records(&records)) {
+    for (i, (key, record)) in (0..).zip(record_set::routed_records(&records)) {
         // Only records without a key take a turn: otherwise requests with and without keys, sent alternately, would
         // send all of the latter to the same few partitions.
         let partition = match key {
@@ -197,14 +244,14 @@ fn split(topic: &Topic, records: Bytes, summary: RecordSetSummary) -> Vec<Part> 
     let part = |(partition, (bytes, record_indexes)): (u32, (BytesMut, Vec<u32>))| {
         let payload = bytes.freeze();
         let summary = record_set::check(&payload, usize::MAX).expect("records of a checked set are one too");
-        Part { partition, record_indexes, batch: NewBatch { payload, summary, producer: None } }
+        Part { partition, record_indexes, batch: NewBatch::new(payload, summary) }
     };
     parts.into_iter().map(part).collect()
 }
 
-fn queue(topic: &Topic, part: Part, durability: Option<Durability>, permit: Arc<OwnedSemaphorePermit>) -> PendingPart {
-    let (record_count, bytes) = (part.batch.summary.record_count, part.batch.payload.len() as u64);
+fn queue(topic: &Topic, part: Part, durability: Option<Durability>, permit: Arc<Permit>) -> PendingPart {
+    let bytes = part.batch.payload.len() as u64;
     let append =
         topic.partition(part.partition).map(|partition| partition.append(part.batch, durability, Some(permit)));
-    PendingPart { partition: part.partition, record_count, bytes, record_indexes: part.record_indexes, append }
+    PendingPart { partition: part.partition, bytes, record_indexes: part.record_indexes, append }
 }

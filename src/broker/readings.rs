@@ -1,7 +1,7 @@
 //! The state of every partition and group, as metrics want it.
 
 use crate::broker::Broker;
-use crate::metrics::{GroupReading, PartitionReading, Readings};
+use crate::metrics::{GroupReading, OpenFilesReading, PartitionReading, Readings};
 use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -12,7 +12,14 @@ const GROUPS_PATIENCE: Duration = Duration::from_millis(250);
 impl Broker {
     /// Reads the state of everything, now.
     pub async fn readings(&self) -> Readings {
-        let mut readings = Readings::default();
+        let files = self.context.open_files.reading();
+        let files = OpenFilesReading {
+            open: files.open,
+            unsynced: files.pinned,
+            open_max: files.capacity,
+            evictions: files.evictions,
+        };
+        let mut readings = Readings { files, ..Readings::default() };
         for topic in self.topics.all() {
             for (number, state) in (0..).zip(self.partition_states(&topic)) {
                 let Ok(state) = state else { continue };

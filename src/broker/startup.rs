@@ -1,7 +1,8 @@
 //! From a data directory to an open broker, and back.
 //!
-//! Order: lock, format, catalog, logs (side by side on as many threads as there are for storage), groups replayed from
-//! their journal. A partition whose log does not open is offline, with its reason; the broker serves the others.
+//! Order: lock, format, catalog, everything made durable that a broker which did not stop cleanly has left in memory,
+//! logs (side by side on as many threads as there are for storage), groups and producers replayed from their journals. A
+//! partition whose log does not open is offline, with its reason; the broker serves the others.
 
 use crate::broker::Broker;
 use crate::broker::disk_watch::DiskWatch;
@@ -15,23 +16,31 @@ use crate::clock::SharedClock;
 use crate::group::GroupCoordinator;
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::partition::journal::JournalEntry;
 use crate::partition::{PartitionJournal, StoragePool};
+use crate::producer::ProducerRegistry;
 use crate::shutdown::Shutdown;
-use crate::storage::StorageError;
 use crate::storage::data_dir::DataDir;
 use crate::storage::file_system::FileSystem;
+use crate::storage::recovery::Tail;
+use crate::storage::{StorageContext, StorageError};
 use crate::topic::{Catalog, TopicEntry, TopicOptions};
 use crate::types::{Durability, TopicId, TopicName};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-/// The internal topic that consumer groups keep their state in.
+/// The internal topics that consumer groups and identities of producers keep their state in.
 const GROUPS_TOPIC: &str = "__groups";
+const PRODUCERS_TOPIC: &str = "__producers";
 
 /// A journal with more entries than this, and mostly out of date, is rewritten when the broker starts.
 const JOURNAL_ENTRIES_KEPT: u64 = 10_000;
+
+/// Threads that close logs, besides those there are.
+const CLOSING_THREADS: usize = 32;
 
 /// How a broker is opened.
 #[derive(Debug, Clone)]
@@ -44,6 +53,8 @@ pub struct BrokerOptions {
     pub auto_create_topics: bool,
     /// Threads that do disk work.
     pub storage_threads: usize,
+    /// Segment files that may be open at one time.
+    pub open_files_max: usize,
     /// Partitions of a topic whose creator does not say.
     pub default_partitions: u32,
     /// Options of a topic whose creator does not say.
@@ -70,10 +81,13 @@ impl Broker {
         let pool = StoragePool::start(options.storage_threads)
             .map_err(|error| BrokerError::Files(StorageError::io("start threads for", data_dir.path(), error)))?;
         finish_deletions(&*fs, &data_dir, &mut catalog).map_err(BrokerError::Files)?;
-        add_internal_topic(&*fs, &data_dir, &mut catalog, clock.now_ms()).map_err(BrokerError::Files)?;
+        for name in [GROUPS_TOPIC, PRODUCERS_TOPIC] {
+            add_internal_topic(&*fs, &data_dir, &mut catalog, name, clock.now_ms()).map_err(BrokerError::Files)?;
+        }
 
+        let context = storage_context(&fs, &data_dir, options.open_files_max);
         let opener = Opener {
-            fs: &fs,
+            context: &context,
             data_dir: &data_dir,
             pool: &pool,
             clock: &clock,
@@ -81,10 +95,8 @@ impl Broker {
             reserve_bytes: options.disk_free_bytes_min,
         };
         let topics = opener.open_all(&catalog, options.storage_threads);
-        let groups_topic = TopicName::new(GROUPS_TOPIC)?;
-        let groups_partition = topics.get(&groups_topic).expect("it was added above").partition(0)?.clone();
-        let journal = PartitionJournal::new(GROUPS_TOPIC, groups_partition);
-        let groups = start_groups(journal, &clock, &topics).await?;
+        let groups = start_groups(journal_in(GROUPS_TOPIC, &topics)?, &clock, &topics).await?;
+        let producers = start_producers(journal_in(PRODUCERS_TOPIC, &topics)?, &clock).await?;
 
         let watched = data_dir.path().to_owned();
         let disk = DiskWatch::new(Arc::clone(&fs), watched, Arc::clone(&metrics), options.disk_free_bytes_min);
@@ -104,11 +116,14 @@ impl Broker {
             metrics,
             shutdown,
             fs,
+            context,
             topics,
             catalog: tokio::sync::Mutex::new(catalog),
             groups,
+            producers,
             upkeep,
             pool,
+            compacting: Semaphore::new(1),
             data_dir,
         }))
     }
@@ -120,8 +135,16 @@ impl Broker {
             tracing::warn!(%error, "the time is not kept for the next start");
         }
         let mut closing = Vec::new();
-        for topic in self.topics.all() {
+        let topics = self.topics.all();
+        let partitions: usize = topics.iter().map(|topic| topic.partitions.len()).sum();
+        // They wait for the disk, all of them: the syncs of many threads end with one commit of the file system. Fewer
+        // threads than wished for are no reason not to close.
+        let _ = self.pool.add_threads(partitions.min(CLOSING_THREADS));
+        let mut is_clean = true;
+        for topic in topics {
             for (number, partition) in (0..).zip(&topic.partitions) {
+                // Of the files of a partition that is offline nobody knows whether they are on disk.
+                is_clean &= partition.is_ok();
                 if let Ok(partition) = partition.clone() {
                     let at = topic.at(number);
                     closing.push((at, tokio::spawn(async move { partition.close().await })));
@@ -133,7 +156,32 @@ impl Broker {
             let closed = closed.await.unwrap_or(Ok(()));
             result = result.and(closed.map_err(|error| BrokerError::storage(at, error)));
         }
+        if is_clean && result.is_ok() {
+            self.data_dir.note_clean_stop();
+        }
         result
+    }
+}
+
+/// What all logs share. After an unclean stop everything on the disk is synced once, here: one sync for each of 10,000
+/// logs would take a minute.
+fn storage_context(fs: &Arc<dyn FileSystem>, data_dir: &DataDir, open_files_max: usize) -> StorageContext {
+    let context = StorageContext::new(Arc::clone(fs), open_files_max);
+    if data_dir.is_after_clean_stop() {
+        return StorageContext { tail: Tail::Synced, ..context };
+    }
+    let started = Instant::now();
+    match fs.sync_all(data_dir.path()) {
+        Ok(()) => {
+            let elapsed_ms = started.elapsed().as_millis();
+            tracing::info!(elapsed_ms, "the last stop was not clean; what it left in memory is on disk now");
+            StorageContext { tail: Tail::Synced, ..context }
+        }
+        // Some file could not be written. Each log syncs its own then, and finds out whether it was one of its files.
+        Err(error) => {
+            tracing::warn!(%error, "the disk could not be synced as a whole; each log is synced on its own");
+            context
+        }
     }
 }
 
@@ -148,14 +196,15 @@ fn finish_deletions(fs: &dyn FileSystem, data_dir: &DataDir, catalog: &mut Catal
     catalog.store(fs, &data_dir.catalog_path())
 }
 
-/// The topic that groups keep their state in is there from the first start on.
+/// A topic that the broker keeps its own state in is there from the first start on.
 fn add_internal_topic(
     fs: &dyn FileSystem,
     data_dir: &DataDir,
     catalog: &mut Catalog,
+    name: &str,
     now_ms: i64,
 ) -> Result<(), StorageError> {
-    let name = TopicName::new(GROUPS_TOPIC).expect("a valid name");
+    let name = TopicName::new(name).expect("a valid name");
     if catalog.topics.contains_key(&name) {
         return Ok(());
     }
@@ -172,6 +221,30 @@ fn add_internal_topic(
     catalog.store(fs, &data_dir.catalog_path())
 }
 
+fn journal_in(name: &str, topics: &TopicTable) -> Result<PartitionJournal, BrokerError> {
+    let topic = topics.get(&TopicName::new(name)?).expect("it was added before the logs were opened");
+    Ok(PartitionJournal::new(name, topic.partition(0)?.clone()))
+}
+
+/// Replays the producers' journal, and rewrites one that is mostly out of date.
+async fn start_producers(journal: PartitionJournal, clock: &SharedClock) -> Result<ProducerRegistry, BrokerError> {
+    let replayed = journal.replay().await.map_err(BrokerError::Files)?;
+    let producers = ProducerRegistry::start(Arc::new(journal.clone()), &replayed, Arc::clone(clock))?;
+    rewrite_if_long(&journal, producers.snapshot()).await;
+    Ok(producers)
+}
+
+/// Nobody else calls yet, so the snapshot is the whole state.
+async fn rewrite_if_long(journal: &PartitionJournal, snapshot: Vec<JournalEntry>) {
+    let entries = journal.len();
+    if entries > JOURNAL_ENTRIES_KEPT
+        && (snapshot.len() as u64) < entries / 2
+        && let Err(error) = journal.replace(snapshot).await
+    {
+        tracing::warn!(%error, "a journal was not rewritten; it is at the next start");
+    }
+}
+
 /// Replays the groups' journal, starts their coordinator, and rewrites a journal that is mostly out of date.
 async fn start_groups(
     journal: PartitionJournal,
@@ -179,16 +252,7 @@ async fn start_groups(
     topics: &TopicTable,
 ) -> Result<GroupCoordinator, BrokerError> {
     let replayed = journal.replay().await.map_err(BrokerError::Files)?;
-    let entries = journal.len();
     let groups = GroupCoordinator::start(Arc::new(journal.clone()), replayed, Arc::clone(clock), topics.snapshot())?;
-    if entries > JOURNAL_ENTRIES_KEPT {
-        // Nobody else calls yet, so the snapshot is the whole state.
-        let snapshot = groups.snapshot().await?;
-        if (snapshot.len() as u64) < entries / 2
-            && let Err(error) = journal.replace(snapshot).await
-        {
-            tracing::warn!(%error, "the journal of groups was not rewritten; it is at the next start");
-        }
-    }
+    rewrite_if_long(&journal, groups.snapshot().await?).await;
     Ok(groups)
 }

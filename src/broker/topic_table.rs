@@ -6,9 +6,11 @@
 use crate::broker::error::BrokerError;
 use crate::broker::expired::Expired;
 use crate::group::{TopicPartitions, TopicsSnapshot};
+use crate::limits;
 use crate::metrics::TopicMetrics;
 use crate::partition::{PartitionHandle, PartitionOptions};
 use crate::storage::StorageError;
+use crate::storage::compaction::CompactionPolicy;
 use crate::storage::log::LogOptions;
 use crate::storage::retention::RetentionPolicy;
 use crate::topic::{TopicEntry, TopicOptions};
@@ -69,7 +71,17 @@ pub(super) fn partition_options(name: &TopicName, options: &TopicOptions, reserv
             reserve_bytes: if name.is_internal() { 0 } else { reserve_bytes },
         },
         durability: options.durability,
-        retention: RetentionPolicy { retention_ms: options.retention_ms, retention_bytes: options.retention_bytes },
+        retention: if options.cleanup.deletes() {
+            RetentionPolicy { retention_ms: options.retention_ms, retention_bytes: options.retention_bytes }
+        } else {
+            RetentionPolicy { retention_ms: 0, retention_bytes: 0 }
+        },
+        compaction: options.cleanup.compacts().then_some(CompactionPolicy {
+            tombstone_grace_ms: options.tombstone_grace_ms,
+            age_ms_min: options.dedup_window_ms,
+            segment_bytes: options.segment_bytes,
+            keys_max: limits::COMPACTION_KEYS_MAX,
+        }),
     }
 }
 

@@ -12,8 +12,8 @@ use crate::broker::topic_table::{Topic, partition_options, refuse_internal};
 use crate::limits;
 use crate::partition::PartitionOffsets;
 use crate::storage::StorageError;
+use crate::storage::damage::DamagedRange;
 use crate::storage::reader::LogSize;
-use crate::storage::scrub::DamagedRange;
 use crate::topic::{Catalog, TopicEntry, TopicOptions};
 use crate::types::{Offset, TopicId, TopicName};
 use std::sync::Arc;
@@ -27,6 +27,8 @@ pub struct PartitionState {
     pub offsets: PartitionOffsets,
     /// Its size on disk.
     pub size: LogSize,
+    /// The right to write that producers must have, if any.
+    pub fencing_token: Option<u64>,
     /// Damage that scrubs have found.
     pub damaged: Vec<DamagedRange>,
 }
@@ -87,7 +89,8 @@ impl Broker {
     pub fn partition_states(&self, topic: &Topic) -> Vec<Result<PartitionState, BrokerError>> {
         let state = |number| {
             let partition = topic.partition(number)?;
-            Ok(PartitionState { offsets: partition.offsets(), size: partition.size(), damaged: partition.damaged() })
+            let (offsets, size, fencing_token) = (partition.offsets(), partition.size(), partition.fencing_token());
+            Ok(PartitionState { offsets, size, fencing_token, damaged: partition.damaged() })
         };
         (0..topic.entry.partitions).map(state).collect()
     }
@@ -146,7 +149,7 @@ impl Broker {
         self.groups.topics_changed(self.topics.snapshot()).await?;
         for partition in removed.iter().flat_map(|topic| topic.partitions.iter().flatten()) {
             // Nobody needs these records any more; what matters is that nothing is written after the files are gone.
-            let _ = partition.close().await;
+            partition.discard().await;
         }
         let gone = self.blocking(|| remove_directory(&*self.fs, &self.data_dir, entry.id));
         match gone {

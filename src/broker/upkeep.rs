@@ -11,7 +11,7 @@ use crate::storage::file_system::FileSystem;
 use crate::types::TimestampMs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
 
 /// What upkeep remembers is stored this often, as far as nothing happens. After the machine was off, a clock that is
@@ -65,6 +65,7 @@ fn read(clock: &dyn Clock) -> ClockReading {
 impl Broker {
     /// Looks after every partition each `interval`, until the broker is gone or stops.
     pub fn start_upkeep(self: &Arc<Self>, interval: Duration) {
+        self.start_compaction(interval);
         self.start_disk_watch();
         self.start_scrubber();
         let broker = Arc::downgrade(self);
@@ -96,6 +97,7 @@ impl Broker {
 
     /// One round over all partitions. Gives what was deleted and is not told yet.
     fn keep_all(&self) -> Vec<Expired> {
+        let begun = Instant::now();
         let now_ms = self.watch_clock();
         let mut expired = Vec::new();
         for topic in self.topics.all() {
@@ -111,6 +113,7 @@ impl Broker {
                 expired.extend(topic.take_expired(number));
             }
         }
+        self.metrics.upkept(begun.elapsed());
         if !expired.is_empty() {
             self.disk.look();
         }

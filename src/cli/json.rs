@@ -4,9 +4,10 @@
 //! {"topic":"orders","partition":0,"offset":7,"timestamp_ms":1,"append_time_ms":2,"key":"k","value":"v","headers":[["a","b"]]}
 //! ```
 //!
-//! `timestamp_ms` is there only if the record has a time of its own. A key or value that is absent is `null`, an empty
-//! one is `""`. Bytes that are not UTF-8 are base64, with `"key_encoding":"base64"` or `"value_encoding":"base64"`; a
-//! header with such a value has a third element, `"base64"`. Reading ignores topic, offset and append time.
+//! `timestamp_ms` and `message_id` are there only if the record has a time or an id of its own. A key or value that is
+//! absent is `null`, an empty one is `""`. Bytes that are not UTF-8 are base64, with `"key_encoding":"base64"` or
+//! `"value_encoding":"base64"`; a header with such a value has a third element, `"base64"`. Reading ignores topic, offset
+//! and append time.
 
 use super::exit::CliError;
 use crate::client::ConsumedRecord;
@@ -32,6 +33,8 @@ struct RecordOut<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     timestamp_ms: Option<TimestampMs>,
     append_time_ms: TimestampMs,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<&'a str>,
     key: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key_encoding: Option<Encoding>,
@@ -62,6 +65,7 @@ pub(super) fn write_record(out: &mut impl Write, record: &ConsumedRecord) -> std
         offset: record.offset.0,
         timestamp_ms: record.timestamp,
         append_time_ms: record.append_time,
+        message_id: record.message_id.as_deref(),
         key,
         key_encoding,
         value,
@@ -80,6 +84,7 @@ pub(super) struct JsonRecord {
     pub(super) value: Option<Vec<u8>>,
     pub(super) headers: Vec<(String, Vec<u8>)>,
     pub(super) timestamp: Option<TimestampMs>,
+    pub(super) message_id: Option<String>,
 }
 
 /// Unknown fields are refused: a misspelt `headers` would be lost without a word.
@@ -92,6 +97,7 @@ struct RecordIn {
     #[serde(default, rename = "offset")]
     _offset: serde::de::IgnoredAny,
     timestamp_ms: Option<TimestampMs>,
+    message_id: Option<String>,
     #[serde(default, rename = "append_time_ms")]
     _append_time_ms: serde::de::IgnoredAny,
     key: Option<String>,
@@ -129,6 +135,7 @@ pub(super) fn read_record(line: &[u8]) -> Result<JsonRecord, String> {
         value: optional(record.value, record.value_encoding, "the value")?,
         headers: headers.collect::<Result<_, String>>()?,
         timestamp: record.timestamp_ms,
+        message_id: record.message_id,
     })
 }
 

@@ -19,6 +19,7 @@ fn record() -> ConsumedRecord {
         value: Some("v".into()),
         headers: vec![("a".to_owned(), "b".into())],
         timestamp: Some(5),
+        message_id: None,
         append_time: 6,
     }
 }
@@ -69,15 +70,17 @@ proptest! {
         value in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..20)),
         headers in proptest::collection::vec((".{0,5}", proptest::collection::vec(any::<u8>(), 0..5)), 0..3),
         timestamp in proptest::option::of(any::<i64>()),
+        message_id in proptest::option::of(".{1,9}"),
     ) {
         let sent = ConsumedRecord {
             key: key.clone().map(Bytes::from),
             value: value.clone().map(Bytes::from),
             headers: headers.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect(),
             timestamp,
+            message_id: message_id.clone(),
             ..record()
         };
         let read = read_record(line(&sent).trim_end().as_bytes()).expect("our own output is valid");
-        prop_assert_eq!(read, JsonRecord { partition: Some(2), key, value, headers, timestamp });
+        prop_assert_eq!(read, JsonRecord { partition: Some(2), key, value, headers, timestamp, message_id });
     }
 }

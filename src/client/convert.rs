@@ -5,7 +5,7 @@
 
 use super::{ClientError, Refusal};
 use crate::proto;
-use crate::types::{Durability, Offset, Position, TopicName, TopicPartition};
+use crate::types::{Cleanup, Durability, Offset, Position, TopicName, TopicPartition};
 
 /// An offset in a partition. As a committed offset it is the offset of the next record to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +59,23 @@ pub(super) fn durability_from_wire(durability: proto::Durability) -> Option<Dura
         proto::Durability::Unspecified => None,
         proto::Durability::Written => Some(Durability::Written),
         proto::Durability::Synced => Some(Durability::Synced),
+    }
+}
+
+pub(super) fn cleanup_to_wire(cleanup: Cleanup) -> proto::Cleanup {
+    match cleanup {
+        Cleanup::Delete => proto::Cleanup::Delete,
+        Cleanup::Compact => proto::Cleanup::Compact,
+        Cleanup::CompactAndDelete => proto::Cleanup::CompactAndDelete,
+    }
+}
+
+pub(super) fn cleanup_from_wire(cleanup: proto::Cleanup) -> Option<Cleanup> {
+    match cleanup {
+        proto::Cleanup::Unspecified => None,
+        proto::Cleanup::Delete => Some(Cleanup::Delete),
+        proto::Cleanup::Compact => Some(Cleanup::Compact),
+        proto::Cleanup::CompactAndDelete => Some(Cleanup::CompactAndDelete),
     }
 }
 

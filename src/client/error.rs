@@ -56,6 +56,29 @@ pub enum ClientError {
         /// The topic's limit.
         limit_bytes: usize,
     },
+    /// The record cannot be sent: no message id can be like this.
+    #[error("the message id has {bytes} bytes; it must have 1 to 128")]
+    BadMessageId {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// The options of a producer do not go together: correct them.
+    #[error("the producer cannot be made: {what}")]
+    BadProducerOptions {
+        /// What is wrong with them.
+        what: &'static str,
+    },
+    /// A named producer has lost its place: it cannot tell whether what it sent last is in the log. Find out, then make
+    /// a new producer of that name.
+    #[error(
+        "producer {name} has lost its place and stops; find out what was appended, then make a new producer: {cause}"
+    )]
+    ProducerLost {
+        /// Its name.
+        name: String,
+        /// What the broker said.
+        cause: String,
+    },
     /// The topic has no such partition.
     #[error("topic {topic} has no partition {partition}; its partitions are numbered 0 to {}", partitions.saturating_sub(1))]
     NoSuchPartition {

@@ -9,7 +9,7 @@ use crate::proto::producer_service_server::{ProducerService, ProducerServiceServ
 use crate::proto::topic_service_server::{TopicService, TopicServiceServer};
 use crate::types::record_set;
 use bytes::{Bytes, BytesMut};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -51,11 +51,18 @@ impl SubscribedClient {
     }
 }
 
+/// First sequence, the one after the last, offset.
+type SentBatch = (u32, u32, u64);
+
 #[derive(Debug)]
 struct State {
     logs: Vec<Vec<Bytes>>,
     reactions: VecDeque<Reaction>,
     requests: u64,
+    /// How many producers were given an identity.
+    identities: u64,
+    /// Of each producer in each partition.
+    sequences: HashMap<(u32, u64), Vec<SentBatch>>,
     options: proto::TopicOptions,
     log_start_offset: u64,
 }
@@ -78,7 +85,15 @@ impl FakeBroker {
     pub(crate) async fn start(partitions: usize) -> Self {
         let options = proto::TopicOptions { record_bytes_max: Some(1000), ..proto::TopicOptions::default() };
         let logs = vec![Vec::new(); partitions];
-        let state = State { logs, reactions: VecDeque::new(), requests: 0, options, log_start_offset: 0 };
+        let state = State {
+            logs,
+            reactions: VecDeque::new(),
+            requests: 0,
+            identities: 0,
+            sequences: HashMap::new(),
+            options,
+            log_start_offset: 0,
+        };
         let state = Arc::new(Mutex::new(state));
         let (sender, subscribed) = mpsc::channel(8);
         let services = Services { state: Arc::clone(&state), subscribed: sender };
@@ -113,6 +128,23 @@ impl FakeBroker {
         values.map(|value| String::from_utf8(value.into()).expect("tests send text")).collect()
     }
 
+    /// Forgets the last records of a partition and which producers sent them, as a power cut may.
+    pub(crate) fn lose_all(&self, partition: u32) {
+        let mut state = lock(&self.state);
+        state.logs[partition as usize].clear();
+        state.sequences.retain(|(of, _), batches| {
+            if *of == partition {
+                batches.clear();
+            }
+            true
+        });
+    }
+
+    /// How many identities were given.
+    pub(crate) fn identities(&self) -> u64 {
+        lock(&self.state).identities
+    }
+
     /// How many produce requests came.
     pub(crate) fn produce_requests(&self) -> u64 {
         lock(&self.state).requests
@@ -145,6 +177,13 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What a broker says that expects another sequence.
+pub(crate) fn out_of_sequence(expected: u32) -> proto::Error {
+    let metadata = [("expected_sequence".to_owned(), expected.to_string())].into();
+    let (code, reason) = (Code::FailedPrecondition.into(), "OUT_OF_SEQUENCE".to_owned());
+    proto::Error { code, reason, metadata, ..proto::Error::default() }
+}
+
 impl State {
     /// The answer to one produce request; an error breaks the stream.
     fn produce(&mut self, request: proto::ProduceStreamRequest) -> Result<proto::ProduceStreamResponse, Status> {
@@ -160,10 +199,34 @@ impl State {
         };
         let request = request.request.unwrap_or_default();
         let partition = request.partition.unwrap_or_default();
+        let appended = self.append_once(&request);
+        let result = |base_offset| vec![proto::ProduceResult { partition, base_offset, ..Default::default() }];
+        after.map(|()| match appended {
+            Ok(base_offset) => answer(result(base_offset), None),
+            Err(error) => answer(Vec::new(), Some(error)),
+        })
+    }
+
+    /// Appends the records, unless their producer has sent them before, or not what comes before them.
+    fn append_once(&mut self, request: &proto::ProduceRequest) -> Result<u64, proto::Error> {
+        let partition = request.partition.unwrap_or_default();
         let log = &mut self.logs[partition as usize];
-        let base_offset = log.len() as u64;
-        log.extend(record_set::raw_records(&request.records));
-        after.map(|()| answer(vec![proto::ProduceResult { partition, base_offset, ..Default::default() }], None))
+        let (base_offset, records) = (log.len() as u64, record_set::raw_records(&request.records));
+        if let Some(sequence) = request.base_sequence {
+            assert!(request.producer_id > 0 && request.producer_id <= self.identities, "an id that was given");
+            let batches = self.sequences.entry((partition, request.producer_id)).or_default();
+            let next = batches.last().map_or(0, |(_, next, _)| *next);
+            if let Some((.., offset)) = batches.iter().rev().take(5).find(|(first, ..)| *first == sequence) {
+                return Ok(*offset);
+            }
+            if sequence != next {
+                return Err(out_of_sequence(next));
+            }
+            let count = u32::try_from(record_set::raw_records(&request.records).count()).expect("few");
+            batches.push((sequence, sequence.wrapping_add(count), base_offset));
+        }
+        log.extend(records);
+        Ok(base_offset)
     }
 
     fn fetch(&self, position: proto::FetchPosition, max_bytes: usize) -> proto::FetchedPartition {
@@ -226,6 +289,22 @@ impl ProducerService for Services {
             }
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn init_producer(
+        &self,
+        _: Request<proto::InitProducerRequest>,
+    ) -> Result<Response<proto::InitProducerResponse>, Status> {
+        let mut state = lock(&self.state);
+        state.identities += 1;
+        Ok(Response::new(proto::InitProducerResponse { producer_id: state.identities, producer_epoch: 0 }))
+    }
+
+    async fn fence_partition(
+        &self,
+        _: Request<proto::FencePartitionRequest>,
+    ) -> Result<Response<proto::FencePartitionResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
     }
 }
 
@@ -321,6 +400,13 @@ impl TopicService for Services {
         &self,
         _: Request<proto::DeleteRecordsRequest>,
     ) -> Result<Response<proto::DeleteRecordsResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn compact_topic(
+        &self,
+        _: Request<proto::CompactTopicRequest>,
+    ) -> Result<Response<proto::CompactTopicResponse>, Status> {
         Err(Status::unimplemented("not faked"))
     }
 }

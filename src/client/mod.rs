@@ -6,8 +6,8 @@
 //!                      +- consumer/  one subscription -> batches of records; PartitionReader for bounded ranges
 //! ```
 //!
-//! The broker does the clever part; this library batches, retries and keeps memory bounded. Everything it promises
-//! is at-least-once: a lost connection makes it send again what was not acknowledged. It knows the generated wire
+//! The broker does the clever part; this library batches, retries and keeps memory bounded. What it sends is appended
+//! once, however often a lost connection makes it send again; what it reads is read at least once. It knows the generated wire
 //! types and shows its users only [`crate::types`] and its own small structs.
 //!
 //! ```no_run

@@ -6,7 +6,7 @@
 
 use super::{Config, LogFormat, LogLevel};
 use crate::limits;
-use crate::types::Durability;
+use crate::types::{Cleanup, Durability};
 use crate::units;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -29,6 +29,7 @@ pub(super) enum Slot<'c> {
     Level(&'c mut LogLevel),
     Format(&'c mut LogFormat),
     Durability(&'c mut Durability),
+    Cleanup(&'c mut Cleanup),
 }
 
 /// What a number counts.
@@ -89,6 +90,7 @@ pub(super) const KEYS: &[Key] = &[
     key!(limits.connections_max as "connections_max", Small, Things, (1, 1_000_000)),
     key!(limits.streams_per_connection_max as "streams_per_connection_max", Small, Things, (1, 100_000)),
     key!(limits.produce_in_flight_bytes_max as "produce_in_flight_bytes_max", Large, Bytes, (IN_FLIGHT_MIN, 1 << 40)),
+    key!(limits.open_files_max as "open_files_max", Small, Things, (0, 1_000_000)),
     key!(topics.default_partitions as "default_partitions", Small, Things, PARTITIONS),
     key!(topics.options.retention_ms as "retention_ms", Large, Milliseconds, CHECKED_LATER),
     key!(topics.options.retention_bytes as "retention_bytes", Large, Bytes, CHECKED_LATER),
@@ -97,6 +99,9 @@ pub(super) const KEYS: &[Key] = &[
     key!(topics.options.durability as "durability", Durability),
     key!(topics.options.record_bytes_max as "record_bytes_max", Small, Bytes, BATCH_BYTES),
     key!(topics.options.batch_bytes_max as "batch_bytes_max", Small, Bytes, BATCH_BYTES),
+    key!(topics.options.dedup_window_ms as "dedup_window_ms", Large, Milliseconds, CHECKED_LATER),
+    key!(topics.options.cleanup as "cleanup", Cleanup),
+    key!(topics.options.tombstone_grace_ms as "tombstone_grace_ms", Large, Milliseconds, CHECKED_LATER),
     key!(log.level as "level", Level),
     key!(log.format as "format", Format),
 ];
@@ -113,6 +118,9 @@ const LEVELS: [(&str, LogLevel); 5] = [
 ];
 const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 const DURABILITIES: [(&str, Durability); 2] = [("synced", Durability::Synced), ("written", Durability::Written)];
+
+const CLEANUPS: [(&str, Cleanup); 3] =
+    [("delete", Cleanup::Delete), ("compact", Cleanup::Compact), ("compact_and_delete", Cleanup::CompactAndDelete)];
 
 impl Key {
     /// `MILLSTREAM_<SECTION>_<KEY>`.
@@ -176,6 +184,7 @@ impl Slot<'_> {
             Slot::Level(level) => put(level, word(value, &LEVELS)),
             Slot::Format(format) => put(format, word(value, &FORMATS)),
             Slot::Durability(durability) => put(durability, word(value, &DURABILITIES)),
+            Slot::Cleanup(cleanup) => put(cleanup, word(value, &CLEANUPS)),
         }
     }
 
@@ -189,6 +198,7 @@ impl Slot<'_> {
             Slot::Level(_) => one_of(&LEVELS),
             Slot::Format(_) => one_of(&FORMATS),
             Slot::Durability(_) => one_of(&DURABILITIES),
+            Slot::Cleanup(_) => one_of(&CLEANUPS),
         }
     }
 
@@ -203,6 +213,7 @@ impl Slot<'_> {
             Slot::Level(level) => name_of(**level, &LEVELS),
             Slot::Format(format) => name_of(**format, &FORMATS),
             Slot::Durability(durability) => name_of(**durability, &DURABILITIES),
+            Slot::Cleanup(cleanup) => name_of(**cleanup, &CLEANUPS),
         }
     }
 }

@@ -71,6 +71,8 @@ pub struct LimitsConfig {
     pub streams_per_connection_max: u32,
     /// Bytes of records that were received and are not answered yet, over all connections.
     pub produce_in_flight_bytes_max: u64,
+    /// Segment files open at one time; 0 = half of what the system allows.
+    pub open_files_max: u32,
 }
 
 /// `[topics]`: the defaults of new topics.
@@ -139,7 +141,12 @@ impl Default for BrokerConfig {
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self { connections_max: 10_000, streams_per_connection_max: 256, produce_in_flight_bytes_max: 256 << 20 }
+        Self {
+            connections_max: 10_000,
+            streams_per_connection_max: 256,
+            produce_in_flight_bytes_max: 256 << 20,
+            open_files_max: 0,
+        }
     }
 }
 

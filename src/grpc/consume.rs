@@ -90,7 +90,7 @@ impl ConsumerService for Door {
     }
 }
 
-fn fetch_in(request: &proto::FetchRequest) -> Result<Fetch, BrokerError> {
+pub(super) fn fetch_in(request: &proto::FetchRequest) -> Result<Fetch, BrokerError> {
     let bytes_max = if request.max_bytes == 0 { limits::FETCH_BYTES_DEFAULT } else { request.max_bytes };
     at_most("max_bytes", bytes_max, limits::FETCH_BYTES_MAX)?;
     at_most("max_wait_ms", request.max_wait_ms, limits::FETCH_WAIT_MS_MAX)?;

@@ -3,10 +3,10 @@
 use super::status::part_error;
 use crate::broker::groups::{Commit, RefusedCommits};
 use crate::broker::produce::ProduceOutcome;
-use crate::broker::{BrokerError, StoredBatch, Topic};
+use crate::broker::{AppendAck, BrokerError, DuplicateRecord, StoredBatch, Topic};
 use crate::proto;
 use crate::topic::TopicOptions;
-use crate::types::{Durability, Offset, Position, TopicPartition};
+use crate::types::{Cleanup, Durability, Offset, Position, ProducerId, ProducerStamp, TopicPartition};
 
 /// A durability as a request gives it; `None` = unspecified.
 pub(super) fn durability_in(value: i32) -> Result<Option<Durability>, BrokerError> {
@@ -22,6 +22,48 @@ pub(super) fn durability_out(durability: Durability) -> i32 {
     match durability {
         Durability::Written => proto::Durability::Written as i32,
         Durability::Synced => proto::Durability::Synced as i32,
+    }
+}
+
+/// Who sends a request, and as which of its records; `None` = no idempotent producer.
+pub(super) fn producer_in(request: &proto::ProduceRequest) -> Result<Option<ProducerStamp>, BrokerError> {
+    let epoch = u16::try_from(request.producer_epoch);
+    match (ProducerId::new(request.producer_id), epoch, request.base_sequence) {
+        (None, Ok(0), None) => Ok(None),
+        (None, ..) => {
+            let what =
+                "it is 0, but producer_epoch or base_sequence is given; take both from a producer that has an id";
+            Err(BrokerError::invalid("producer_id", what))
+        }
+        (Some(_), Err(_), _) => {
+            let what = format!("{} is no epoch; they go up to {}", request.producer_epoch, u16::MAX);
+            Err(BrokerError::invalid("producer_epoch", what))
+        }
+        (Some(_), _, None) => {
+            let what = "it must be given with producer_id: the number of the first record among those of the producer \
+                        to this partition, from 0";
+            Err(BrokerError::invalid("base_sequence", what))
+        }
+        (Some(id), Ok(epoch), Some(base_sequence)) => Ok(Some(ProducerStamp { id, epoch, base_sequence })),
+    }
+}
+
+/// A cleanup as a request gives it; `None` = unspecified.
+fn cleanup_in(value: i32) -> Result<Option<Cleanup>, BrokerError> {
+    match proto::Cleanup::try_from(value) {
+        Ok(proto::Cleanup::Unspecified) => Ok(None),
+        Ok(proto::Cleanup::Delete) => Ok(Some(Cleanup::Delete)),
+        Ok(proto::Cleanup::Compact) => Ok(Some(Cleanup::Compact)),
+        Ok(proto::Cleanup::CompactAndDelete) => Ok(Some(Cleanup::CompactAndDelete)),
+        Err(_) => Err(BrokerError::invalid("cleanup", format!("{value} is not a cleanup this broker knows"))),
+    }
+}
+
+fn cleanup_out(cleanup: Cleanup) -> i32 {
+    match cleanup {
+        Cleanup::Delete => proto::Cleanup::Delete as i32,
+        Cleanup::Compact => proto::Cleanup::Compact as i32,
+        Cleanup::CompactAndDelete => proto::Cleanup::CompactAndDelete as i32,
     }
 }
 
@@ -45,10 +87,15 @@ pub(super) fn apply_options(options: &mut TopicOptions, wanted: &proto::TopicOpt
     set(&mut options.retention_bytes, wanted.retention_bytes);
     set(&mut options.segment_bytes, wanted.segment_bytes);
     set(&mut options.segment_age_ms, wanted.segment_age_ms);
+    set(&mut options.dedup_window_ms, wanted.dedup_window_ms);
+    set(&mut options.tombstone_grace_ms, wanted.tombstone_grace_ms);
     options.record_bytes_max = wanted.record_bytes_max.unwrap_or(options.record_bytes_max);
     options.batch_bytes_max = wanted.batch_bytes_max.unwrap_or(options.batch_bytes_max);
     if let Some(durability) = wanted.durability {
         options.durability = durability_in(durability)?.unwrap_or(options.durability);
+    }
+    if let Some(cleanup) = wanted.cleanup {
+        options.cleanup = cleanup_in(cleanup)?.unwrap_or(options.cleanup);
     }
     Ok(())
 }
@@ -68,10 +115,14 @@ pub(super) fn reset_options(
             "durability" => options.durability = defaults.durability,
             "record_bytes_max" => options.record_bytes_max = defaults.record_bytes_max,
             "batch_bytes_max" => options.batch_bytes_max = defaults.batch_bytes_max,
+            "dedup_window_ms" => options.dedup_window_ms = defaults.dedup_window_ms,
+            "cleanup" => options.cleanup = defaults.cleanup,
+            "tombstone_grace_ms" => options.tombstone_grace_ms = defaults.tombstone_grace_ms,
             _ => {
                 let what = format!(
                     "{name:?} is not an option; there are retention_ms, retention_bytes, segment_bytes, \
-                     segment_age_ms, durability, record_bytes_max and batch_bytes_max"
+                     segment_age_ms, durability, record_bytes_max, batch_bytes_max, dedup_window_ms, cleanup and \
+                     tombstone_grace_ms"
                 );
                 return Err(BrokerError::invalid("reset", what));
             }
@@ -89,6 +140,9 @@ fn options_out(options: &TopicOptions) -> proto::TopicOptions {
         durability: Some(durability_out(options.durability)),
         record_bytes_max: Some(options.record_bytes_max),
         batch_bytes_max: Some(options.batch_bytes_max),
+        dedup_window_ms: Some(options.dedup_window_ms),
+        cleanup: Some(cleanup_out(options.cleanup)),
+        tombstone_grace_ms: Some(options.tombstone_grace_ms),
     }
 }
 
@@ -116,13 +170,18 @@ pub(super) fn batches_out(batches: Vec<StoredBatch>) -> Vec<proto::RecordBatch> 
 }
 
 pub(super) fn outcome_out(outcome: ProduceOutcome) -> proto::ProduceResult {
-    let ProduceOutcome { partition, record_count, record_indexes, result } = outcome;
-    let mut out = proto::ProduceResult { partition, record_count, record_indexes, ..proto::ProduceResult::default() };
+    let ProduceOutcome { partition, record_indexes, result } = outcome;
+    let mut out = proto::ProduceResult { partition, record_indexes, ..proto::ProduceResult::default() };
     match result {
-        Ok(ack) => {
-            out.base_offset = ack.base_offset.0;
-            out.append_time_ms = ack.append_time_ms;
-            out.durability = durability_out(ack.durability);
+        Ok(AppendAck { appended, durability }) => {
+            out.base_offset = appended.base_offset.0;
+            out.record_count = appended.record_count;
+            out.append_time_ms = appended.append_time_ms;
+            out.durability = durability_out(durability);
+            out.duplicate = appended.duplicate;
+            let found =
+                |DuplicateRecord { record_index, offset }| proto::DuplicateRecord { record_index, offset: offset.0 };
+            out.duplicates = appended.duplicates.into_iter().map(found).collect();
         }
         Err(error) => out.error = Some(part_error(&error)),
     }

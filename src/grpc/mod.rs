@@ -6,6 +6,8 @@
 mod admin;
 mod consume;
 mod convert;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod groups;
 mod listener;
 mod produce;

@@ -5,12 +5,13 @@
 //! reading; HTTP/2 flow control then stops the sender.
 
 use super::Door;
-use super::convert::{durability_in, outcome_out};
+use super::convert::{durability_in, outcome_out, producer_in};
 use super::status::{part_error, reason, status};
 use crate::broker::BrokerError;
 use crate::broker::produce::{PendingProduce, Produce};
 use crate::metrics::Metrics;
 use crate::proto::{self, producer_service_server::ProducerService};
+use crate::types::Offset;
 use futures_util::Stream;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -73,6 +74,30 @@ impl ProducerService for Door {
         });
         Ok(Response::new(Box::pin(responses)))
     }
+
+    async fn init_producer(
+        &self,
+        request: Request<proto::InitProducerRequest>,
+    ) -> Result<Response<proto::InitProducerResponse>, Status> {
+        let identity = self.broker.init_producer(request.into_inner().name.as_deref()).await;
+        let identity = identity.map_err(|error| status(&error))?;
+        let (producer_id, producer_epoch) = (identity.id.0, identity.epoch.into());
+        Ok(Response::new(proto::InitProducerResponse { producer_id, producer_epoch }))
+    }
+
+    async fn fence_partition(
+        &self,
+        request: Request<proto::FencePartitionRequest>,
+    ) -> Result<Response<proto::FencePartitionResponse>, Status> {
+        let proto::FencePartitionRequest { topic, partition, token, clear } = request.into_inner();
+        if token.is_some() == clear {
+            let what = "give a token, or set clear to take the present one away; not both";
+            return Err(status(&BrokerError::invalid("token", what)));
+        }
+        let fenced = self.broker.fence_partition(&topic, partition, token).await;
+        fenced.map_err(|error| status(&error))?;
+        Ok(Response::new(proto::FencePartitionResponse { token }))
+    }
 }
 
 impl Door {
@@ -85,8 +110,11 @@ impl Door {
         let produce = Produce {
             topic,
             partition: request.partition,
-            records: request.records,
             durability: durability_in(request.durability)?,
+            producer: producer_in(&request)?,
+            expected_offset: request.expected_offset.map(Offset),
+            fencing_token: request.fencing_token,
+            records: request.records,
         };
         self.broker.produce(produce, patience).await
     }

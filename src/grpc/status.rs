@@ -4,7 +4,7 @@
 //! An error that ends a call becomes a [`Status`] with `google.rpc.ErrorInfo` (and `RetryInfo` where waiting helps); an
 //! error about one part of a call becomes a [`proto::Error`] with the same facts.
 
-use crate::broker::{BrokerError, CommitError, GroupError, StorageError};
+use crate::broker::{BatchRefusal, BrokerError, CommitError, GroupError, ProducerError, StorageError};
 use crate::proto;
 use crate::types::record_set::RecordSetError;
 use crate::types::{Offset, TopicPartition};
@@ -116,6 +116,7 @@ fn row(error: &BrokerError) -> Row {
         E::TopicNotFound { topic } => Row::new(Code::NotFound, "TOPIC_NOT_FOUND").fact("topic", topic),
         E::TopicExists { topic } => Row::new(Code::AlreadyExists, "TOPIC_ALREADY_EXISTS").fact("topic", topic),
         E::InternalTopic { topic } => Row::new(Code::PermissionDenied, "TOPIC_INTERNAL").fact("topic", topic),
+        E::NotCompacted { topic } => Row::new(Code::FailedPrecondition, "TOPIC_NOT_COMPACTED").fact("topic", topic),
         E::PartitionNotFound { at, partitions } => {
             Row::new(Code::NotFound, "PARTITION_NOT_FOUND").at(at).fact("partitions", partitions)
         }
@@ -132,19 +133,33 @@ fn row(error: &BrokerError) -> Row {
             Row::new(Code::OutOfRange, "OFFSET_OUT_OF_RANGE").at(at).range(*offset, *earliest, *latest)
         }
         E::DiskFull { at, .. } => Row::new(Code::ResourceExhausted, "DISK_FULL").at(at).next(LATER),
+        E::DataLoss { at, error: StorageError::Damaged { first_offset, next_offset, .. } } => {
+            Row::new(Code::DataLoss, "DATA_CORRUPT")
+                .at(at)
+                .fact("first_offset", first_offset)
+                .fact("next_offset", next_offset)
+        }
         E::DiskLow { at, free_bytes, free_bytes_min } => Row::new(Code::ResourceExhausted, "DISK_FULL")
             .at(at)
             .fact("free_bytes", free_bytes)
             .fact("limit_bytes", free_bytes_min)
             .next(LATER),
         E::DataLoss { at, .. } => Row::new(Code::DataLoss, "DATA_CORRUPT").at(at),
+        E::Storage { at, error: StorageError::Exhausted { limit, .. } } => {
+            Row::new(Code::ResourceExhausted, "FILES_EXHAUSTED").at(at).fact("limit", limit).next(LATER)
+        }
         E::Storage { at, .. } => Row::new(Code::Internal, "STORAGE_FAILED").at(at),
         E::Files(StorageError::Full { .. }) => Row::new(Code::ResourceExhausted, "DISK_FULL").next(LATER),
+        E::Files(StorageError::Exhausted { limit, .. }) => {
+            Row::new(Code::ResourceExhausted, "FILES_EXHAUSTED").fact("limit", limit).next(LATER)
+        }
         E::Files(_) => Row::new(Code::Internal, "STORAGE_FAILED"),
         E::OutcomeUnknown { at, .. } => Row::new(Code::Unknown, "OUTCOME_UNKNOWN").at(at).next(Next::Unknown),
         E::Overloaded { limit_bytes } => {
             Row::new(Code::ResourceExhausted, "OVERLOADED").fact("limit_bytes", limit_bytes).next(SOON)
         }
+        E::Batch { at, refusal } => batch_row(refusal).at(at),
+        E::Producer(error) => producer_row(error),
         E::Draining => Row::new(Code::Unavailable, "DRAINING").next(LATER),
         E::MemberRemoved { .. } => Row::new(Code::Aborted, "MEMBER_REMOVED"),
         E::Group(error) => group_row(error),
@@ -163,7 +178,54 @@ fn records_row(error: &RecordSetError) -> Row {
                 .fact("bytes", bytes)
                 .fact("limit_bytes", limit_bytes)
         }
+        RecordSetError::KeyMissing { record } => {
+            Row::new(Code::InvalidArgument, "RECORD_KEY_MISSING").fact("record", record)
+        }
         RecordSetError::Empty => Row::new(Code::InvalidArgument, "RECORDS_EMPTY"),
+    }
+}
+
+fn batch_row(refusal: &BatchRefusal) -> Row {
+    use BatchRefusal as R;
+    match refusal {
+        R::OutOfSequence { producer, expected, got } => Row::new(Code::FailedPrecondition, "OUT_OF_SEQUENCE")
+            .fact("producer_id", producer)
+            .fact("expected_sequence", expected)
+            .fact("base_sequence", got),
+        R::ProducerFenced { producer, epoch, current } => Row::new(Code::Aborted, "PRODUCER_FENCED")
+            .fact("producer_id", producer)
+            .fact("producer_epoch", epoch)
+            .fact("current_epoch", current),
+        R::ProducerUnknown { producer, got } => Row::new(Code::FailedPrecondition, "PRODUCER_UNKNOWN")
+            .fact("producer_id", producer)
+            .fact("base_sequence", got),
+        R::OffsetMismatch { expected, log_end } => Row::new(Code::FailedPrecondition, "OFFSET_MISMATCH")
+            .fact("expected_offset", expected)
+            .fact("log_end_offset", log_end),
+        R::Fenced { current, .. } => Row::new(Code::Aborted, "FENCED").fact("current_token", current),
+        R::DedupFull { limit, window_ms } => Row::new(Code::ResourceExhausted, "DEDUP_FULL")
+            .fact("limit", limit)
+            .fact("dedup_window_ms", window_ms)
+            .next(LATER),
+        R::Storage(_) => Row::new(Code::Internal, "STORAGE_FAILED"),
+    }
+}
+
+fn producer_row(error: &ProducerError) -> Row {
+    use ProducerError as E;
+    match error {
+        E::Name(_) => Row::new(Code::InvalidArgument, "INVALID_NAME"),
+        E::TooManyNames { limit, .. } => Row::new(Code::ResourceExhausted, "LIMIT_REACHED").fact("limit", limit),
+        E::Fenced { producer, epoch, current } => {
+            let row =
+                Row::new(Code::Aborted, "PRODUCER_FENCED").fact("producer_id", producer).fact("producer_epoch", epoch);
+            current.iter().fold(row, |row, current| row.fact("current_epoch", current))
+        }
+        E::NeverGiven { producer, epoch } => Row::new(Code::FailedPrecondition, "PRODUCER_UNKNOWN")
+            .fact("producer_id", producer)
+            .fact("producer_epoch", epoch),
+        E::Corrupt { key, .. } => Row::new(Code::DataLoss, "DATA_CORRUPT").fact("key", key),
+        E::Unavailable { .. } => Row::new(Code::Unavailable, "PRODUCERS_UNAVAILABLE").next(LATER),
     }
 }
 

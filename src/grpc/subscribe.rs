@@ -110,7 +110,7 @@ async fn send(outbox: &Outbox, response: Response) -> Result<(), End> {
     outbox.send(Ok(message)).await.map_err(|_| End::Client)
 }
 
-fn open_in(open: subscribe_request::Open, peer: String) -> Result<OpenSubscription, BrokerError> {
+pub(super) fn open_in(open: subscribe_request::Open, peer: String) -> Result<OpenSubscription, BrokerError> {
     let bytes_max = match open.max_message_bytes {
         0 => limits::SUBSCRIBE_MESSAGE_BYTES_DEFAULT,
         bytes => bytes,
@@ -134,7 +134,7 @@ fn open_in(open: subscribe_request::Open, peer: String) -> Result<OpenSubscripti
     })
 }
 
-fn credit_in(credit: proto::Credit) -> Credit {
+pub(super) fn credit_in(credit: proto::Credit) -> Credit {
     Credit::new(credit.records, credit.bytes)
 }
 

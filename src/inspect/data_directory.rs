@@ -64,6 +64,11 @@ impl DataDirectory {
         Ok(Self { fs, path: path.into() })
     }
 
+    /// The data directory at `path` on another file system than the machine's.
+    pub fn with_file_system(fs: Arc<dyn FileSystem>, path: &Path) -> Self {
+        Self { fs, path: path.into() }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

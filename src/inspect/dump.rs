@@ -62,7 +62,7 @@ fn dump_segment<E>(
             return Ok(show(&DumpedFrame { path, position: 0, header: None, trouble, payload: Bytes::new() }));
         }
     };
-    let saved = opened.saved_index(directory, place, base, seed).filter(|_| from > base);
+    let saved = opened.saved_index(directory, base, seed).filter(|_| from > base);
     let start = u32::try_from(SEGMENT_HEADER_BYTES).expect("64 fits");
     let start = saved.map_or(start, |index| index.position_of_offset(from));
     let mut walk = FrameWalk::verified(opened.file, opened.file_bytes, seed, start);

@@ -46,13 +46,7 @@ impl Sample {
         catalog.store(&RealFileSystem, &data_dir.catalog_path()).expect("stored");
         let (mut log, _) = Log::open(Arc::new(RealFileSystem), &log_path, id, OPTIONS).expect("opens");
         for number in 0..RECORDS {
-            let mut set = BytesMut::new();
-            let value = vec![number.to_le_bytes()[0]; VALUE_BYTES];
-            encode_record(&mut set, Some(b"k\n"), Some(&value), std::iter::empty(), None);
-            let payload = set.freeze();
-            let summary = record_set::check(&payload, usize::MAX).expect("valid");
-            let outcome = log.append(&[NewBatch { payload, summary, producer: None }], 1000 + number.cast_signed());
-            assert!(outcome.error.is_none(), "{:?}", outcome.error);
+            append(&mut log, number);
         }
         log.sync().expect("synced");
         if is_stopped_cleanly {
@@ -93,6 +87,16 @@ impl Sample {
         assert_eq!(problems.len(), 1, "{problems:#?}");
         problems.remove(0)
     }
+}
+
+fn append(log: &mut Log, number: u64) {
+    let mut set = BytesMut::new();
+    let value = vec![number.to_le_bytes()[0]; VALUE_BYTES];
+    encode_record(&mut set, Some(b"k\n"), Some(&value), std::iter::empty(), None);
+    let payload = set.freeze();
+    let summary = record_set::check(&payload, usize::MAX).expect("valid");
+    let outcome = log.append(&[NewBatch::new(payload, summary)], 1000 + number.cast_signed());
+    assert!(outcome.error.is_none(), "{:?}", outcome.error);
 }
 
 fn flip(path: &Path, position: usize) {
@@ -280,4 +284,32 @@ fn segments_are_summed_up_and_frames_are_shown_from_any_offset() {
         shown.retain(|(offset, _)| *offset >= from);
         assert_eq!(shown, (from..RECORDS).map(|offset| (offset, offset != 3)).collect::<Vec<_>>());
     }
+}
+
+/// The next start goes on with it, so nothing of what it replaces is missing or damaged.
+#[test]
+fn an_interrupted_compaction_is_named_as_that() {
+    let sample = Sample::new(true);
+    let bases = sample.bases();
+    let swap = format!("{:020}-{:020}.swap", bases[0].0, bases[2].0);
+    fs::copy(sample.segment(bases[0]), sample.log.join(swap)).expect("copied");
+    fs::write(sample.log.join("00000000000000000000.cleaned"), b"half").expect("writable");
+    fs::remove_file(sample.segment(bases[1])).expect("removable");
+    fs::remove_file(sample.segment(bases[1]).with_extension("index")).expect("removable");
+    let (problems, totals) = sample.verify();
+    let kinds: Vec<_> = problems.iter().map(|problem| problem.kind).collect();
+    assert_eq!((kinds, totals.segments), (vec![ProblemKind::UnfinishedCompaction], 1), "{problems:?}");
+}
+
+/// Records behind the recovery point were deleted: the checkpoint's offset had moved up without its position, and a log
+/// that is whole was reported as damaged.
+#[test]
+fn a_log_start_behind_the_recovery_point_is_no_damage() {
+    let sample = Sample::new(false);
+    let id = LogId { topic: TOPIC, partition: 0 };
+    let (mut log, _) = Log::open(Arc::new(RealFileSystem), &sample.log, id, OPTIONS).expect("opens");
+    append(&mut log, RECORDS);
+    log.keeper().delete_before(Offset(RECORDS + 1)).expect("deletes");
+    drop(log);
+    assert_eq!(sample.verify().0, []);
 }

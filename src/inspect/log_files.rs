@@ -2,10 +2,12 @@
 
 use crate::storage::StorageError;
 use crate::storage::checkpoint::Checkpoint;
+use crate::storage::compaction::swapped_range_of;
 use crate::storage::error::IoContext as _;
 use crate::storage::file_system::FileSystem;
 use crate::storage::segment::{base_offset_of, file_stem};
 use crate::types::Offset;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// What is in a log directory.
@@ -17,6 +19,8 @@ pub struct LogFiles {
     pub indexes: Vec<Offset>,
     /// Copies of torn tails: the base offset of their segment, and the name.
     pub torn: Vec<(Offset, String)>,
+    /// What cleaned files, which a crash kept from taking their place, replace: the next start goes on with that.
+    pub swaps: Vec<Range<Offset>>,
     /// Names that no version of this format gives.
     pub unknown: Vec<String>,
 }
@@ -29,11 +33,14 @@ impl LogFiles {
         let mut files = Self::default();
         for name in names {
             // Left-overs of an interrupted replacement or deletion are known: the next start removes them.
-            let is_expected = name == "checkpoint.json" || is_leftover(&name);
+            let is_small_file = ["checkpoint.json", "compaction.json", "producers.snapshot"].contains(&name.as_str());
+            let is_expected = is_small_file || is_leftover(&name) || is_kept_by_repair(&name);
             if let Some(base) = base_offset_of(&name) {
                 files.segments.push(base);
             } else if let Some(base) = name.strip_suffix(".index").and_then(base_of_stem) {
                 files.indexes.push(base);
+            } else if let Some(range) = swapped_range_of(&name) {
+                files.swaps.push(range);
             } else if let Some(base) = base_of_torn(&name) {
                 files.torn.push((base, name));
             } else if !is_expected {
@@ -67,7 +74,12 @@ pub(super) fn segment_path(directory: &Path, base: Offset) -> PathBuf {
 
 /// Whether the next start removes it.
 pub(super) fn is_leftover(name: &str) -> bool {
-    [".deleted", ".tmp", ".prepared"].iter().any(|ending| name.ends_with(ending))
+    [".deleted", ".tmp", ".cleaned", ".prepared"].iter().any(|ending| name.ends_with(ending))
+}
+
+/// A damaged segment that `log repair` has put another file in the place of.
+fn is_kept_by_repair(name: &str) -> bool {
+    name.split_once(".damaged").is_some_and(|(stem, _)| base_of_stem(stem).is_some())
 }
 
 fn base_of_stem(stem: &str) -> Option<Offset> {

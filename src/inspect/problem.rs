@@ -48,6 +48,8 @@ pub enum ProblemKind {
     Index,
     /// The last batch was being written at a crash. The next start keeps a copy and cuts it.
     TornTail,
+    /// A cleaned file has not taken the place of its segments yet. The next start goes on with that.
+    UnfinishedCompaction,
     /// A file or directory that is not the broker's.
     UnknownFile,
     /// The operating system cannot read it.
@@ -71,6 +73,7 @@ impl ProblemKind {
             Self::Time => "time",
             Self::Index => "index",
             Self::TornTail => "torn_tail",
+            Self::UnfinishedCompaction => "unfinished_compaction",
             Self::UnknownFile => "unknown_file",
             Self::Unreadable => "unreadable",
         }

@@ -7,9 +7,9 @@ use crate::inspect::log_files::{LogFiles, load_checkpoint, segment_path};
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::error::{IoContext as _, StorageError};
 use crate::storage::file_system::{File, OpenMode};
-use crate::storage::segment::Segment;
 use crate::storage::segment::header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::storage::segment::index::SparseIndex;
+use crate::storage::segment::load_index;
 use crate::types::{Offset, TimestampMs};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -124,13 +124,15 @@ fn summarize_segment(
             return Ok(summary);
         }
     };
-    let saved = opened.saved_index(directory, place, base_offset, seed);
+    let saved = opened.saved_index(directory, base_offset, seed);
     let saved_end = saved.as_ref().map(|index| index.end_position);
     let mut index = saved.unwrap_or_else(|| SparseIndex::new(base_offset));
     let mut walk = FrameWalk::headers(Arc::clone(&opened.file), opened.file_bytes, index.end_position);
     loop {
         match walk.step().context("read", &opened.path)? {
-            Step::Frame { position, header, frame_bytes, .. } if header.base_offset != index.next_offset => {
+            Step::Frame { position, header, frame_bytes, .. }
+                if header.base_offset != index.next_offset || !index.has_room_for(&header, frame_bytes) =>
+            {
                 let what = format!("offset {} after {}, {frame_bytes} bytes", header.base_offset, index.next_offset);
                 troubles.push(StorageError::corrupt(&opened.path, position.into(), what).to_string());
                 break;
@@ -180,15 +182,8 @@ impl OpenedSegment {
     }
 
     /// Its index file, if that is whole, of this segment, and does not reach beyond it.
-    pub(super) fn saved_index(
-        &self,
-        directory: &DataDirectory,
-        place: &LogPlace,
-        base_offset: Offset,
-        seed: u32,
-    ) -> Option<SparseIndex> {
-        let (fs, end) = (&directory.fs, self.file_bytes);
-        let segment = Segment::sealed(fs, &place.directory, place.id, base_offset, end, false);
-        segment.load_index(seed).filter(|index| index.end_position <= end)
+    pub(super) fn saved_index(&self, directory: &DataDirectory, base_offset: Offset, seed: u32) -> Option<SparseIndex> {
+        let end = self.file_bytes;
+        load_index(&*directory.fs, &self.path, base_offset, seed, end).filter(|index| index.end_position <= end)
     }
 }

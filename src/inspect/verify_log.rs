@@ -35,11 +35,22 @@ pub(super) fn verify_log(directory: &DataDirectory, place: &LogPlace, in_use: bo
             "it is the index of a segment that is not there",
         ));
     }
+    for range in &files.swaps {
+        let what = format!(
+            "a compaction of offsets {} to {} (exclusive) was interrupted; the next start goes on with it, verify them \
+             again then",
+            range.start, range.end
+        );
+        findings.problem(Problem::new(ProblemKind::UnfinishedCompaction, &place.directory, what));
+    }
     let mut last_append_time_ms = TimestampMs::MIN;
     for (i, base) in files.segments.iter().enumerate() {
         let following = files.segments.get(i + 1).copied();
         if in_use && following.is_none() {
             break;
+        }
+        if files.swaps.iter().any(|range| range.contains(base)) {
+            continue;
         }
         let check = SegmentCheck {
             directory,

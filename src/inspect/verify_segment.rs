@@ -13,7 +13,7 @@ use crate::storage::file_system::File;
 use crate::storage::frame::{FrameError, FrameHeader};
 use crate::storage::segment::header::SEGMENT_HEADER_BYTES;
 use crate::storage::segment::index::SparseIndex;
-use crate::types::record_set;
+use crate::types::record_set::{self, RecordSetError};
 use crate::types::{Offset, TimestampMs};
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -78,7 +78,7 @@ impl SegmentCheck<'_> {
                 return last_append_time_ms;
             }
         };
-        let saved_index = opened.saved_index(self.directory, self.place, self.base, seed);
+        let saved_index = opened.saved_index(self.directory, self.base, seed);
         let mut progress = Progress {
             path: opened.path,
             index: SparseIndex::new(self.base),
@@ -132,9 +132,7 @@ impl SegmentCheck<'_> {
                 Step::Frame { position, header, frame_bytes, payload } => {
                     check_frame(position, &header, progress, findings);
                     check_payload(position, &header, payload, progress, findings);
-                    // An index has no room for more, and a checksum that is right does not make a number possible.
-                    let relative = header.base_offset.records_since(self.base);
-                    progress.is_contiguous &= u32::try_from(relative).is_ok();
+                    progress.is_contiguous &= progress.index.has_room_for(&header, frame_bytes);
                     if progress.is_contiguous {
                         progress.index.push(&header, frame_bytes);
                         self.compare(progress);
@@ -163,14 +161,23 @@ impl SegmentCheck<'_> {
             progress.saved_index_fits = *saved == progress.index;
         }
         if let Some(checkpoint) = self.recovery_point().filter(|checkpoint| checkpoint.position == end) {
-            progress.checkpoint_fits = checkpoint.next_offset == progress.index.next_offset;
+            let is_at_start = end as usize == SEGMENT_HEADER_BYTES;
+            // What was deleted ahead of the recovery point moved its offset up, and not its position. At the beginning
+            // of its segment it says nothing of the offset there.
+            let offset = progress.index.next_offset.max(checkpoint.log_start_offset);
+            let is_here = checkpoint.next_offset == progress.index.next_offset;
+            progress.checkpoint_fits = is_here || checkpoint.next_offset == offset || is_at_start;
         }
     }
 
     /// What stands behind the last frame, and whether the next segment begins there.
     fn check_end(&self, end: u32, file_bytes: u32, progress: &mut Progress, findings: &mut Findings<'_>) {
         let (next, path) = (progress.next_offset, progress.path.clone());
-        let ends_early = self.recovery_point().filter(|checkpoint| checkpoint.next_offset > next);
+        // The recovery point may have been moved back to before other segments, for a compaction.
+        let goes_on = self.following == Some(next);
+        // Offsets below the log start may be gone: they were deleted, perhaps before they were durable.
+        let is_early = |found: &&Checkpoint| found.next_offset > next.max(found.log_start_offset) && !goes_on;
+        let ends_early = self.recovery_point().filter(is_early);
         if let Some((position, error)) = progress.damage.take() {
             let lost_to = self.following.or(ends_early.map(|checkpoint| checkpoint.next_offset));
             findings.problem(if lost_to.is_some() {
@@ -279,8 +286,14 @@ fn check_payload(
     progress: &Progress,
     findings: &mut Findings<'_>,
 ) {
+    // The records of a frame have the first of the offsets it covers; one without records only covers.
+    let covers = u64::from(header.last_offset_delta) + 1;
     let what = match (header.check_readable(), record_set::check(payload, usize::MAX)) {
         (Err(error), _) => error.to_string(),
+        (Ok(()), _) if u64::from(header.record_count) > covers => {
+            format!("its header says {} records, and that it covers {covers} offsets", header.record_count)
+        }
+        (Ok(()), Err(RecordSetError::Empty)) if header.record_count == 0 => return,
         (Ok(()), Err(error)) => error.to_string(),
         (Ok(()), Ok(set)) if set.record_count != header.record_count => {
             format!("it holds {} records, its header says {}", set.record_count, header.record_count)

@@ -22,13 +22,16 @@ mod expired;
 mod readings;
 
 use expired::ExpiredUnread;
-pub use readings::{GroupReading, PartitionReading, Readings};
+pub use readings::{GroupReading, OpenFilesReading, PartitionReading, Readings};
 
 /// Upper bounds of the sync histogram, in seconds: 50 us (a disk with a protected cache) to 6.5 s (one that fails).
 const SYNC_SECONDS_BUCKETS: [f64; 18] = [
     0.000_05, 0.000_1, 0.000_2, 0.000_4, 0.000_8, 0.001_6, 0.003_2, 0.006_4, 0.012_8, 0.025_6, 0.051_2, 0.102_4,
     0.204_8, 0.409_6, 0.819_2, 1.638_4, 3.276_8, 6.553_6,
 ];
+
+/// Upper bounds of the compaction histogram, in seconds.
+const COMPACTION_SECONDS_BUCKETS: [f64; 8] = [0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0, 36_000.0];
 
 type TopicLabel = [(&'static str, String); 1];
 type ReasonLabel = [(&'static str, &'static str); 1];
@@ -46,6 +49,11 @@ pub struct Metrics {
     append_drains: Counter,
     append_drained_batches: Counter,
     sync_seconds: Histogram,
+    compacted_records: Family<TopicLabel, Counter>,
+    compacted_bytes: Family<TopicLabel, Counter>,
+    compaction_last_time: Family<TopicLabel, Gauge>,
+    compaction_seconds: Histogram,
+    upkeep_seconds: Histogram,
     connections: Gauge,
     produce_in_flight_bytes: Gauge,
     expired_unread: ExpiredUnread,
@@ -81,11 +89,20 @@ impl Default for Metrics {
             produced_bytes: counters(&mut registry, "produced_bytes", "Bytes of record sets appended, by topic"),
             fetched_records: counters(&mut registry, "fetched_records", "Records sent to readers, by topic"),
             fetched_bytes: counters(&mut registry, "fetched_bytes", "Bytes of record sets sent to readers, by topic"),
+            compacted_records: counters(
+                &mut registry,
+                "compacted_records",
+                "Records that compaction removed, by topic",
+            ),
+            compacted_bytes: counters(&mut registry, "compacted_bytes", "Bytes that compaction gave back, by topic"),
+            compaction_last_time: Family::default(),
+            compaction_seconds: Histogram::new(COMPACTION_SECONDS_BUCKETS),
             produce_errors: counters(&mut registry, "produce_errors", "Produce requests refused or failed, by reason"),
             produce_requests: Counter::default(),
             append_drains: Counter::default(),
             append_drained_batches: Counter::default(),
             sync_seconds: Histogram::new(SYNC_SECONDS_BUCKETS),
+            upkeep_seconds: Histogram::new(SYNC_SECONDS_BUCKETS),
             connections: Gauge::default(),
             produce_in_flight_bytes: Gauge::default(),
             expired_unread: ExpiredUnread::default(),
@@ -104,6 +121,12 @@ impl Default for Metrics {
         let help = "Batches written by drains; divided by the drains, how many shared one write and one sync";
         registry.register("append_drained_batches", help, metrics.append_drained_batches.clone());
         registry.register("sync_seconds", "Time that one sync of a segment took", metrics.sync_seconds.clone());
+        let help = "Time that one pass of compaction over a partition took";
+        registry.register("compaction_seconds", help, metrics.compaction_seconds.clone());
+        let help = "When a partition of a topic was last compacted, in seconds since 1970";
+        registry.register("compaction_last_timestamp_seconds", help, metrics.compaction_last_time.clone());
+        let help = "Time that one round of upkeep over all partitions took";
+        registry.register("upkeep_seconds", help, metrics.upkeep_seconds.clone());
         registry.register("connections", "Connections open now", metrics.connections.clone());
         let help = "Bytes of records received and not answered yet";
         registry.register("produce_in_flight_bytes", help, metrics.produce_in_flight_bytes.clone());
@@ -139,9 +162,17 @@ impl Metrics {
     /// Forgets a topic that was deleted. Handles still held count on, unseen.
     pub fn forget_topic(&self, topic: &TopicName) {
         let label = topic_label(topic);
-        for family in [&self.produced_records, &self.produced_bytes, &self.fetched_records, &self.fetched_bytes] {
+        for family in [
+            &self.produced_records,
+            &self.produced_bytes,
+            &self.fetched_records,
+            &self.fetched_bytes,
+            &self.compacted_records,
+            &self.compacted_bytes,
+        ] {
             family.remove(&label);
         }
+        self.compaction_last_time.remove(&label);
         self.expired_unread.forget_topic(topic);
     }
 
@@ -195,6 +226,20 @@ impl Metrics {
     /// One sync took `elapsed`.
     pub fn synced(&self, elapsed: Duration) {
         self.sync_seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// A pass of compaction over one partition of `topic` ended at `now_ms`, after `elapsed`.
+    pub fn compacted(&self, topic: &TopicName, records: u64, bytes: u64, elapsed: Duration, now_ms: TimestampMs) {
+        let label = topic_label(topic);
+        self.compacted_records.get_or_create(&label).inc_by(records);
+        self.compacted_bytes.get_or_create(&label).inc_by(bytes);
+        self.compaction_last_time.get_or_create(&label).set(now_ms / 1000);
+        self.compaction_seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// One round of upkeep over all partitions took `elapsed`.
+    pub fn upkept(&self, elapsed: Duration) {
+        self.upkeep_seconds.observe(elapsed.as_secs_f64());
     }
 
     /// A connection was accepted; it is counted as open until the answer is dropped.
@@ -376,9 +421,11 @@ mod tests {
             committed_offset: 80,
             lag_records: 10,
         };
+        let files = OpenFilesReading { open: 7, unsynced: 2, open_max: 512, evictions: 33 };
         let page = Metrics::default().render(Readings {
             partitions: vec![partition],
             groups: vec![group],
+            files,
             scrub_damaged_ranges: 3,
         });
         for line in [
@@ -390,6 +437,10 @@ mod tests {
             "millstream_partition_log_bytes{topic=\"orders\",partition=\"2\"} 4096",
             "millstream_partition_segments{topic=\"orders\",partition=\"2\"} 1",
             "millstream_group_committed_offset{group=\"billing\",topic=\"orders\",partition=\"2\"} 80",
+            "millstream_open_files 7",
+            "millstream_open_files_unsynced 2",
+            "millstream_open_files_max 512",
+            "millstream_open_files_evictions_total 33",
             "millstream_group_lag_records{group=\"billing\",topic=\"orders\",partition=\"2\"} 10",
         ] {
             assert!(page.lines().any(|found| found == line), "no line {line} in\n{page}");

@@ -4,6 +4,7 @@ use crate::types::TopicName;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 /// The state of every partition and group, at one moment.
@@ -15,6 +16,21 @@ pub struct Readings {
     pub groups: Vec<GroupReading>,
     /// Damaged ranges that scrubs have found, of all partitions.
     pub scrub_damaged_ranges: u64,
+    /// Segment files.
+    pub files: OpenFilesReading,
+}
+
+/// How many segment files are open.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct OpenFilesReading {
+    /// Open now.
+    pub open: u64,
+    /// Of these, files with bytes that are not on disk: they cannot be closed for others.
+    pub unsynced: u64,
+    /// How many may be.
+    pub open_max: u64,
+    /// Closed to make room for others, ever.
+    pub evictions: u64,
 }
 
 /// How one partition's log stands.
@@ -83,7 +99,20 @@ impl Collector for Readings {
         }
         let help = "Ranges of records in sealed segments that scrubs have found damaged";
         let metric = encoder.encode_descriptor("scrub_damaged_ranges", help, None, MetricType::Gauge)?;
-        ConstGauge::new(self.scrub_damaged_ranges).encode(metric)
+        ConstGauge::new(self.scrub_damaged_ranges).encode(metric)?;
+
+        let OpenFilesReading { open, unsynced, open_max, evictions } = self.files;
+        for (name, help, value) in [
+            ("open_files", "Segment files that are open", open),
+            ("open_files_unsynced", "Open segment files with bytes that are not on disk", unsynced),
+            ("open_files_max", "Segment files that may be open", open_max),
+        ] {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(metric)?;
+        }
+        let help = "Segment files that were closed to make room for others";
+        let metric = encoder.encode_descriptor("open_files_evictions", help, None, MetricType::Counter)?;
+        ConstCounter::new(evictions).encode(metric)
     }
 }
 

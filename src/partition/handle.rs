@@ -3,22 +3,25 @@
 use crate::clock::SharedClock;
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Inbox, Request};
+use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Inbox, Permit, Request};
 use crate::partition::options::PartitionOptions;
 use crate::partition::pool::{RunQueue, StoragePool, Work};
 use crate::partition::writer::Writer;
+use crate::storage::compaction::{CompactionOutcome, Pace, When};
+use crate::storage::damage::DamagedRange;
 use crate::storage::keeper::LogKeeper;
 use crate::storage::log::NewBatch;
-use crate::storage::reader::{LogSize, StoredBatch};
-use crate::storage::scrub::{DamagedRange, LogScrubber};
+use crate::storage::reader::{LogSize, StoredBatches};
+use crate::storage::scrub::LogScrubber;
 use crate::storage::{Log, LogReader, StorageError};
+use crate::sync::{IS_SCHEDULED, Mutex, MutexGuard};
 use crate::types::{Durability, Offset, Position, TimestampMs};
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 /// The offsets of a partition at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +110,7 @@ impl PartitionHandle {
         &self,
         batch: NewBatch,
         durability: Option<Durability>,
-        permit: Option<Arc<OwnedSemaphorePermit>>,
+        permit: Option<Arc<Permit>>,
     ) -> PendingAppend {
         let (reply, answer) = oneshot::channel();
         self.push(Request::Append(AppendRequest { batch, durability, reply, _permit: permit }));
@@ -115,10 +118,10 @@ impl PartitionHandle {
     }
 
     /// Batches from `from` on, of about `bytes_max` bytes; none if `from` is the high watermark.
-    pub async fn read(&self, from: Offset, bytes_max: usize) -> Result<Vec<StoredBatch>, StorageError> {
+    pub async fn read(&self, from: Offset, bytes_max: usize) -> Result<StoredBatches, StorageError> {
         let below = self.high_watermark();
         if from == below {
-            return Ok(Vec::new());
+            return Ok(StoredBatches::none_at(from));
         }
         if self.0.reader.is_recent(from) {
             return self.0.reader.read(from, below, bytes_max);
@@ -173,7 +176,7 @@ impl PartitionHandle {
 
     /// Damage that scrubs have found in its sealed segments.
     pub fn damaged(&self) -> Vec<DamagedRange> {
-        self.0.reader.damaged()
+        self.0.reader.damage()
     }
 
     /// A handle for finding damage. Blocks; to be used on a thread of its own.
@@ -203,14 +206,69 @@ impl PartitionHandle {
     /// `now_ms` is the time, if it can be believed; without it records do not go because of their age. It is handed in
     /// because the clock may jump between the look at it and here.
     pub fn keep(&self, now_ms: Option<TimestampMs>) -> Result<Option<Offset>, StorageError> {
-        self.push(Request::SealIfOld);
+        let PartitionOptions { log, mut retention, .. } = *lock(&self.0.options);
+        // The writer is asked only when there is something for it to do: there may be 10,000 of them.
+        if self.0.keeper.must_seal(log.seal_age_ms, self.0.clock.now_ms())? {
+            self.push(Request::SealIfOld);
+        }
+        if self.0.keeper.should_sync() {
+            self.push(Request::Sync);
+        }
         self.0.keeper.sync_sealed()?;
         self.0.keeper.checkpoint_active(limits::CHECKPOINT_BYTES)?;
-        let mut retention = lock(&self.0.options).retention;
         if now_ms.is_none() {
             retention.retention_ms = 0;
         }
         self.0.keeper.enforce(retention, now_ms.unwrap_or(TimestampMs::MIN))
+    }
+
+    /// The fencing token, if there is one.
+    pub fn fencing_token(&self) -> Option<u64> {
+        self.0.reader.fencing_token()
+    }
+
+    /// Raises the fencing token, or takes it away. When it returns, that is durable, and nothing is appended any more
+    /// with a lower one.
+    pub async fn fence(&self, token: Option<u64>) -> Result<(), AppendError> {
+        let (reply, fenced) = oneshot::channel();
+        self.push(Request::Fence(token, reply));
+        fenced.await.unwrap_or(Err(AppendError::Closed))
+    }
+
+    /// One pass of compaction, if one is due. Blocks; call it from a thread of its own.
+    pub fn compact_if_due(&self, pace: &mut Pace<'_>) -> Result<Option<CompactionOutcome>, StorageError> {
+        let Some(policy) = lock(&self.0.options).compaction else { return Ok(None) };
+        self.0.keeper.compact(policy, When::IfDue, self.0.clock.now_ms(), pace)
+    }
+
+    /// Seals what is being written and compacts everything, with as many passes as it takes; `None` if the partition is
+    /// not compacted. `go_on` is asked all the time, and stops it with `false`.
+    pub async fn compact_now(
+        &self,
+        mut go_on: impl FnMut() -> bool + Send + 'static,
+    ) -> Result<Option<CompactionOutcome>, StorageError> {
+        let Some(policy) = lock(&self.0.options).compaction else { return Ok(None) };
+        let (reply, sealed) = oneshot::channel();
+        self.push(Request::Seal(reply));
+        sealed.await.unwrap_or(Ok(()))?;
+        let (keeper, clock) = (self.0.keeper.clone(), Arc::clone(&self.0.clock));
+        blocking(move || {
+            keeper.sync_sealed()?;
+            let mut sum = CompactionOutcome { is_complete: true, ..CompactionOutcome::default() };
+            while let Some(pass) = keeper.compact(policy, When::Now, clock.now_ms(), &mut |_| go_on())? {
+                sum = CompactionOutcome {
+                    removed_records: sum.removed_records + pass.removed_records,
+                    bytes_before: sum.bytes_before + pass.bytes_before,
+                    bytes_after: sum.bytes_after + pass.bytes_after,
+                    ..pass
+                };
+                if pass.is_complete || pass.is_stopped {
+                    break;
+                }
+            }
+            Ok(Some(sum))
+        })
+        .await
     }
 
     /// The offsets that were deleted since the last call, by whomever; each is given once.
@@ -227,10 +285,17 @@ impl PartitionHandle {
         closed.await.unwrap_or(Ok(()))
     }
 
+    /// Closes the log without making anything durable: its topic is gone. Nothing is written when this has ended.
+    pub async fn discard(&self) {
+        let (reply, closed) = oneshot::channel();
+        self.push(Request::Discard(reply));
+        let _ = closed.await;
+    }
+
     /// Queues a request. A closed partition drops it, which its sender notices by the lost reply.
     fn push(&self, request: Request) {
         let schedule = lock(&self.0.inbox).push(request);
-        if let Ok(true) = schedule {
+        if schedule {
             self.0.run_queue.push(Arc::clone(&self.0) as Arc<dyn Work>);
         }
     }
@@ -238,6 +303,9 @@ impl PartitionHandle {
 
 /// Runs disk work on tokio's threads for blocking calls.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    if IS_SCHEDULED {
+        return work();
+    }
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {

@@ -4,9 +4,10 @@
 //! back when it is answered.
 
 use crate::partition::options::PartitionOptions;
+use crate::planted::{Bug, is_planted};
 use crate::storage::StorageError;
-use crate::storage::log::NewBatch;
-use crate::types::{Durability, Offset, TimestampMs};
+use crate::storage::log::{Appended, BatchRefusal, NewBatch};
+use crate::types::Durability;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -15,13 +16,11 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 /// long inbox. Large enough that the cost of a sync is shared well.
 const DRAIN_BYTES_MAX: usize = 4 << 20;
 
-/// A batch that was appended, and is as durable as was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A batch whose records are in the log, and as durable as was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppendAck {
-    /// Offset of its first record.
-    pub base_offset: Offset,
-    /// When it was appended.
-    pub append_time_ms: TimestampMs,
+    /// What was appended, now or, if it is a repeat, the first time.
+    pub appended: Appended,
     /// What was reached, at least.
     pub durability: Durability,
 }
@@ -32,12 +31,24 @@ pub enum AppendError {
     /// Nothing of it was appended.
     #[error(transparent)]
     Refused(StorageError),
+    /// Nothing of it was appended, for a reason of its own.
+    #[error(transparent)]
+    Denied(BatchRefusal),
     /// It was written, but could not be made as durable as was asked: it may or may not be there after a restart.
     #[error("whether the records were appended is unknown: {0}")]
     OutcomeUnknown(StorageError),
     /// The partition is closed: the broker stops, or the topic was deleted.
     #[error("the partition is closed")]
     Closed,
+}
+
+/// What an append holds from when it is admitted until it is answered.
+#[derive(Debug)]
+pub struct Permit {
+    /// Its share of the bytes that may be under way.
+    pub bytes: OwnedSemaphorePermit,
+    /// Its share in the present life of its producer, whose next one waits for it.
+    pub producer: Option<OwnedSemaphorePermit>,
 }
 
 /// An append that waits.
@@ -48,7 +59,7 @@ pub(super) struct AppendRequest {
     pub(super) durability: Option<Durability>,
     pub(super) reply: oneshot::Sender<Result<AppendAck, AppendError>>,
     /// Given back when the last request that shares it is dropped, which is after its answer.
-    pub(super) _permit: Option<Arc<OwnedSemaphorePermit>>,
+    pub(super) _permit: Option<Arc<Permit>>,
 }
 
 /// Something for the writer to do.
@@ -57,6 +68,13 @@ pub(super) enum Request {
     Append(AppendRequest),
     SetOptions(PartitionOptions),
     SealIfOld,
+    /// Sets the fencing token; `None` takes it away.
+    Fence(Option<u64>, oneshot::Sender<Result<(), AppendError>>),
+    Seal(oneshot::Sender<Result<(), StorageError>>),
+    /// Upkeep wants its files to be closable.
+    Sync,
+    /// As [`Request::Close`], but what it holds is of no use to anybody any more.
+    Discard(oneshot::Sender<()>),
     Close(oneshot::Sender<Result<(), StorageError>>),
 }
 
@@ -69,14 +87,14 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    /// Adds a request. `Ok(true)` if the partition must now be handed to the pool; the request back if it is closed.
-    pub(super) fn push(&mut self, request: Request) -> Result<bool, Request> {
+    /// Adds a request. Whether the partition must now be handed to the pool. A closed one drops it.
+    pub(super) fn push(&mut self, request: Request) -> bool {
         if self.closed {
-            return Err(request);
+            return false;
         }
-        self.closed = matches!(request, Request::Close(_));
+        self.closed = matches!(request, Request::Close(_) | Request::Discard(_));
         self.waiting.push_back(request);
-        Ok(!std::mem::replace(&mut self.scheduled, true))
+        !std::mem::replace(&mut self.scheduled, true)
     }
 
     /// Takes one drain's worth.
@@ -95,7 +113,7 @@ impl Inbox {
 
     /// After a drain: whether the partition must be handed to the pool again.
     pub(super) fn must_reschedule(&mut self) -> bool {
-        self.scheduled = !self.waiting.is_empty();
+        self.scheduled = !self.waiting.is_empty() && !is_planted(Bug::LostWakeUp);
         self.scheduled
     }
 }

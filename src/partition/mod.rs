@@ -17,7 +17,7 @@ mod pool;
 mod writer;
 
 pub use handle::{PartitionHandle, PartitionOffsets, PendingAppend};
-pub use inbox::{AppendAck, AppendError};
+pub use inbox::{AppendAck, AppendError, Permit};
 pub use options::PartitionOptions;
 pub use partition_journal::PartitionJournal;
 pub use pool::StoragePool;

@@ -1,5 +1,6 @@
 //! What a partition needs to know of its topic's options, in the words of its parts.
 
+use crate::storage::compaction::CompactionPolicy;
 use crate::storage::log::LogOptions;
 use crate::storage::retention::RetentionPolicy;
 use crate::types::Durability;
@@ -13,4 +14,6 @@ pub struct PartitionOptions {
     pub durability: Durability,
     /// What is kept.
     pub retention: RetentionPolicy,
+    /// How it is compacted; `None` = it is not.
+    pub compaction: Option<CompactionPolicy>,
 }

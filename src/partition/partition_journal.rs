@@ -4,8 +4,8 @@ use crate::partition::handle::PartitionHandle;
 use crate::partition::journal::{Journal, JournalEntry, JournalError};
 use crate::storage::StorageError;
 use crate::storage::log::NewBatch;
+use crate::types::Durability;
 use crate::types::record_set::{self, encode_record};
-use crate::types::{Durability, Offset};
 use bytes::{Bytes, BytesMut};
 use std::pin::Pin;
 
@@ -32,8 +32,8 @@ impl PartitionJournal {
         let mut next = offsets.log_start;
         while next < offsets.high_watermark {
             let batches = self.partition.read(next, BATCH_BYTES).await?;
+            next = batches.next_offset;
             for batch in batches {
-                next = batch.next_offset();
                 entries.extend(
                     record_set::records(&batch.payload)
                         .map(|record| JournalEntry { key: record.key.unwrap_or_default(), value: record.value }),
@@ -67,8 +67,7 @@ impl PartitionJournal {
         let answers: Vec<_> =
             batches(&entries).map(|batch| self.partition.append(batch, Some(Durability::Synced), None)).collect();
         for answer in answers {
-            let ack = answer.await.map_err(|error| self.error(&error))?;
-            debug_assert!(ack.base_offset >= Offset::ZERO);
+            answer.await.map_err(|error| self.error(&error))?;
         }
         Ok(())
     }
@@ -105,5 +104,5 @@ fn batches(entries: &[JournalEntry]) -> impl Iterator<Item = NewBatch> + '_ {
 
 fn checked(payload: Bytes) -> NewBatch {
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
-    NewBatch { payload, summary, producer: None }
+    NewBatch::new(payload, summary)
 }

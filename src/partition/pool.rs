@@ -4,16 +4,17 @@
 //! puts it back if more has come. So each partition has one writer at a time, a busy one cannot starve the others, and
 //! as many syncs run side by side as there are threads.
 
+use crate::sync::thread::{Builder, JoinHandle};
+use crate::sync::{Condvar, IS_SCHEDULED, Mutex};
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::sync::{Arc, PoisonError};
 use tokio::sync::watch;
 
 /// The storage threads. They end, after finishing what is queued, when the pool is dropped.
 #[derive(Debug)]
 pub struct StoragePool {
     run_queue: Arc<RunQueue>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Something with work waiting: a partition. One thread at a time runs it.
@@ -41,18 +42,26 @@ impl StoragePool {
     pub fn start(threads: usize) -> std::io::Result<Self> {
         let run_queue =
             Arc::new(RunQueue { ready: Mutex::default(), wake: Condvar::new(), failure: watch::Sender::new(None) });
-        let start = |i| {
-            let queue = Arc::clone(&run_queue);
-            Builder::new().name(format!("storage-{i}")).spawn(move || {
+        let pool = Self { run_queue, threads: Mutex::default() };
+        pool.add_threads(threads)?;
+        Ok(pool)
+    }
+
+    /// Starts more threads, for a time in which all partitions have work that waits for the disk.
+    pub fn add_threads(&self, count: usize) -> std::io::Result<()> {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..count {
+            let queue = Arc::clone(&self.run_queue);
+            let name = format!("storage-{}", threads.len());
+            threads.push(Builder::new().name(name).spawn(move || {
                 // A broker whose writer died half-way must not go on as if nothing happened.
                 let _guard = AbortOnPanic;
                 while let Some(partition) = queue.next() {
                     partition.run();
                 }
-            })
-        };
-        let threads = (0..threads).map(start).collect::<Result<_, _>>()?;
-        Ok(Self { run_queue, threads })
+            })?);
+        }
+        Ok(())
     }
 
     /// Ends with the cause when a log fails in a way that only a restart mends. Then the process must stop.
@@ -76,7 +85,7 @@ impl Drop for StoragePool {
     fn drop(&mut self) {
         self.run_queue.ready.lock().unwrap_or_else(PoisonError::into_inner).stopping = true;
         self.run_queue.wake.notify_all();
-        for thread in self.threads.drain(..) {
+        for thread in self.threads.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _ = thread.join();
         }
     }
@@ -116,7 +125,7 @@ struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && !IS_SCHEDULED {
             std::process::abort();
         }
     }

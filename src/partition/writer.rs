@@ -8,7 +8,8 @@ use crate::clock::SharedClock;
 use crate::metrics::Metrics;
 use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Request};
 use crate::partition::options::PartitionOptions;
-use crate::storage::log::{AppendOutcome, NewBatch};
+use crate::planted::{Bug, is_planted};
+use crate::storage::log::{AppendOutcome, Appended, NewBatch};
 use crate::storage::{Log, StorageError};
 use crate::types::{Durability, Offset};
 use std::sync::Arc;
@@ -61,6 +62,25 @@ impl Writer {
                 Ok(())
             }
             (Request::SealIfOld, Some(log)) => log.seal_if_old(clock.now_ms()),
+            (Request::Fence(token, reply), log) => {
+                let fenced =
+                    log.as_mut().map_or(Err(AppendError::Closed), |log| log.fence(token).map_err(AppendError::Denied));
+                let _ = reply.send(fenced);
+                Ok(())
+            }
+            (Request::Seal(reply), Some(log)) => {
+                let sealed = log.seal_now().and_then(|()| log.sync());
+                let _ = reply.send(sealed.clone());
+                sealed
+            }
+            (Request::Sync, Some(log)) => timed_sync(log, &self.metrics),
+            (Request::Discard(reply), log) => {
+                if let Some(log) = log.take() {
+                    log.discard();
+                }
+                let _ = reply.send(());
+                Ok(())
+            }
             (Request::Close(reply), log) => {
                 let _ = reply.send(log.take().map_or(Ok(()), Log::close));
                 Ok(())
@@ -82,34 +102,53 @@ impl Writer {
             answer_all(requests, || Err(AppendError::Closed));
             return Ok(());
         };
+        if is_planted(Bug::AckBeforeWrite) {
+            acknowledge_then_write(log, requests, clock, high_watermark);
+            return Ok(());
+        }
         let batches: Vec<NewBatch> = requests.iter().map(|request| request.batch.clone()).collect();
-        let AppendOutcome { base_offsets, append_time_ms, error: refusal } = log.append(&batches, clock.now_ms());
-        self.metrics.append_drained(base_offsets.len() as u64);
+        let AppendOutcome { results, error: refusal } = log.append(&batches, clock.now_ms());
+        let is_new = |result: &&Result<Appended, _>| result.as_ref().is_ok_and(|appended| !appended.duplicate);
+        let written = results.iter().filter(is_new).count();
+        self.metrics.append_drained(written as u64);
 
         let promised = self.durability;
-        let any_written = !base_offsets.is_empty();
-        let mut requests = requests.into_iter();
-        // The offsets lead: when they end, the requests that were refused are still there.
-        let (to_sync, as_written): (Vec<_>, Vec<_>) = base_offsets
-            .into_iter()
-            .zip(requests.by_ref())
-            .partition(|(_, request)| request.durability.unwrap_or(promised) == Durability::Synced);
-        let ack = |base_offset, durability| Ok(AppendAck { base_offset, append_time_ms, durability });
-        if promised == Durability::Written {
+        let wanted = |request: &AppendRequest| request.durability.unwrap_or(promised);
+        if promised == Durability::Written || is_planted(Bug::WatermarkBeforeSync) {
             show(high_watermark, log.next_offset());
         }
-        for (base, request) in as_written {
-            answer(request, ack(base, Durability::Written));
+        let mut requests = requests.into_iter();
+        let mut to_sync = Vec::new();
+        // The results lead: when they end, the requests that the log's error is about are still there.
+        for (result, request) in results.into_iter().zip(requests.by_ref()) {
+            match result {
+                // Also a repeat: that the original is in the log does not mean that it is on the disk.
+                Ok(appended) if wanted(&request) == Durability::Synced && !is_early(&appended) => {
+                    to_sync.push((appended, request));
+                }
+                Ok(appended) => {
+                    let durability = wanted(&request);
+                    answer(request, Ok(AppendAck { appended, durability }));
+                }
+                Err(refusal) => answer(request, Err(AppendError::Denied(refusal))),
+            }
         }
 
-        let must_sync = any_written && (promised == Durability::Synced || !to_sync.is_empty());
+        let must_sync = !to_sync.is_empty() || (written > 0 && promised == Durability::Synced);
+        // Also when nobody waits for it: files that are not synced cannot be closed for those of other partitions.
+        let must_sync = must_sync || log.should_sync();
         let synced = if must_sync { timed_sync(log, &self.metrics) } else { Ok(()) };
-        if synced.is_ok() {
+        // Only what was synced here: after a sync that failed nothing is written any more, and the records before it
+        // must not be shown because the drain after it has nothing to complain about.
+        if synced.is_ok() && (must_sync || is_planted(Bug::FailedSyncIsShownLater)) {
             show(high_watermark, log.next_offset());
         }
-        for (base, request) in to_sync {
-            let unknown = |error: &StorageError| AppendError::OutcomeUnknown(error.clone());
-            answer(request, synced.as_ref().map_err(unknown).and_then(|()| ack(base, Durability::Synced)));
+        for (appended, request) in to_sync {
+            let acknowledged = match &synced {
+                Ok(()) => Ok(AppendAck { appended, durability: Durability::Synced }),
+                Err(error) => Err(AppendError::OutcomeUnknown(error.clone())),
+            };
+            answer(request, acknowledged);
         }
         let Some(error) = refusal else { return synced };
         answer_all(requests, || Err(AppendError::Refused(error.clone())));
@@ -117,6 +156,32 @@ impl Writer {
         let for_good = matches!(error, StorageError::Poisoned { .. });
         synced.and(if for_good { Err(error) } else { Ok(()) })
     }
+}
+
+/// A repeat that is told to be on the disk before anyone has seen to that: a bug on purpose.
+fn is_early(appended: &Appended) -> bool {
+    appended.duplicate && is_planted(Bug::DuplicateAckedBeforeSync)
+}
+
+/// What is acknowledged is written a moment later: a bug on purpose.
+fn acknowledge_then_write(
+    log: &mut Log,
+    requests: Vec<AppendRequest>,
+    clock: &SharedClock,
+    high_watermark: &watch::Sender<Offset>,
+) {
+    let (append_time_ms, mut base_offset) = (clock.now_ms(), log.next_offset());
+    let mut batches = Vec::with_capacity(requests.len());
+    for request in requests {
+        let record_count = request.batch.summary.record_count;
+        batches.push(request.batch.clone());
+        let appended = Appended { base_offset, record_count, append_time_ms, duplicate: false, duplicates: Vec::new() };
+        answer(request, Ok(AppendAck { appended, durability: Durability::Synced }));
+        base_offset = base_offset.advance(record_count.into());
+    }
+    std::thread::park_timeout(std::time::Duration::from_millis(5));
+    log.append(&batches, append_time_ms);
+    show(high_watermark, log.next_offset());
 }
 
 fn timed_sync(log: &mut Log, metrics: &Metrics) -> Result<(), StorageError> {
@@ -145,3 +210,7 @@ fn answer_all(requests: impl IntoIterator<Item = AppendRequest>, result: impl Fn
 fn answer(request: AppendRequest, result: Result<AppendAck, AppendError>) {
     let _ = request.reply.send(result);
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;

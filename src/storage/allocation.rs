@@ -8,6 +8,7 @@
 //! A log that is not appended to prepares nothing, and one with few bytes little: the steps grow with what was written.
 
 use crate::limits::DISK_RESERVE_BYTES;
+use crate::storage::context::StorageContext;
 use crate::storage::error::{IoContext, StorageError};
 use crate::storage::file_system::{File, FileSystem, OpenMode};
 use crate::storage::log::LogOptions;
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Space is reserved as far ahead as the segment has bytes, within these.
-const STEP_BYTES_MIN: u64 = 64 << 10;
+const STEP_BYTES_MIN: u64 = 16 << 10;
 const STEP_BYTES_MAX: u64 = 16 << 20;
 
 /// Zeros are written ahead for so many drains of the size of the last. They are written twice, once as zeros, so there
@@ -151,12 +152,12 @@ impl NextFile {
     /// without one but after a power cut.
     pub(super) fn begin(
         self,
-        fs: &Arc<dyn FileSystem>,
+        context: &StorageContext,
         directory: &Path,
         header: &SegmentHeader,
-        view_bytes: usize,
     ) -> Result<(Segment, Allocation), StorageError> {
-        let begun = Segment::begin(fs, directory, Arc::clone(&self.file), header, view_bytes);
+        let fs = &context.fs;
+        let begun = Segment::begin(context, directory, Arc::clone(&self.file), header);
         let renamed = begun.and_then(|segment| {
             fs.rename(&self.path, segment.path()).context("rename", &self.path)?;
             let reserved = self.file.len().context("read", segment.path())?;

@@ -22,7 +22,7 @@ fn append(log: &mut Log, bytes: usize) {
     encode_record(&mut set, None, Some(&vec![7; bytes]), std::iter::empty(), None);
     let payload = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
-    let outcome = log.append(&[NewBatch { payload, summary, producer: None }], 0);
+    let outcome = log.append(&[NewBatch::new(payload, summary)], 0);
     assert!(outcome.error.is_none(), "{:?}", outcome.error);
 }
 

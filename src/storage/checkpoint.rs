@@ -23,10 +23,14 @@ pub struct Checkpoint {
     pub segment: Offset,
     /// Position of the recovery point in it.
     pub position: u32,
-    /// Offset of the record at the recovery point.
+    /// Offset of the record at the recovery point, and everything before it is durable. While compaction puts another
+    /// file in the place of the segment, the recovery point is at its beginning, and only the latter is true.
     pub next_offset: Offset,
     /// Latest append time before the recovery point; append times never go back.
     pub last_append_time_ms: TimestampMs,
+    /// What the writers of this log must have; see [`crate::storage::log::AppendTerms`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fencing_token: Option<u64>,
 }
 
 const VERSION: u32 = 1;
@@ -40,6 +44,7 @@ impl Checkpoint {
         position: 0,
         next_offset: Offset::ZERO,
         last_append_time_ms: TimestampMs::MIN,
+        fencing_token: None,
     };
 
     /// Reads the checkpoint of a log directory; [`Checkpoint::EMPTY`] if there is none.

@@ -2,25 +2,40 @@
 //!
 //! The disk is a simulated one; where a power cut has a choice of what to lose, many choices are tried.
 
+use crate::clock::ManualClock;
+use crate::partition::{AppendError, PartitionHandle, PartitionOptions, StoragePool};
 use crate::storage::file_system::{FileSystem, OpenMode};
 use crate::storage::log::{Log, LogOptions, NewBatch};
+use crate::storage::retention::RetentionPolicy;
 use crate::storage::segment::header::LogId;
 use crate::storage::sim_disk::{Fault, Loss};
 use crate::storage::sim_file_system::SimFileSystem;
 use crate::types::record_set::{self, encode_record};
-use crate::types::{Offset, TopicId};
+use crate::types::{Durability, Offset, TopicId};
 use bytes::BytesMut;
 use std::path::Path;
 use std::sync::Arc;
 
+const ID: LogId = LogId { topic: TopicId(uuid::Uuid::from_u128(7)), partition: 0 };
 const OPTIONS: LogOptions = LogOptions { segment_bytes: 4096, seal_age_ms: 0, reserve_bytes: 0 };
 const OLD_MS: i64 = 1_000_000;
 const SEEDS: u64 = 50;
 
 fn open(disk: &SimFileSystem) -> Log {
     let fs: Arc<dyn FileSystem> = Arc::new(disk.clone());
-    let id = LogId { topic: TopicId(uuid::Uuid::from_u128(7)), partition: 0 };
-    Log::open(fs, Path::new("/log"), id, OPTIONS).expect("the log opens").0
+    Log::open(fs, Path::new("/log"), ID, OPTIONS).expect("the log opens").0
+}
+
+fn batch() -> NewBatch {
+    batch_of(600)
+}
+
+fn batch_of(bytes: usize) -> NewBatch {
+    let mut set = BytesMut::new();
+    encode_record(&mut set, None, Some(&vec![7; bytes]), std::iter::empty(), None);
+    let payload = set.freeze();
+    let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
+    NewBatch::new(payload, summary)
 }
 
 fn append(log: &mut Log) {
@@ -28,11 +43,7 @@ fn append(log: &mut Log) {
 }
 
 fn append_bytes(log: &mut Log, bytes: usize) {
-    let mut set = BytesMut::new();
-    encode_record(&mut set, None, Some(&vec![7; bytes]), std::iter::empty(), None);
-    let payload = set.freeze();
-    let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
-    let outcome = log.append(&[NewBatch { payload, summary, producer: None }], 0);
+    let outcome = log.append(&[batch_of(bytes)], 0);
     assert!(outcome.error.is_none(), "{:?}", outcome.error);
 }
 
@@ -47,6 +58,7 @@ fn readable(log: &Log) -> u64 {
         let batches = log.reader().read(next, end, 1 << 20).expect("readable");
         next = batches.last().expect("progress").next_offset();
     }
+    assert_eq!(log.reader().damage(), [], "a crash alone is no damage");
     end.0
 }
 
@@ -111,14 +123,17 @@ fn a_log_start_that_was_not_stored_is_not_confirmed() {
 fn a_sealed_segment_is_readable_after_a_power_cut() {
     let disk = SimFileSystem::new(1);
     let mut log = open(&disk);
-    append(&mut log);
-    log.sync().expect("syncs");
-    log.seal_if_old(OLD_MS).expect("seals");
+    // Two of them: the one that the checkpoint stands in is looked at again, those before it are not.
+    for _ in 0..2 {
+        append(&mut log);
+        log.sync().expect("syncs");
+        log.seal_if_old(OLD_MS).expect("seals");
+    }
     append(&mut log);
     log.sync().expect("syncs");
     log.keeper().sync_sealed().expect("syncs");
     for _ in 0..SEEDS {
-        assert_eq!(readable(&open(&disk.crash(Loss::Ordered))), 2);
+        assert_eq!(readable(&open(&disk.crash(Loss::Ordered))), 3);
     }
 }
 
@@ -155,5 +170,38 @@ fn a_log_goes_on_where_it_starts_if_what_was_deleted_is_gone() {
         append(&mut log);
         log.sync().expect("syncs");
         assert_eq!(readable(&open(&disk.crash(Loss::Ordered))), 4);
+    }
+}
+
+/// A sync failed, and its producer heard that the outcome is unknown. The append after it was refused, since the log was
+/// closed to changes; having nothing to sync, it counted as synced, and showed readers the record before it.
+#[tokio::test]
+async fn a_record_whose_sync_failed_is_never_shown() {
+    let disk = SimFileSystem::new(1);
+    let pool = StoragePool::start(1).expect("a thread");
+    let retention = RetentionPolicy { retention_ms: 0, retention_bytes: 0 };
+    let options = PartitionOptions { log: OPTIONS, durability: Durability::Synced, retention, compaction: None };
+    let partition = PartitionHandle::new(open(&disk), options, &pool, Arc::new(ManualClock::new(0)), Arc::default());
+    fail_next(&disk, Fault::Sync);
+    assert!(matches!(partition.append(batch(), None, None).await, Err(AppendError::OutcomeUnknown(_))));
+    assert!(matches!(partition.append(batch(), None, None).await, Err(AppendError::Refused(_))));
+    assert_eq!(partition.high_watermark(), Offset::ZERO);
+}
+
+/// Not found by the simulation, which cannot tell: records that were refused must not be there when the process dies, and
+/// a part of them must not pass for a torn tail.
+#[test]
+fn an_append_that_was_refused_leaves_nothing_behind() {
+    for seed in 0..SEEDS {
+        let disk = SimFileSystem::new(seed);
+        let mut log = open(&disk);
+        append(&mut log);
+        log.sync().expect("syncs");
+        fail_next(&disk, Fault::ShortWrite);
+        assert!(log.append(&[batch()], 0).error.is_some(), "the disk is full");
+        drop(log);
+        let fs: Arc<dyn FileSystem> = Arc::new(disk);
+        let (log, report) = Log::open(fs, Path::new("/log"), ID, OPTIONS).expect("the log opens");
+        assert_eq!((log.next_offset(), report.torn_tail), (Offset(1), None));
     }
 }

@@ -26,9 +26,39 @@ pub enum StorageError {
         /// On which file.
         path: PathBuf,
     },
+    /// The system gives this process no more files or maps. Nothing was done; others may give some back.
+    #[error(
+        "cannot {operation} {path}: the limit of {limit} is reached; raise it, or lower limits.open_files_max or \
+         limits.connections_max of the broker"
+    )]
+    Exhausted {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Which limit, and where it is set.
+        limit: &'static str,
+    },
     /// Bytes on disk are not what was written. Nothing is cut or deleted.
     #[error("{path} is corrupt at byte {position}: {what}; nothing was changed, restore the file from a copy")]
     Corrupt {
+        /// The damaged file.
+        path: PathBuf,
+        /// Where the damage begins.
+        position: u64,
+        /// What is wrong there.
+        what: String,
+    },
+    /// Records of these offsets are damaged; all others of the log are served. Nothing is cut or deleted.
+    #[error(
+        "offsets {first_offset} to {next_offset} (exclusive) are damaged: {path} at byte {position}: {what}; records \
+         from {next_offset} on are served; restore the file from a copy, or see: millstream log repair --help"
+    )]
+    Damaged {
+        /// The first offset that cannot be read.
+        first_offset: Offset,
+        /// The offset at which good records go on.
+        next_offset: Offset,
         /// The damaged file.
         path: PathBuf,
         /// Where the damage begins.
@@ -73,17 +103,30 @@ pub enum StorageError {
 }
 
 impl StorageError {
-    /// Wraps an I/O error with what was tried; a full disk gets its own case.
+    /// Wraps an I/O error with what was tried; a full disk and limits of the system get their own cases.
     pub fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { operation, path: path.into() },
-            _ => Self::Io { operation, path: path.into(), source: Arc::new(source) },
+            _ => match exhausted_limit(&source) {
+                Some(limit) => Self::Exhausted { operation, path: path.into(), limit },
+                None => Self::Io { operation, path: path.into(), source: Arc::new(source) },
+            },
         }
     }
 
     /// Names damage at a place in a file.
     pub fn corrupt(path: &Path, position: u64, what: impl Into<String>) -> Self {
         Self::Corrupt { path: path.into(), position, what: what.into() }
+    }
+}
+
+/// The limit of the system behind an error, if it is one.
+fn exhausted_limit(error: &io::Error) -> Option<&'static str> {
+    match rustix::io::Errno::from_io_error(error)? {
+        rustix::io::Errno::MFILE => Some("open files of this process (ulimit -n)"),
+        rustix::io::Errno::NFILE => Some("open files of this machine (sysctl fs.file-max)"),
+        rustix::io::Errno::NOMEM => Some("memory maps or memory (sysctl vm.max_map_count)"),
+        _ => None,
     }
 }
 

@@ -31,6 +31,10 @@ pub trait FileSystem: Debug + Send + Sync + 'static {
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
     /// Opens a file.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
+    /// Length of the file at `path`, in bytes.
+    fn len_of(&self, path: &Path) -> io::Result<u64> {
+        self.open(path, OpenMode::Read)?.len()
+    }
     /// Renames a file or directory, replacing a file that has the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
@@ -72,6 +76,9 @@ pub trait File: Debug + Send + Sync + 'static {
 
 /// A read-only view of a file's bytes, as they are now and as they become.
 pub trait View: Debug + Send + Sync + 'static {
+    /// Brings bytes into memory. An error says that the disk does not give them: then they must not be looked at,
+    /// because touching them would end the process.
+    fn load(&self, position: usize, len: usize) -> io::Result<()>;
     /// The bytes from `position` on. The caller promises that they have been written, will not change, and are never
     /// cut from the file while the result lives.
     ///

@@ -22,6 +22,7 @@
 //! | 64 | 8 | durable mark: every offset below it was durable when this frame was written |
 
 use crate::limits::BATCH_BYTES_LIMIT_MAX;
+use crate::planted::{Bug, is_planted};
 use crate::types::{Offset, ProducerId, ProducerStamp, TimestampMs};
 
 /// Length of the header.
@@ -166,6 +167,7 @@ impl FrameHeader {
 }
 
 fn checksum(seed: u32, header: &[u8], payload: &[u8]) -> u32 {
+    let seed = if is_planted(Bug::SeedIgnored) { 0 } else { seed };
     let mut hasher = crc32fast::Hasher::new_with_initial(seed);
     hasher.update(header);
     hasher.update(payload);

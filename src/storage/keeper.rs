@@ -6,6 +6,7 @@
 use crate::planted::{Bug, is_planted};
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::error::{IoContext, StorageError};
+use crate::storage::file_system::OpenMode;
 use crate::storage::log_state::LogState;
 use crate::storage::retention::{self, RetentionPolicy, SealedFacts};
 use crate::storage::segment::Segment;
@@ -16,12 +17,25 @@ use std::sync::{Arc, PoisonError};
 /// A handle for upkeep of one log.
 #[derive(Debug, Clone)]
 pub struct LogKeeper {
-    shared: Arc<LogState>,
+    pub(super) shared: Arc<LogState>,
 }
 
 impl LogKeeper {
     pub(super) fn new(shared: Arc<LogState>) -> Self {
         Self { shared }
+    }
+
+    /// Whether the active segment is so old that the writer must seal it.
+    pub fn must_seal(&self, age_ms: u64, now_ms: TimestampMs) -> Result<bool, StorageError> {
+        match self.shared.segments().last() {
+            Some(last) if !last.is_sealed() => last.is_older_than(age_ms, now_ms),
+            _ => Ok(false),
+        }
+    }
+
+    /// Whether the writer should sync although nobody waits for that, so that its files may be closed for others.
+    pub fn should_sync(&self) -> bool {
+        self.shared.has_unsynced() && self.shared.context.open_files.is_filling_up()
     }
 
     /// Syncs what was sealed since the last call, so that a start after a crash need not verify it.
@@ -31,11 +45,13 @@ impl LogKeeper {
         let mut moved = *checkpoint;
         let first = segments.partition_point(|segment| segment.base_offset() < checkpoint.segment);
         for (i, segment) in segments.iter().enumerate().skip(first).take_while(|(_, segment)| segment.is_sealed()) {
-            segment.sync_sealed()?;
+            if !is_planted(Bug::CheckpointBeforeSync) {
+                segment.sync_sealed()?;
+            }
             moved.segment = segment.base_offset();
             moved.position = segment.end_position();
             moved.next_offset = next_offset_of(segment, segments.get(i + 1))?;
-            moved.last_append_time_ms = segment.with_index(|index| index.last_append_time_ms)?;
+            moved.last_append_time_ms = segment.facts()?.last_append_time_ms;
             if moved != *checkpoint {
                 segment.close_file();
             }
@@ -45,7 +61,10 @@ impl LogKeeper {
         }
         // The entries of the directory first: the checkpoint vouches for files by name.
         self.shared.fs.sync_dir(&self.shared.directory).context("sync", &self.shared.directory)?;
-        self.store(&mut checkpoint, moved)
+        self.store(&mut checkpoint, moved)?;
+        self.shared.set_durable_end(moved.next_offset);
+        self.shared.store_saved_producers(moved.next_offset);
+        Ok(())
     }
 
     /// Moves the checkpoint up in the active segment, to where the writer has synced it, if that is at least
@@ -82,13 +101,16 @@ impl LogKeeper {
 
     /// Deletes the sealed segments that `policy` lets go. Gives the new log start if it moved.
     pub fn enforce(&self, policy: RetentionPolicy, now_ms: TimestampMs) -> Result<Option<Offset>, StorageError> {
+        if policy == RetentionPolicy::KEEP_ALL {
+            return Ok(None);
+        }
         let segments = self.shared.segments();
         let total_bytes = segments.iter().map(|segment| u64::from(segment.end_position())).sum();
         let sealed = segments.iter().enumerate().take_while(|(_, segment)| segment.is_sealed()).map(|(i, segment)| {
             Ok(SealedFacts {
                 next_offset: next_offset_of(segment, segments.get(i + 1))?,
                 bytes: segment.end_position().into(),
-                last_append_time_ms: segment.with_index(|index| index.last_append_time_ms)?,
+                last_append_time_ms: segment.facts()?.last_append_time_ms,
             })
         });
         match retention::choose(policy, total_bytes, sealed, now_ms)? {
@@ -108,8 +130,8 @@ impl LogKeeper {
         // Order on disk: the new start is durable before any file goes, and readers refuse older offsets before that.
         let offset = offset.max(self.shared.log_start());
         self.shared.set_log_start(offset);
-        let mut moved = Checkpoint { log_start_offset: offset, ..*checkpoint };
-        moved.next_offset = moved.next_offset.max(offset);
+        // Only the start moves: what the checkpoint says of the end must stay what is known to be durable.
+        let moved = Checkpoint { log_start_offset: offset, ..*checkpoint };
         if !is_planted(Bug::RetentionUnlinksFirst) {
             self.store(&mut checkpoint, moved)?;
         }
@@ -132,6 +154,10 @@ impl LogKeeper {
     }
 
     fn remove(&self, path: &Path) -> Result<(), StorageError> {
+        if is_planted(Bug::DeletionCutsTheFile) {
+            let file = self.shared.fs.open(path, OpenMode::Write).context("open", path)?;
+            file.set_len(0).context("cut", path)?;
+        }
         let deleted = path.with_extension("deleted");
         self.shared.fs.rename(path, &deleted).context("rename", path)?;
         self.shared.fs.remove_file(&deleted).context("delete", &deleted)?;
@@ -151,6 +177,6 @@ impl LogKeeper {
 pub(super) fn next_offset_of(segment: &Segment, following: Option<&Arc<Segment>>) -> Result<Offset, StorageError> {
     match following {
         Some(following) => Ok(following.base_offset()),
-        None => segment.with_index(|index| index.next_offset),
+        None => segment.facts().map(|facts| facts.next_offset),
     }
 }

@@ -6,7 +6,7 @@ use crate::storage::real_file_system::RealFileSystem;
 use crate::storage::recovery::RecoveryReport;
 use crate::storage::segment::header::{LogId, SegmentHeader};
 use crate::storage::segment::index::SparseIndex;
-use crate::storage::segment::scan::{ScanEnd, scan};
+use crate::storage::segment::scan::scan;
 use crate::storage::sim_disk::Loss;
 use crate::storage::sim_file_system::SimFileSystem;
 use crate::types::record_set::{self, encode_record};
@@ -33,7 +33,7 @@ fn append(log: &mut Log, bytes: usize) {
     encode_record(&mut set, None, Some(&vec![7; bytes]), std::iter::empty(), None);
     let payload = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
-    let outcome = log.append(&[NewBatch { payload, summary, producer: None }], 1000);
+    let outcome = log.append(&[NewBatch::new(payload, summary)], 1000);
     assert!(outcome.error.is_none(), "{:?}", outcome.error);
 }
 
@@ -97,7 +97,7 @@ fn the_index_saved_with_a_checkpoint_is_the_one_the_frames_give() {
     let seed = SegmentHeader::decode_seed(&segment, ID, Offset(0)).expect("a whole header");
     let saved = SparseIndex::decode(&index, seed, Offset(0)).expect("a whole index");
     let mut expected = SparseIndex::new(Offset(0));
-    assert_eq!(scan(&segment[..saved.end_position as usize], Some(seed), &mut expected), ScanEnd::Clean);
+    assert_eq!(scan(&segment[..saved.end_position as usize], seed, true, &mut expected).breaks, []);
     assert_eq!(saved, expected);
     assert_eq!(u64::from(saved.end_position), synced);
     let (_, report) = open(directory.path());

@@ -8,57 +8,38 @@
 //! is in the page cache then is not what is on disk, and no retry can find out.
 
 use crate::planted::{Bug, is_planted};
+use crate::storage::active::{Active, Frame, appended, frame_header, write_parts};
+use crate::storage::admission::{Admission, Verdict, check_token};
 use crate::storage::allocation::{Allocation, NextFile};
 use crate::storage::checkpoint::Checkpoint;
+use crate::storage::context::StorageContext;
 use crate::storage::error::{IoContext, StorageError};
-use crate::storage::file_system::FileSystem;
-use crate::storage::frame::{FORMAT_RECORD_SET, FrameHeader, HEADER_BYTES};
+use crate::storage::frame::HEADER_BYTES;
 use crate::storage::keeper::LogKeeper;
 use crate::storage::log_state::{DurablePoint, LogState};
+use crate::storage::producers_file;
 use crate::storage::reader::LogReader;
 use crate::storage::recovery::{self, RecoveryReport};
 use crate::storage::scrub::LogScrubber;
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
-use crate::types::record_set::RecordSetSummary;
-use crate::types::{Offset, ProducerStamp, TimestampMs};
-use bytes::Bytes;
-use std::io::IoSlice;
+use crate::types::{Offset, TimestampMs};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-/// Payloads up to this are copied behind their header, so that a drain of many small batches is one contiguous write.
-const COPY_BYTES_MAX: usize = 4 << 10;
+pub use crate::storage::admission::{AppendTerms, Appended, BatchRefusal, NewBatch};
+pub use crate::storage::log_options::LogOptions;
+pub use crate::storage::message_ids::DuplicateRecord;
 
-/// What a log needs to know of its topic's options. May change while it is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogOptions {
-    /// A segment is sealed when it would grow past this.
-    pub segment_bytes: u64,
-    /// A segment is sealed when its first record is older than this.
-    pub seal_age_ms: u64,
-    /// Appends leave this much of the disk free.
-    pub reserve_bytes: u64,
-}
+/// Memory for headers and small payloads that a log keeps between appends: there may be 10,000 logs.
+const SCRATCH_BYTES_KEPT: usize = 4 << 10;
 
-/// A record set to append. It was checked before.
-#[derive(Debug, Clone)]
-pub struct NewBatch {
-    /// The encoded record set.
-    pub payload: Bytes,
-    /// What the check learned.
-    pub summary: RecordSetSummary,
-    /// What an idempotent producer says of it.
-    pub producer: Option<ProducerStamp>,
-}
-
-/// What became of an append: the leading batches were written, and `error` says why the others were not.
+/// What became of an append: each of the leading batches was appended or refused by itself, and `error` says why the
+/// others were not written.
 #[derive(Debug)]
 pub struct AppendOutcome {
-    /// Base offset of each batch written, in order.
-    pub base_offsets: Vec<Offset>,
-    /// When they were appended.
-    pub append_time_ms: TimestampMs,
+    /// One for each batch that was decided about, in order.
+    pub results: Vec<Result<Appended, BatchRefusal>>,
     /// Why the remaining batches were not written; `None` if there are none.
     pub error: Option<StorageError>,
 }
@@ -78,45 +59,43 @@ pub struct Log {
     /// Files were created since the directory was last synced.
     directory_dirty: bool,
     poisoned: Option<String>,
+    admission: Admission,
+    /// Whether batches were appended since the log was opened: otherwise what was saved of its producers is still so.
+    grown: bool,
     /// Reused for the headers and small payloads of each write.
     scratch: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct Active {
-    segment: Arc<Segment>,
-    allocation: Allocation,
-    dirty: bool,
-    /// Written since space was last prepared.
-    drain_bytes: u64,
 }
 
 impl Log {
     /// Opens the log in `directory` (which exists), recovering it if it was not closed cleanly.
     pub fn open(
-        fs: Arc<dyn FileSystem>,
+        context: impl Into<StorageContext>,
         directory: &Path,
         id: LogId,
         options: LogOptions,
     ) -> Result<(Self, RecoveryReport), StorageError> {
-        let recovered = recovery::recover(&fs, directory, id)?;
-        let checkpoint = recovered.checkpoint;
-        let shared = LogState::new(fs, directory, id, recovered.segments, checkpoint);
+        let context = context.into();
+        let recovered = recovery::recover(&context, directory, id)?;
+        let next_offset = recovered.found.next_offset;
+        let shared = LogState::new(context, directory, id, &recovered);
+        recovered.report.damage.iter().for_each(|range| shared.damage.note(range.clone()));
         let mut log = Self {
             options,
             active: None,
             next_file: None,
-            next_offset: checkpoint.next_offset,
-            last_append_time_ms: checkpoint.last_append_time_ms,
+            next_offset,
+            last_append_time_ms: recovered.found.last_append_time_ms,
             unsynced_sealed: Vec::new(),
             directory_dirty: false,
             poisoned: None,
+            admission: Admission::default(),
+            grown: false,
             scratch: Vec::new(),
             shared,
         };
         if let (Some(index), Some(last)) = (recovered.last_index, log.shared.segments().last()) {
             let allocation = Allocation::of_written(index.end_position.into());
-            last.reactivate(index, log.view_bytes())?;
+            last.reactivate(index);
             log.active = Some(Active { segment: Arc::clone(last), allocation, dirty: false, drain_bytes: 0 });
         }
         Ok((log, recovered.report))
@@ -148,73 +127,114 @@ impl Log {
     }
 
     /// Writes batches, in order: with one positioned write for each segment they end up in. They survive the process
-    /// from here on; [`Log::sync`] makes them survive the machine.
+    /// from here on; [`Log::sync`] makes them survive the machine. A batch that is refused by itself, or that is in the
+    /// log already, does not keep the others from being written.
     pub fn append(&mut self, batches: &[NewBatch], now_ms: TimestampMs) -> AppendOutcome {
-        let append_time_ms = now_ms.max(self.last_append_time_ms);
-        let mut outcome =
-            AppendOutcome { base_offsets: Vec::with_capacity(batches.len()), append_time_ms, error: None };
-        while outcome.base_offsets.len() < batches.len() {
-            let remaining = &batches[outcome.base_offsets.len()..];
-            if let Err(error) = self.append_run(remaining, append_time_ms, &mut outcome.base_offsets) {
-                outcome.error = Some(error);
-                break;
+        let latest_ms = if is_planted(Bug::AppendTimeGoesBack) { now_ms } else { self.last_append_time_ms };
+        let append_time_ms = now_ms.max(latest_ms);
+        let mut outcome = AppendOutcome { results: Vec::with_capacity(batches.len()), error: None };
+        while outcome.results.len() < batches.len() {
+            let decided = outcome.results.len();
+            match self.append_run(&batches[decided..], append_time_ms, &mut outcome.results) {
+                Ok(()) => self.admission.keep(),
+                Err(error) => {
+                    // What was decided rests on batches that are not there: also the repeats and refusals among them.
+                    self.admission.undo();
+                    outcome.results.truncate(decided);
+                    outcome.error = Some(error);
+                    break;
+                }
             }
         }
+        // There may be 10,000 logs, and each keeps what it has here.
+        self.scratch.clear();
+        self.scratch.shrink_to(SCRATCH_BYTES_KEPT);
         outcome
     }
 
-    /// Writes as many of `batches` as belong into one segment: at least one.
+    /// Decides about as many of `batches` as belong into one segment, at least one, and writes what is to be written.
     fn append_run(
         &mut self,
         batches: &[NewBatch],
         append_time_ms: TimestampMs,
-        base_offsets: &mut Vec<Offset>,
+        results: &mut Vec<Result<Appended, BatchRefusal>>,
     ) -> Result<(), StorageError> {
         self.check_not_poisoned()?;
-        self.make_room_for(&batches[0], append_time_ms)?;
-        let active = self.active.as_mut().expect("room was made in the active segment");
-        let segment = Arc::clone(&active.segment);
-        let opened = segment.open()?;
-        let start = u64::from(segment.end_position());
-        let mut end = start;
-        let mut frames = Vec::with_capacity(batches.len());
-        let mut next_offset = self.next_offset;
-        self.scratch.clear();
+        let mut frames: Vec<Frame> = Vec::with_capacity(batches.len());
+        let (mut next_offset, mut end) = (self.next_offset, 0);
         for batch in batches {
             let frame_bytes = (HEADER_BYTES + batch.payload.len()) as u64;
-            if !frames.is_empty() && end + frame_bytes > self.options.segment_bytes {
+            let token = batch.terms.fencing_token;
+            let is_higher = token > self.shared.fencing_token();
+            if !frames.is_empty() && (is_higher || end + frame_bytes > self.options.segment_bytes) {
                 break;
             }
-            let header = frame_header(batch, next_offset, append_time_ms, self.shared.durable_end());
-            self.scratch.extend_from_slice(&header.encode(opened.seed, &batch.payload));
-            if batch.payload.len() <= COPY_BYTES_MAX {
-                self.scratch.extend_from_slice(&batch.payload);
+            let fenced = if is_higher { self.shared.store_fencing_token(token) } else { Ok(()) };
+            let decided = fenced
+                .map_err(BatchRefusal::Storage)
+                .and_then(|()| self.admission.decide(&self.shared, batch, next_offset, append_time_ms));
+            let admitted = match decided {
+                Ok(Verdict::Write(admitted)) => admitted,
+                Ok(Verdict::Settled(appended)) => {
+                    results.push(Ok(appended));
+                    continue;
+                }
+                Err(refusal) => {
+                    results.push(Err(refusal));
+                    continue;
+                }
+            };
+            if frames.is_empty() {
+                end = self.make_room_for(admitted.payload.len(), append_time_ms)?.into();
             }
-            base_offsets.push(next_offset);
+            let header = frame_header(&admitted, next_offset, append_time_ms, self.shared.durable_end());
             next_offset = header.next_offset();
-            end += frame_bytes;
-            frames.push((header, u32::try_from(frame_bytes).expect("frames are bounded by FRAME_BYTES_MAX")));
+            end += (HEADER_BYTES + admitted.payload.len()) as u64;
+            results.push(Ok(appended(&header, admitted.duplicates)));
+            frames.push(Frame { header, payload: admitted.payload });
         }
-        let mut parts = write_parts(&self.scratch, &batches[..frames.len()]);
+        if frames.is_empty() { Ok(()) } else { self.write(&frames, end) }
+    }
+
+    /// Writes frames behind the end of the active segment, which becomes `end`.
+    fn write(&mut self, frames: &[Frame], end: u64) -> Result<(), StorageError> {
+        let active = self.active.as_mut().expect("room was made in the active segment");
+        let segment = Arc::clone(&active.segment);
+        // It counts as changed from here on: a write that fails half-way may have changed it as well.
+        let opened = segment.open_to_change()?;
+        active.dirty = true;
+        self.shared.set_has_unsynced(true);
+        self.scratch.clear();
+        self.scratch.reserve(frames.iter().map(Frame::copied_bytes).sum());
+        for frame in frames {
+            self.scratch.extend_from_slice(&frame.header.encode(opened.seed, &frame.payload));
+            if frame.copied_bytes() > HEADER_BYTES {
+                self.scratch.extend_from_slice(&frame.payload);
+            }
+        }
+        let mut parts = write_parts(&self.scratch, frames);
         let free_bytes = || self.shared.fs.free_bytes(&self.shared.directory);
+        let start = u64::from(segment.end_position());
         let room = active.allocation.make_room(&*opened.file, end, self.options, free_bytes);
-        let written = room.and_then(|()| opened.file.write_all_at(start, &mut parts));
+        let written = room
+            .and_then(|()| opened.file.write_all_at(start, &mut parts))
+            .or_else(|error| if is_planted(Bug::ShortWriteIgnored) { Ok(()) } else { Err(error) });
         if let Err(error) = written.context("append to", segment.path()) {
-            base_offsets.truncate(base_offsets.len() - frames.len());
             return Err(self.undo_failed_write(error));
         }
-        active.dirty = true;
         active.drain_bytes += end - start;
-        segment.publish(|index| frames.iter().for_each(|(header, frame_bytes)| index.push(header, *frame_bytes)));
-        self.next_offset = next_offset;
-        self.shared.set_log_end(next_offset);
-        self.last_append_time_ms = append_time_ms;
+        segment.publish(|index| frames.iter().for_each(|frame| index.push(&frame.header, frame.bytes())));
+        let last = frames.last().expect("there is a frame to write").header;
+        self.next_offset = last.next_offset();
+        self.shared.set_log_end(self.next_offset);
+        self.last_append_time_ms = last.append_time_ms;
+        self.grown = true;
         Ok(())
     }
 
-    /// Makes sure that there is an active segment into which `batch` may go.
-    fn make_room_for(&mut self, batch: &NewBatch, now_ms: TimestampMs) -> Result<(), StorageError> {
-        let frame_bytes = (HEADER_BYTES + batch.payload.len()) as u64;
+    /// Makes sure that there is an active segment into which a payload of this length may go. Gives its end.
+    fn make_room_for(&mut self, payload_bytes: usize, now_ms: TimestampMs) -> Result<u32, StorageError> {
+        let frame_bytes = (HEADER_BYTES + payload_bytes) as u64;
         if let Some(active) = &self.active {
             let end = u64::from(active.segment.end_position());
             let is_empty = end == SEGMENT_HEADER_BYTES as u64;
@@ -228,17 +248,17 @@ impl Log {
             let header = SegmentHeader { log: self.shared.id, base_offset: self.next_offset, created_at_ms: now_ms };
             let shared = &self.shared;
             let (segment, allocation) = if let Some(next) = self.next_file.take() {
-                next.begin(&shared.fs, &shared.directory, &header, self.view_bytes())?
+                next.begin(&shared.context, &shared.directory, &header)?
             } else {
-                let segment = Segment::create(&shared.fs, &shared.directory, &header, self.view_bytes())?;
-                (segment, Allocation::default())
+                (Segment::create(&shared.context, &shared.directory, &header)?, Allocation::default())
             };
             let segment = Arc::new(segment);
+            shared.set_has_unsynced(true);
             shared.change_segments(|segments| segments.push(Arc::clone(&segment)));
             self.directory_dirty = true;
             self.active = Some(Active { segment, allocation, dirty: true, drain_bytes: 0 });
         }
-        Ok(())
+        Ok(self.active.as_ref().map_or(0, |active| active.segment.end_position()))
     }
 
     /// After a write that failed, nothing of it may be left behind the end: a later, shorter write would be followed
@@ -246,8 +266,11 @@ impl Log {
     fn undo_failed_write(&mut self, error: StorageError) -> StorageError {
         let active = self.active.as_mut().expect("a write was tried on it");
         let end = u64::from(active.segment.end_position());
-        let cut =
-            active.segment.open().and_then(|opened| opened.file.set_len(end).context("cut", active.segment.path()));
+        let cut = if is_planted(Bug::FailedWriteLeftBehind) {
+            Ok(())
+        } else {
+            active.segment.open().and_then(|opened| opened.file.set_len(end).context("cut", active.segment.path()))
+        };
         active.allocation.cut(end);
         match (&error, cut) {
             (StorageError::Full { .. }, Ok(())) => error,
@@ -269,7 +292,9 @@ impl Log {
         self.unsynced_sealed.clear();
         if let Some(active) = self.active.as_mut().filter(|active| active.dirty) {
             if !is_planted(Bug::AckBeforeSync) {
-                active.segment.open()?.file.sync_data().context("sync", active.segment.path())?;
+                let again =
+                    |error| if is_planted(Bug::RetryFailedSync) { active.segment.sync_active() } else { Err(error) };
+                active.segment.sync_active().or_else(again)?;
             }
             active.dirty = false;
         }
@@ -278,6 +303,7 @@ impl Log {
             self.directory_dirty = false;
         }
         self.shared.set_durable_end(self.next_offset);
+        self.shared.set_has_unsynced(false);
         if let Some(Active { segment, .. }) = &self.active {
             self.shared.set_durable_point(DurablePoint {
                 segment: segment.base_offset(),
@@ -287,6 +313,12 @@ impl Log {
             });
         }
         Ok(())
+    }
+
+    /// Whether it should be synced although nobody waits for that: too many files of the broker cannot be closed
+    /// before they are.
+    pub fn should_sync(&self) -> bool {
+        self.shared.has_unsynced() && self.poisoned.is_none() && self.shared.context.open_files.is_crowded()
     }
 
     /// Prepares space for the next appends. To be called when nobody waits; changes nothing that anyone can see.
@@ -312,45 +344,81 @@ impl Log {
     /// Seals the active segment if its first record is older than the options allow.
     pub fn seal_if_old(&mut self, now_ms: TimestampMs) -> Result<(), StorageError> {
         let Some(active) = &self.active else { return Ok(()) };
-        let first = active.segment.with_index(|index| index.first_append_time_ms)?;
-        let age_ms = first.map_or(0, |first| u64::try_from(now_ms.saturating_sub(first)).unwrap_or(0));
-        if age_ms > self.options.seal_age_ms { self.seal() } else { Ok(()) }
+        if active.segment.is_older_than(self.options.seal_age_ms, now_ms)? { self.seal() } else { Ok(()) }
+    }
+
+    /// Seals the active segment if there is anything in it, so that compaction can have it.
+    pub fn seal_now(&mut self) -> Result<(), StorageError> {
+        let is_begun = self.active.as_ref().is_some_and(|active| self.next_offset > active.segment.base_offset());
+        if is_begun { self.seal() } else { Ok(()) }
     }
 
     fn seal(&mut self) -> Result<(), StorageError> {
         // After a failed sync nothing may pass for synced any more, and a sealed segment could: the keeper would try.
         self.check_not_poisoned()?;
         // If it cannot be sealed it stays the active one, so that what is in it is not forgotten by the next sync.
-        self.active.as_ref().map_or(Ok(()), |active| active.segment.seal(false))?;
+        let is_synced = |active: &Active| is_planted(Bug::SealCountsAsSynced) && !active.dirty;
+        self.active.as_ref().map_or(Ok(()), |active| active.segment.seal(is_synced(active)))?;
         let Some(active) = self.active.take() else { return Ok(()) };
         // The keeper may sync it first; then there is nothing left to do here.
         self.unsynced_sealed.retain(|segment| !segment.is_synced());
         // Even if every frame is durable, the cut is not: a checkpoint behind it would vouch for zeros at its end.
+        self.shared.set_has_unsynced(true);
         self.unsynced_sealed.push(active.segment);
+        self.save_producers();
         Ok(())
     }
 
-    /// Makes everything durable and leaves a checkpoint, so that the next open has nothing to read.
+    /// Hands what is known of producers to whoever makes the log durable up to here next; it is stored then.
+    fn save_producers(&mut self) {
+        match self.admission.producers(&self.shared) {
+            Ok(table) => self.shared.save_producers(self.next_offset, producers_file::encode(table, self.next_offset)),
+            Err(error) => tracing::warn!(%error, "the producers of a log are not saved"),
+        }
+    }
+
+    /// Raises the fencing token, or takes it away; durable when it returns. Refused if it is below the present one.
+    pub fn fence(&mut self, token: Option<u64>) -> Result<(), BatchRefusal> {
+        if token.is_some() {
+            check_token(self.shared.fencing_token(), token)?;
+        }
+        Ok(self.shared.store_fencing_token(token)?)
+    }
+
+    /// Makes everything durable and leaves a checkpoint, so that the next open has nothing to read. A log that was not
+    /// appended to since it was last closed is left as it is.
     pub fn close(mut self) -> Result<(), StorageError> {
+        self.shared.close_to_compaction();
         if let Some(next) = self.next_file.take() {
             next.remove(&*self.shared.fs);
         }
         self.sync()?;
+        if self.grown {
+            self.save_producers();
+        }
         let mut checkpoint = self.shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
         let mut closed = Checkpoint { next_offset: self.next_offset, ..*checkpoint };
         closed.last_append_time_ms = self.last_append_time_ms;
-        if let Some(last) = self.shared.segments().last() {
-            if !last.is_sealed() {
-                last.seal(true)?;
-            }
+        let segments = self.shared.segments();
+        if let Some(last) = segments.last() {
             closed.segment = last.base_offset();
             closed.position = last.end_position();
         }
         if closed != *checkpoint {
+            if let Some(last) = segments.last().filter(|last| !last.is_sealed()) {
+                last.seal(true)?;
+            }
             closed.store(&*self.shared.fs, &self.shared.directory)?;
             *checkpoint = closed;
         }
+        drop(checkpoint);
+        self.shared.store_saved_producers(self.next_offset);
         Ok(())
+    }
+
+    /// Closes it without making anything durable: its files are going to be removed. Nothing writes to them any more.
+    pub fn discard(self) {
+        self.shared.close_to_compaction();
     }
 
     fn check_not_poisoned(&self) -> Result<(), StorageError> {
@@ -364,55 +432,24 @@ impl Log {
         let cause = self.poisoned.get_or_insert_with(|| error.to_string()).clone();
         StorageError::Poisoned { path: self.shared.directory.clone(), cause }
     }
+}
 
-    /// How much address space a segment's map needs: a first batch may be larger than the segment should be.
-    fn view_bytes(&self) -> usize {
-        let most = self.options.segment_bytes.max(crate::limits::SEGMENT_BYTES_MAX)
-            + u64::from(crate::limits::BATCH_BYTES_LIMIT_MAX)
-            + 2 * HEADER_BYTES as u64;
-        usize::try_from(most).expect("64-bit")
+#[cfg(test)]
+impl AppendOutcome {
+    /// Of each batch that is in the log, in order.
+    pub(crate) fn base_offsets(&self) -> Vec<Offset> {
+        self.results.iter().flatten().map(|appended| appended.base_offset).collect()
+    }
+
+    /// Of the first of them.
+    pub(crate) fn append_time_ms(&self) -> TimestampMs {
+        self.results.iter().flatten().map(|appended| appended.append_time_ms).next().expect("something is in the log")
     }
 }
 
-fn frame_header(
-    batch: &NewBatch,
-    base_offset: Offset,
-    append_time_ms: TimestampMs,
-    durable_mark: Offset,
-) -> FrameHeader {
-    FrameHeader {
-        attributes: FORMAT_RECORD_SET,
-        base_offset,
-        record_count: batch.summary.record_count,
-        last_offset_delta: batch.summary.record_count - 1,
-        append_time_ms,
-        max_record_time_ms: batch.summary.max_record_time(append_time_ms),
-        leader_epoch: 0,
-        producer: batch.producer,
-        durable_mark,
-    }
-}
-
-/// The parts of one write: runs of `scratch` (headers, small payloads) between payloads too large to copy.
-fn write_parts<'a>(scratch: &'a [u8], batches: &'a [NewBatch]) -> Vec<IoSlice<'a>> {
-    let mut parts = Vec::new();
-    let (mut run_start, mut run_end) = (0, 0);
-    for batch in batches {
-        run_end += HEADER_BYTES;
-        if batch.payload.len() <= COPY_BYTES_MAX {
-            run_end += batch.payload.len();
-        } else {
-            parts.push(IoSlice::new(&scratch[run_start..run_end]));
-            parts.push(IoSlice::new(&batch.payload));
-            run_start = run_end;
-        }
-    }
-    if run_start < run_end {
-        parts.push(IoSlice::new(&scratch[run_start..run_end]));
-    }
-    parts
-}
-
+#[cfg(test)]
+#[path = "producer_log_tests.rs"]
+mod producer_tests;
 #[cfg(test)]
 #[path = "log_tests.rs"]
 mod tests;

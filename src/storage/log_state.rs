@@ -4,15 +4,20 @@
 //! move up.
 
 use crate::storage::checkpoint::Checkpoint;
+use crate::storage::compaction::CompactionState;
+use crate::storage::context::StorageContext;
+use crate::storage::damage::Damage;
+use crate::storage::error::StorageError;
 use crate::storage::file_system::FileSystem;
-use crate::storage::scrub::DamagedRange;
+use crate::storage::producers_file;
+use crate::storage::recovery::Recovered;
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::LogId;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard, RwLock};
 use crate::types::{Offset, TimestampMs};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 /// A place in the active segment, as it was then: everything before it, in this and every earlier segment, is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +35,7 @@ pub(super) struct DurablePoint {
 #[derive(Debug)]
 pub(super) struct LogState {
     pub(super) fs: Arc<dyn FileSystem>,
+    pub(super) context: StorageContext,
     pub(super) directory: PathBuf,
     pub(super) id: LogId,
     segments: RwLock<Arc<Vec<Arc<Segment>>>>,
@@ -41,39 +47,77 @@ pub(super) struct LogState {
     durable_point: Mutex<DurablePoint>,
     /// Where the process found the active segment to end: what it wrote itself is most likely still in memory.
     opened_at: (Offset, u32),
-    /// Damage that was found in sealed segments, by their base offsets.
-    damaged: Mutex<BTreeMap<Offset, Vec<DamagedRange>>>,
-    /// Held while files are removed or the checkpoint is written: upkeep is done by one thread at a time.
+    /// Whether the writer has files open that hold bytes which are not on disk.
+    has_unsynced: AtomicBool,
+    /// What is known to be damaged.
+    pub(super) damage: Damage,
+    /// As it is on disk. Held while files are removed or it is written: upkeep is done by one thread at a time.
     pub(super) checkpoint: Mutex<Checkpoint>,
+    /// As in the checkpoint, which may be locked for long.
+    fencing_token: Mutex<Option<u64>>,
+    /// What is known of the producers up to an offset that is not durable yet.
+    saved_producers: Mutex<Option<(Offset, String)>>,
+    /// Held during a pass of compaction; taken before `checkpoint`.
+    pub(super) compaction: Mutex<CompactionState>,
+    closed: AtomicBool,
 }
 
 impl LogState {
     /// The state of a log that was just recovered.
-    pub(super) fn new(
-        fs: Arc<dyn FileSystem>,
-        directory: &Path,
-        id: LogId,
-        segments: Vec<Arc<Segment>>,
-        checkpoint: Checkpoint,
-    ) -> Arc<Self> {
+    pub(super) fn new(context: StorageContext, directory: &Path, id: LogId, recovered: &Recovered) -> Arc<Self> {
+        let Recovered { segments, checkpoint, found, .. } = recovered;
         Arc::new(Self {
-            fs,
+            fs: Arc::clone(&context.fs),
+            context,
             directory: directory.into(),
             id,
-            segments: RwLock::new(Arc::new(segments)),
+            segments: RwLock::new(Arc::new(segments.clone())),
             log_start: AtomicU64::new(checkpoint.log_start_offset.0),
-            log_end: AtomicU64::new(checkpoint.next_offset.0),
-            durable_end: AtomicU64::new(checkpoint.next_offset.0),
+            log_end: AtomicU64::new(found.next_offset.0),
+            durable_end: AtomicU64::new(found.next_offset.0),
             durable_point: Mutex::new(DurablePoint {
-                segment: checkpoint.segment,
-                position: checkpoint.position,
-                next_offset: checkpoint.next_offset,
-                last_append_time_ms: checkpoint.last_append_time_ms,
+                segment: found.segment,
+                position: found.position,
+                next_offset: found.next_offset,
+                last_append_time_ms: found.last_append_time_ms,
             }),
-            opened_at: (checkpoint.segment, checkpoint.position),
-            damaged: Mutex::default(),
-            checkpoint: Mutex::new(checkpoint),
+            opened_at: (found.segment, found.position),
+            has_unsynced: AtomicBool::new(false),
+            damage: Damage::default(),
+            fencing_token: Mutex::new(checkpoint.fencing_token),
+            saved_producers: Mutex::default(),
+            checkpoint: Mutex::new(*checkpoint),
+            compaction: Mutex::default(),
+            closed: AtomicBool::new(false),
         })
+    }
+
+    /// The right to write that appends must have, if any.
+    pub(super) fn fencing_token(&self) -> Option<u64> {
+        *lock(&self.fencing_token)
+    }
+
+    /// Makes a fencing token the log's; durable when it returns, and unchanged if it fails.
+    pub(super) fn store_fencing_token(&self, token: Option<u64>) -> Result<(), StorageError> {
+        let mut checkpoint = lock(&self.checkpoint);
+        let fenced = Checkpoint { fencing_token: token, ..*checkpoint };
+        fenced.store(&*self.fs, &self.directory)?;
+        *checkpoint = fenced;
+        *lock(&self.fencing_token) = token;
+        Ok(())
+    }
+
+    /// Said by the writer: the text of the file for the producers up to `next_offset`.
+    pub(super) fn save_producers(&self, next_offset: Offset, text: String) {
+        *lock(&self.saved_producers) = Some((next_offset, text));
+    }
+
+    /// Said by whoever has made everything before `durable_end` durable.
+    pub(super) fn store_saved_producers(&self, durable_end: Offset) {
+        let saved = lock(&self.saved_producers).take_if(|(next_offset, _)| *next_offset <= durable_end);
+        if let Some((_, text)) = saved {
+            producers_file::store(&*self.fs, &self.directory, &text);
+        }
     }
 
     pub(super) fn segments(&self) -> Arc<Vec<Arc<Segment>>> {
@@ -86,6 +130,25 @@ impl LogState {
         let mut changed = segments.to_vec();
         change(&mut changed);
         *segments = Arc::new(changed);
+    }
+
+    /// Where `run` begins in the list, if its segments still stand there, one behind the other.
+    pub(super) fn position_of(&self, run: &[Arc<Segment>]) -> Option<usize> {
+        let segments = self.segments();
+        let at = segments.iter().position(|segment| Arc::ptr_eq(segment, &run[0]))?;
+        let found = segments.get(at..at + run.len())?;
+        found.iter().zip(run).all(|(found, wanted)| Arc::ptr_eq(found, wanted)).then_some(at)
+    }
+
+    /// Whether the writer has closed the log: the files may be another's by now.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Stops a pass of compaction that is under way, and any later one.
+    pub(super) fn close_to_compaction(&self) {
+        self.closed.store(true, Ordering::Release);
+        drop(self.compaction.lock());
     }
 
     pub(super) fn log_start(&self) -> Offset {
@@ -105,9 +168,18 @@ impl LogState {
         Offset(self.durable_end.load(Ordering::Acquire))
     }
 
-    /// Said by the writer, after a sync.
+    /// Said by the writer or the keeper, after a sync.
     pub(super) fn set_durable_end(&self, offset: Offset) {
-        self.durable_end.store(offset.0, Ordering::Release);
+        self.durable_end.fetch_max(offset.0, Ordering::AcqRel);
+    }
+
+    pub(super) fn has_unsynced(&self) -> bool {
+        self.has_unsynced.load(Ordering::Acquire)
+    }
+
+    /// Said by the writer: before it changes a file, and after a sync.
+    pub(super) fn set_has_unsynced(&self, has_unsynced: bool) {
+        self.has_unsynced.store(has_unsynced, Ordering::Release);
     }
 
     pub(super) fn durable_point(&self) -> DurablePoint {
@@ -124,27 +196,13 @@ impl LogState {
         (base, position) >= self.opened_at
     }
 
-    /// Notes what damage a segment has now; gives what was known before.
-    pub(super) fn replace_damaged(&self, base: Offset, ranges: Vec<DamagedRange>) -> Vec<DamagedRange> {
-        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = damaged.remove(&base).unwrap_or_default();
-        if !ranges.is_empty() {
-            damaged.insert(base, ranges);
-        }
-        known
-    }
-
-    /// Known damage of the segments there are, in order of offset.
-    pub(super) fn damaged(&self) -> Vec<DamagedRange> {
-        let segments = self.segments();
-        let first = segments.first().map_or(self.log_end(), |segment| segment.base_offset());
-        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
-        damaged.retain(|base, _| *base >= first);
-        damaged.values().flatten().cloned().collect()
-    }
-
     /// Said by the keeper, before anything is deleted.
     pub(super) fn set_log_start(&self, offset: Offset) {
         self.log_start.store(offset.0, Ordering::Release);
     }
+}
+
+/// Locks; a panic elsewhere while holding one of these leaves plain data that is still whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

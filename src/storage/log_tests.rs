@@ -3,6 +3,8 @@
 #![expect(clippy::disallowed_methods, reason = "damage is done past the seam on purpose")]
 
 use super::*;
+use crate::storage::admission::Admitted;
+use crate::storage::frame::{FORMAT_RECORD_SET, FrameHeader};
 use crate::storage::real_file_system::RealFileSystem;
 use crate::types::record_set;
 use crate::types::{TopicId, record_set::encode_record};
@@ -26,7 +28,7 @@ fn batch(first: u64, count: u64, len: usize) -> NewBatch {
     }
     let payload = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
-    NewBatch { payload, summary, producer: None }
+    NewBatch::new(payload, summary)
 }
 
 fn append(log: &mut Log, batch: NewBatch) {
@@ -126,12 +128,16 @@ fn a_torn_tail_is_saved_and_cut_wherever_it_was_torn() {
     }
 }
 
-/// No flipped bit may ever lead to other data, or to fewer records without an error.
+/// No flipped bit may ever lead to other data, or to fewer records without an error. It costs the batch it is in, and
+/// the batches around that are served.
 #[test]
-fn a_flipped_bit_is_an_error_or_changes_nothing() {
+fn a_flipped_bit_is_named_and_the_rest_is_served() {
     let directory = tempfile::tempdir().expect("a directory");
     let (mut log, _) = open(directory.path());
-    (0..3).for_each(|i| append(&mut log, batch(i * 2, 2, 8)));
+    for i in 0..3 {
+        append(&mut log, batch(i * 2, 2, 8));
+        log.sync().expect("syncs");
+    }
     let path = log.shared.segments()[0].path().to_owned();
     let last_frame = {
         let end = usize::try_from(log.shared.segments()[0].end_position()).expect("small");
@@ -144,10 +150,21 @@ fn a_flipped_bit_is_an_error_or_changes_nothing() {
         bad[bit / 8] ^= 1 << (bit % 8);
         fs::write(&path, &bad).expect("writable");
         let _ = fs::remove_file(directory.path().join("checkpoint.json"));
-        let opened = Log::open(Arc::new(RealFileSystem), directory.path(), ID, OPTIONS);
-        let error = opened.expect_err("damage before valid frames is never cut away");
-        assert!(matches!(error, StorageError::Corrupt { .. }), "bit {bit}: {error}");
-        assert_eq!(fs::read(&path).expect("readable"), bad, "bit {bit}: the file was changed");
+        match Log::open(Arc::new(RealFileSystem), directory.path(), ID, OPTIONS) {
+            Err(StorageError::Corrupt { .. }) if bit < 64 * 8 => {}
+            Err(error) => panic!("bit {bit}: {error}"),
+            Ok((log, report)) => {
+                let lost = if bit < (64 + (last_frame - 64) / 2) * 8 { 0..2 } else { 2..4 };
+                assert_eq!(report.torn_tail, None, "bit {bit}");
+                assert_eq!(log.reader().damage().len(), 1, "bit {bit}");
+                let error = log.reader().read(Offset(lost.start), Offset(6), 1000).expect_err("damaged");
+                assert!(matches!(error, StorageError::Damaged { next_offset, .. } if next_offset.0 == lost.end));
+                assert_eq!(read_all(&log, 4, 1000), numbered(4..6), "bit {bit}");
+                let before = log.reader().read(Offset(0), Offset(6), 1000);
+                assert_eq!(before.is_ok(), lost.start > 0, "bit {bit}");
+            }
+        }
+        assert_eq!(fs::read(&path).expect("readable")[..bytes.len()], bad, "bit {bit}: the file was changed");
     }
 }
 
@@ -160,7 +177,7 @@ fn a_bit_flipped_under_a_running_broker_is_never_served() {
     let file = fs::OpenOptions::new().write(true).open(path).expect("writable");
     std::os::unix::fs::FileExt::write_all_at(&file, b"X", 5000).expect("writable");
     let error = log.reader().read(Offset(0), Offset(100), 1 << 20).expect_err("damaged");
-    assert!(error.to_string().contains("offset 0 cannot be read"), "{error}");
+    assert!(error.to_string().contains("offsets 0 to 100 (exclusive) are damaged"), "{error}");
 }
 
 /// A broker that was killed, or met a full disk, between creating the first segment of a log and writing its header once
@@ -177,18 +194,21 @@ fn a_first_segment_that_was_never_begun_is_begun_again() {
     }
 }
 
-/// Zeros at the beginning of a file that goes on with frames are damage, not a segment that was never begun.
+/// Zeros at the beginning of a file that was synced are damage, not a segment that was never begun. Its offsets are not
+/// given again.
 #[test]
 fn a_segment_that_has_lost_its_header_is_never_removed() {
     let directory = tempfile::tempdir().expect("a directory");
     let (mut log, _) = open(directory.path());
     append(&mut log, batch(0, 10, 100));
     let path = log.shared.segments()[0].path().to_owned();
-    drop(log);
+    log.close().expect("closes");
     let file = fs::OpenOptions::new().write(true).open(&path).expect("writable");
     std::os::unix::fs::FileExt::write_all_at(&file, &[0; 64], 0).expect("writable");
-    let opened = Log::open(Arc::new(RealFileSystem), directory.path(), ID, OPTIONS);
-    assert!(matches!(opened, Err(StorageError::Corrupt { .. })), "{opened:?}");
+    let (mut log, report) = open(directory.path());
+    assert_eq!((log.next_offset(), report.damage.len()), (Offset(10), 1));
+    append(&mut log, batch(10, 10, 100));
+    assert_eq!(read_all(&log, 10, 1000), numbered(10..20));
     assert!(path.exists());
 }
 
@@ -199,10 +219,10 @@ fn a_payload_of_an_unknown_kind_is_kept_and_refused() {
     let (mut log, _) = open(directory.path());
     append(&mut log, batch(0, 2, 10));
     let segment = Arc::clone(&log.shared.segments()[0]);
-    let unknown = FrameHeader {
-        attributes: FORMAT_RECORD_SET | 1 << 3,
-        ..frame_header(&batch(2, 2, 10), Offset(2), 1000, Offset(0))
-    };
+    let NewBatch { payload, summary, producer, .. } = batch(2, 2, 10);
+    let next = Admitted { payload, summary, producer, duplicates: Vec::new() };
+    let unknown =
+        FrameHeader { attributes: FORMAT_RECORD_SET | 1 << 3, ..frame_header(&next, Offset(2), 1000, Offset(0)) };
     let seed = segment.open().expect("opens").seed;
     let frame = [unknown.encode(seed, b"compressed").as_slice(), b"compressed"].concat();
     let file = fs::OpenOptions::new().write(true).open(segment.path()).expect("writable");
@@ -271,7 +291,7 @@ fn offsets_go_on_after_everything_was_deleted() {
 }
 
 #[test]
-fn a_missing_segment_file_is_named_and_nothing_is_changed() {
+fn a_missing_segment_file_is_named_and_the_rest_is_served() {
     let directory = tempfile::tempdir().expect("a directory");
     let (mut log, _) = open(directory.path());
     for i in 0..60 {
@@ -280,8 +300,11 @@ fn a_missing_segment_file_is_named_and_nothing_is_changed() {
     let first = log.shared.segments()[0].path().to_owned();
     log.close().expect("closes");
     fs::remove_file(first).expect("removable");
-    let error = Log::open(Arc::new(RealFileSystem), directory.path(), ID, OPTIONS).expect_err("a file is missing");
-    assert!(error.to_string().contains("missing"), "{error}");
+    let (log, _) = open(directory.path());
+    let error = log.reader().read(Offset(5), Offset(3000), 1000).expect_err("a file is missing");
+    let StorageError::Damaged { first_offset, next_offset, .. } = error else { panic!("{error}") };
+    assert!(first_offset <= Offset(5) && next_offset > Offset(500), "{error}");
+    assert_eq!(read_all(&log, next_offset.0, 100_000), numbered(next_offset.0..3000));
 }
 
 #[test]
@@ -294,7 +317,7 @@ fn times_are_found_even_when_they_are_out_of_order() {
     }
     let payload = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("valid");
-    append(&mut log, NewBatch { payload, summary, producer: None });
+    append(&mut log, NewBatch::new(payload, summary));
     let reader = log.reader();
     let cases = [(0, 0), (100, 0), (101, 1), (250, 1), (301, 3), (400, 3), (401, 4)];
     for (time, offset) in cases {
@@ -306,11 +329,11 @@ fn times_are_found_even_when_they_are_out_of_order() {
 fn append_times_never_go_back_with_the_clock() {
     let directory = tempfile::tempdir().expect("a directory");
     let (mut log, _) = open(directory.path());
-    assert_eq!(log.append(&[batch(0, 1, 1)], 5000).append_time_ms, 5000);
-    assert_eq!(log.append(&[batch(1, 1, 1)], 3000).append_time_ms, 5000);
+    assert_eq!(log.append(&[batch(0, 1, 1)], 5000).append_time_ms(), 5000);
+    assert_eq!(log.append(&[batch(1, 1, 1)], 3000).append_time_ms(), 5000);
     log.close().expect("closes");
     let (mut log, _) = open(directory.path());
-    assert_eq!(log.append(&[batch(2, 1, 1)], 4000).append_time_ms, 5000);
+    assert_eq!(log.append(&[batch(2, 1, 1)], 4000).append_time_ms(), 5000);
 }
 
 #[derive(Debug, Clone)]
@@ -351,7 +374,7 @@ proptest! {
                     let new: Vec<_> = (0..batches as u64).map(|i| batch(end + i * count, count, len)).collect();
                     let outcome = log.append(&new, 1000);
                     prop_assert!(outcome.error.is_none());
-                    prop_assert_eq!(outcome.base_offsets.len(), batches);
+                    prop_assert_eq!(outcome.results.len(), batches);
                     end += count * batches as u64;
                     log.sync().expect("syncs");
                 }

@@ -8,7 +8,7 @@
 
 use crate::storage::file_system::View;
 use bytes::Bytes;
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -25,6 +25,14 @@ impl Map {
 }
 
 impl View for Map {
+    fn load(&self, position: usize, len: usize) -> io::Result<()> {
+        match self.0.advise_range(Advice::PopulateRead, position, len) {
+            // A kernel before 5.14 does not know it; there a bad sector still ends the process.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            loaded => loaded,
+        }
+    }
+
     fn slice(&self, position: usize, len: usize) -> Bytes {
         let end = position.checked_add(len).expect("a range inside a map does not overflow");
         assert!(end <= self.0.len(), "range {position}..{end} is outside a map of {} bytes", self.0.len());

@@ -1,19 +1,22 @@
 //! Reading a log: any number of readers beside the writer, each on a snapshot of the segments.
 //!
-//! A read begins exactly at the record asked for, stops below the bound it is given (the high watermark), verifies the
-//! checksum of every frame it returns, and returns slices of the maps: payload bytes are not copied.
+//! A read begins at the offset asked for, or at the first record after it if that one was compacted away. It stops below
+//! the bound it is given (the high watermark), verifies the checksum of every frame it returns, and returns slices of the
+//! maps: payload bytes are not copied.
 
+use crate::planted::{Bug, is_planted};
+use crate::storage::damage::DamagedRange;
 use crate::storage::error::StorageError;
-use crate::storage::frame::{FrameError, FrameHeader, HEADER_BYTES};
+use crate::storage::frames::{Frames, Next};
 use crate::storage::log_state::LogState;
-use crate::storage::scrub::DamagedRange;
-use crate::storage::segment::Segment;
+use crate::storage::segment::header::SEGMENT_HEADER_BYTES;
+use crate::storage::segment::{Segment, file_stem};
 use crate::types::{Offset, TimestampMs, record_set};
 use bytes::Bytes;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
-
-/// The least that is looked at in one go: enough for a large frame's header and a run of small frames.
-const WINDOW_BYTES_MIN: usize = 64 << 10;
 
 /// What was written in front of so many bytes may have left the memory since.
 const RECENT_BYTES: u32 = 32 << 20;
@@ -23,8 +26,10 @@ const RECENT_BYTES: u32 = 32 << 20;
 pub struct StoredBatch {
     /// Offset of the first record of `payload`.
     pub base_offset: Offset,
-    /// Records in `payload`; their offsets follow without a gap.
+    /// Records in `payload`, at least 1; their offsets follow without a gap.
     pub record_count: u32,
+    /// See [`StoredBatch::next_offset`].
+    pub(super) next_offset: Offset,
     /// When it was appended.
     pub append_time_ms: TimestampMs,
     /// Which owner of the partition appended it.
@@ -33,10 +38,67 @@ pub struct StoredBatch {
     pub payload: Bytes,
 }
 
+/// What a read found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredBatches {
+    batches: Vec<StoredBatch>,
+    /// Where to read on. Ahead of what was asked for even if there are no batches, when all that stood there was
+    /// compacted away.
+    pub next_offset: Offset,
+}
+
+impl StoredBatches {
+    /// Nothing, from `offset` on.
+    pub fn none_at(offset: Offset) -> Self {
+        Self { batches: Vec::new(), next_offset: offset }
+    }
+
+    /// The leading records, at most `records_max`, which is not 0.
+    #[must_use]
+    pub fn first_records(self, records_max: u64) -> Self {
+        let Self { batches, mut next_offset } = self;
+        let mut remaining = records_max;
+        let mut kept = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let batch = batch.first_records(remaining, usize::MAX);
+            remaining -= u64::from(batch.record_count);
+            kept.push(batch);
+            if remaining == 0 {
+                next_offset = kept.last().map_or(next_offset, StoredBatch::next_offset);
+                break;
+            }
+        }
+        Self { batches: kept, next_offset }
+    }
+
+    /// The batches alone.
+    pub fn into_vec(self) -> Vec<StoredBatch> {
+        self.batches
+    }
+}
+
+impl std::ops::Deref for StoredBatches {
+    type Target = [StoredBatch];
+
+    fn deref(&self) -> &[StoredBatch] {
+        &self.batches
+    }
+}
+
+impl IntoIterator for StoredBatches {
+    type Item = StoredBatch;
+    type IntoIter = std::vec::IntoIter<StoredBatch>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.batches.into_iter()
+    }
+}
+
 impl StoredBatch {
-    /// The offset after the last record.
+    /// The first offset after this batch of which it does not tell: after the last record, and after those behind it
+    /// that were compacted away.
     pub fn next_offset(&self) -> Offset {
-        self.base_offset.advance(self.record_count.into())
+        self.next_offset
     }
 
     /// The first records of the batch: as many as fit `records_max` and `bytes_max`, at least one unless
@@ -45,14 +107,19 @@ impl StoredBatch {
     pub fn first_records(mut self, records_max: u64, bytes_max: usize) -> Self {
         if self.payload.len() > bytes_max || u64::from(self.record_count) > records_max {
             let (records, bytes) = record_set::fit(&self.payload, records_max, bytes_max);
+            let records = u32::try_from(records).expect("not more than there were");
+            if records < self.record_count {
+                self.next_offset = self.base_offset.advance(records.into());
+            }
             self.payload.truncate(bytes);
-            self.record_count = u32::try_from(records).expect("not more than there were");
+            self.record_count = records;
         }
         self
     }
 
-    /// The batch without its first records, up to `offset`, which lies inside it.
-    fn starting_at(mut self, offset: Offset) -> Self {
+    /// The batch without its first records, up to `offset`, which it covers. No records are left of it if those from
+    /// `offset` on were compacted away.
+    pub(super) fn starting_at(mut self, offset: Offset) -> Self {
         let skip = offset.records_since(self.base_offset);
         self.payload = self.payload.slice(record_set::position_of_record(&self.payload, skip)..);
         self.record_count = self.record_count.saturating_sub(u32::try_from(skip).unwrap_or(u32::MAX));
@@ -91,6 +158,11 @@ impl LogReader {
         self.shared.log_end()
     }
 
+    /// The right to write that appends must have, if any.
+    pub fn fencing_token(&self) -> Option<u64> {
+        self.shared.fencing_token()
+    }
+
     /// How large the log is.
     pub fn size(&self) -> LogSize {
         let segments = self.shared.segments();
@@ -98,11 +170,6 @@ impl LogReader {
             bytes: segments.iter().map(|segment| u64::from(segment.end_position())).sum(),
             segments: u32::try_from(segments.len()).unwrap_or(u32::MAX),
         }
-    }
-
-    /// Damage that scrubs have found in the segments there are.
-    pub fn damaged(&self) -> Vec<DamagedRange> {
-        self.shared.damaged()
     }
 
     /// Whether `offset` was written lately, by this process, into the segment that is open for it: its bytes are most
@@ -121,13 +188,18 @@ impl LogReader {
     }
 
     /// Batches from `from` on, of at most `bytes_max` bytes of records, but at least one record if there is one below
-    /// `below`. The last batch may be cut short.
-    pub fn read(&self, from: Offset, below: Offset, bytes_max: usize) -> Result<Vec<StoredBatch>, StorageError> {
+    /// `below`. The last batch may be cut short. Records that were compacted away are passed over.
+    pub fn read(&self, from: Offset, below: Offset, bytes_max: usize) -> Result<StoredBatches, StorageError> {
         let earliest = self.log_start();
         if from < earliest || from > below {
             return Err(StorageError::OutOfRange { offset: from, earliest, latest: below });
         }
         let result = self.read_from(from, below, bytes_max);
+        if let Err(StorageError::Damaged { next_offset, .. }) = &result
+            && is_planted(Bug::DamageSkippedSilently)
+        {
+            return self.read(*next_offset, below, bytes_max);
+        }
         // Retention may have removed the segment since the check above.
         if result.is_err() && from < self.log_start() {
             return Err(StorageError::OutOfRange { offset: from, earliest: self.log_start(), latest: below });
@@ -135,161 +207,193 @@ impl LogReader {
         result
     }
 
-    fn read_from(&self, from: Offset, below: Offset, bytes_max: usize) -> Result<Vec<StoredBatch>, StorageError> {
-        let mut batches = Vec::new();
-        match self.collect(from, below, bytes_max, &mut batches) {
+    fn read_from(&self, from: Offset, below: Offset, bytes_max: usize) -> Result<StoredBatches, StorageError> {
+        let mut found = StoredBatches::none_at(from);
+        match self.collect(below, bytes_max, &mut found) {
             // What stands before damage is as good as ever. The damage is met by the read that begins there.
-            Err(_) if !batches.is_empty() => Ok(batches),
-            result => result.map(|()| batches),
+            Err(_) if found.next_offset > from => Ok(found),
+            result => result.map(|()| found),
         }
     }
 
-    /// Batches from `from` on. Each must begin where the one before it ends: a header that lies about its offset would
-    /// otherwise be passed over, or taken for the end, and nobody would notice that records are missing.
-    fn collect(
-        &self,
-        from: Offset,
-        below: Offset,
-        bytes_max: usize,
-        batches: &mut Vec<StoredBatch>,
-    ) -> Result<(), StorageError> {
+    /// Batches from `found.next_offset` on. Each frame must begin where the one before it ends: a header that lies about
+    /// its offset would otherwise be passed over, or taken for the end, and nobody would notice that records are missing.
+    fn collect(&self, below: Offset, bytes_max: usize, found: &mut StoredBatches) -> Result<(), StorageError> {
+        let from = found.next_offset;
         let segments = self.shared.segments();
         let first = segments.partition_point(|segment| segment.base_offset() <= from).saturating_sub(1);
-        let mut wanted = from;
+        let mut is_begun = false;
         let mut budget = bytes_max;
-        for segment in &segments[first.min(segments.len())..] {
-            let position = segment.with_index(|index| index.position_of_offset(from))?;
-            let mut frames = Frames::new(segment, position);
-            while wanted < below {
-                frames.wanted = Some(wanted);
-                let Some((header, frame_bytes)) = frames.peek()? else { break };
-                if header.next_offset() <= wanted && batches.is_empty() {
-                    // The index leads to a frame at or before the one that is looked for.
-                    frames.take(frame_bytes);
+        for (at, segment) in segments.iter().enumerate().skip(first) {
+            let wanted = found.next_offset;
+            if wanted >= below {
+                break;
+            }
+            if wanted < segment.base_offset() {
+                return Err(self.missing(wanted, segment.base_offset()));
+            }
+            let following = segments.get(at + 1).map_or(below, |next| next.base_offset());
+            let mut frames = match segment.with_index(|index| index.position_of_offset(wanted)) {
+                Ok(position) => Frames::new(segment, position),
+                Err(error) => return Err(self.unreadable(wanted, following, error)),
+            };
+            while found.next_offset < below {
+                let wanted = found.next_offset;
+                let (mut batch, frame_bytes) = match frames.next_batch(wanted, !is_begun) {
+                    Ok(Next::End) => break,
+                    Ok(Next::Batch(_, frame_bytes)) if !found.is_empty() && frame_bytes > budget => return Ok(()),
+                    Ok(Next::Batch(batch, frame_bytes)) => (batch, frame_bytes),
+                    Err(error) => {
+                        frames = self.step_over(segment, wanted, following, error)?;
+                        continue;
+                    }
+                };
+                is_begun = true;
+                // What was compacted away may reach beyond what readers may see.
+                batch.next_offset = batch.next_offset.min(below);
+                found.next_offset = batch.next_offset;
+                if batch.record_count == 0 {
                     continue;
                 }
-                if !batches.is_empty() && frame_bytes > budget {
-                    return Ok(());
-                }
-                let batch = frames.take_verified(header, frame_bytes)?;
-                let is_next =
-                    if batches.is_empty() { batch.base_offset <= wanted } else { batch.base_offset == wanted };
-                if !is_next {
-                    let what = format!("offset {wanted} is not there, the next batch begins at {}", batch.base_offset);
-                    return Err(StorageError::corrupt(segment.path(), frames.position.into(), what));
-                }
-                let batch = if batch.base_offset < wanted { batch.starting_at(wanted) } else { batch };
-                wanted = header.next_offset();
-                batches.push(batch.first_records(u64::MAX, budget));
+                let batch = batch.first_records(u64::MAX, budget);
+                found.next_offset = batch.next_offset;
+                found.batches.push(batch);
                 budget = budget.saturating_sub(frame_bytes);
                 if budget == 0 {
                     return Ok(());
                 }
             }
         }
-        Ok(())
+        if found.next_offset < below { Err(self.missing(found.next_offset, below)) } else { Ok(()) }
     }
 
-    /// The first retained record whose time is at or after `time_ms`, below `below`; `below` if there is none.
+    /// An ordinary look-up met damage before it came to `wanted`. If the frame that holds it is good, goes on there.
+    fn step_over<'s>(
+        &self,
+        segment: &'s Segment,
+        wanted: Offset,
+        following: Offset,
+        error: StorageError,
+    ) -> Result<Frames<'s>, StorageError> {
+        let StorageError::Corrupt { position, what, .. } = &error else {
+            return Err(self.unreadable(wanted, following, error));
+        };
+        if let Some(known) = self.shared.damage.covering(wanted) {
+            return Err(known.error());
+        }
+        // From the first frame on: the index that led here may be what is wrong.
+        let start = u32::try_from(SEGMENT_HEADER_BYTES).expect("64 fits");
+        let found = match segment.find_frame_beyond(start, wanted) {
+            Ok(found) => found,
+            Err(error) => return Err(self.unreadable(wanted, following, error)),
+        };
+        match found {
+            // It verifies, and still it was refused: it is of a kind that this broker does not know.
+            Some((at, _)) if u64::from(at) == *position => Err(error),
+            Some((at, base)) if base <= wanted => Ok(Frames::new(segment, at)),
+            found => {
+                let next_offset = found.map_or(following, |(_, base)| base);
+                Err(self.damaged(segment.path(), *position, wanted..next_offset, what.clone()))
+            }
+        }
+    }
+
+    /// The whole segment cannot be read, from `wanted` to where the next one begins.
+    fn unreadable(&self, wanted: Offset, following: Offset, error: StorageError) -> StorageError {
+        match error {
+            StorageError::Corrupt { path, position, what } => self.damaged(&path, position, wanted..following, what),
+            // Memory, file handles, permissions: nothing is wrong with the records.
+            StorageError::Io { ref source, .. } if !is_of_the_disk(source) => error,
+            StorageError::Io { path, source, .. } => {
+                let what = format!("the disk does not give its bytes: {source}");
+                self.damaged(&path, 0, wanted..following, what)
+            }
+            error => error,
+        }
+    }
+
+    fn missing(&self, wanted: Offset, next: Offset) -> StorageError {
+        let path = self.shared.directory.join(file_stem(wanted)).with_extension("log");
+        self.damaged(&path, 0, wanted..next, "the records are in no segment file".into())
+    }
+
+    fn damaged(&self, path: &Path, position: u64, offsets: Range<Offset>, what: String) -> StorageError {
+        let (first_offset, next_offset, path) = (offsets.start, offsets.end, path.to_owned());
+        let range = DamagedRange { first_offset, next_offset, path, position, what };
+        let error = range.error();
+        // Retention may have removed the segment that was being read.
+        if offsets.start >= self.log_start() {
+            self.shared.damage.note(range);
+        }
+        error
+    }
+
+    /// What is known to be damaged, in order of offsets.
+    pub fn damage(&self) -> Vec<DamagedRange> {
+        self.shared.damage.list(self.log_start())
+    }
+
+    /// The first retained record whose time is at or after `time_ms`, below `below`; `below` if there is none. Damaged
+    /// records have no time.
     pub fn offset_of_time(&self, time_ms: TimestampMs, below: Offset) -> Result<Offset, StorageError> {
-        let log_start = self.log_start();
         for segment in self.shared.segments().iter() {
-            let (latest, position) =
-                segment.with_index(|index| (index.max_record_time_ms, index.position_of_time(time_ms)))?;
+            let Ok((latest, position)) =
+                segment.with_index(|index| (index.max_record_time_ms, index.position_of_time(time_ms)))
+            else {
+                continue;
+            };
             if latest < time_ms {
                 continue;
             }
             let mut frames = Frames::new(segment, position);
-            while let Some((header, frame_bytes)) = frames.peek()? {
-                if header.base_offset >= below {
-                    return Ok(below);
-                }
-                if header.max_record_time_ms < time_ms || header.next_offset() <= log_start {
-                    frames.take(frame_bytes);
-                    continue;
-                }
-                let batch = frames.take_verified(header, frame_bytes)?;
-                // A deleted record is no answer, even if its time fits and that of the first retained one does not.
-                let batch = if batch.base_offset < log_start { batch.starting_at(log_start) } else { batch };
-                let found = record_set::first_at_or_after(&batch.payload, time_ms, batch.append_time_ms);
-                if let Some(number) = found {
-                    // Retention may have moved the start since.
-                    return Ok(batch.base_offset.advance(number).max(self.log_start()));
+            loop {
+                match self.time_in(&mut frames, time_ms, below) {
+                    Ok(Some(found)) => return Ok(found),
+                    Ok(None) => break,
+                    Err(_) => match segment.find_frame_beyond(frames.position + 1, Offset::ZERO) {
+                        Ok(Some((behind, _))) => frames = Frames::new(segment, behind),
+                        _ => break,
+                    },
                 }
             }
         }
         Ok(below)
     }
+
+    /// The same in what is left of one segment; `None` if there is none in it.
+    fn time_in(
+        &self,
+        frames: &mut Frames<'_>,
+        time_ms: TimestampMs,
+        below: Offset,
+    ) -> Result<Option<Offset>, StorageError> {
+        let log_start = self.log_start();
+        while let Some((header, frame_bytes)) = frames.peek()? {
+            if header.base_offset >= below {
+                return Ok(Some(below));
+            }
+            if header.max_record_time_ms < time_ms || header.next_offset() <= log_start {
+                frames.take(frame_bytes);
+                continue;
+            }
+            let batch = frames.take_verified(header, frame_bytes)?;
+            // A deleted record is no answer, even if its time fits and that of the first retained one does not.
+            let batch = if batch.base_offset < log_start { batch.starting_at(log_start) } else { batch };
+            let found = record_set::first_at_or_after(&batch.payload, time_ms, batch.append_time_ms);
+            if let Some(number) = found {
+                // Retention may have moved the start since.
+                return Ok(Some(batch.base_offset.advance(number).max(self.log_start())));
+            }
+        }
+        Ok(None)
+    }
 }
 
-/// A walk over the written frames of one segment.
-struct Frames<'a> {
-    segment: &'a Segment,
-    position: u32,
-    window: Bytes,
-    window_position: u32,
-    /// The offset that is looked for, if it is one: what an error is about.
-    wanted: Option<Offset>,
-}
-
-impl<'a> Frames<'a> {
-    fn new(segment: &'a Segment, position: u32) -> Self {
-        Self { segment, position, window: Bytes::new(), window_position: position, wanted: None }
-    }
-
-    /// The header of the frame at the present position, whose bytes are then all in the window; `None` at the end.
-    fn peek(&mut self) -> Result<Option<(FrameHeader, usize)>, StorageError> {
-        if self.position >= self.segment.end_position() {
-            return Ok(None);
-        }
-        self.look_at(HEADER_BYTES)?;
-        let (header, frame_bytes) = FrameHeader::decode(self.rest()).map_err(|error| self.damage(error))?;
-        self.look_at(frame_bytes)?;
-        if self.rest().len() < frame_bytes {
-            return Err(self.damage(FrameError::Short));
-        }
-        Ok(Some((header, frame_bytes)))
-    }
-
-    /// The bytes of the frame that was peeked at; moves behind it.
-    fn take(&mut self, frame_bytes: usize) -> Bytes {
-        let start = (self.position - self.window_position) as usize;
-        self.position += u32::try_from(frame_bytes).expect("frames are bounded by FRAME_BYTES_MAX");
-        self.window.slice(start..start + frame_bytes)
-    }
-
-    /// The batch of the frame that was peeked at, if its checksum matches; moves behind it then.
-    fn take_verified(&mut self, header: FrameHeader, frame_bytes: usize) -> Result<StoredBatch, StorageError> {
-        let seed = self.segment.open()?.seed;
-        let verified = FrameHeader::decode_verified(seed, self.rest()).and_then(|_| header.check_readable());
-        verified.map_err(|error| self.damage(error))?;
-        Ok(StoredBatch {
-            base_offset: header.base_offset,
-            record_count: header.record_count,
-            append_time_ms: header.append_time_ms,
-            leader_epoch: header.leader_epoch,
-            payload: self.take(frame_bytes).slice(HEADER_BYTES..),
-        })
-    }
-
-    /// Makes sure that the window holds `len` bytes from the present position on, if the segment has them.
-    fn look_at(&mut self, len: usize) -> Result<(), StorageError> {
-        if self.rest().len() < len {
-            self.window = self.segment.window(self.position, len.max(WINDOW_BYTES_MIN))?;
-            self.window_position = self.position;
-        }
-        Ok(())
-    }
-
-    fn rest(&self) -> &[u8] {
-        self.window.get((self.position - self.window_position) as usize..).unwrap_or_default()
-    }
-
-    fn damage(&self, error: FrameError) -> StorageError {
-        let what = match self.wanted {
-            Some(offset) => format!("offset {offset} cannot be read: {error}"),
-            None => error.to_string(),
-        };
-        StorageError::corrupt(self.segment.path(), self.position.into(), what)
-    }
+/// Whether an error means that bytes are lost, not that this process lacks something.
+fn is_of_the_disk(error: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    const EFAULT: i32 = 14;
+    const EHWPOISON: i32 = 133;
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
+        || matches!(error.raw_os_error(), Some(EIO | EFAULT | EHWPOISON))
 }

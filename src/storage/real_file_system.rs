@@ -36,6 +36,10 @@ impl FileSystem for RealFileSystem {
         Ok(Arc::new(RealFile(options.open(path)?)))
     }
 
+    fn len_of(&self, path: &Path) -> io::Result<u64> {
+        fs::metadata(path).map(|metadata| metadata.len())
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
     }

@@ -11,6 +11,11 @@ pub struct RetentionPolicy {
     pub retention_bytes: u64,
 }
 
+impl RetentionPolicy {
+    /// Nothing is ever deleted: no segment need be looked at.
+    pub const KEEP_ALL: Self = Self { retention_ms: 0, retention_bytes: 0 };
+}
+
 /// What the choice needs to know of one sealed segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SealedFacts {
@@ -61,7 +66,7 @@ mod tests {
         choose(policy, 350, sealed, now_ms).expect("no errors here")
     }
 
-    const KEEP: RetentionPolicy = RetentionPolicy { retention_ms: 0, retention_bytes: 0 };
+    const KEEP: RetentionPolicy = RetentionPolicy::KEEP_ALL;
 
     #[test]
     fn without_limits_everything_is_kept() {

@@ -7,6 +7,7 @@
 //! Who calls decides when and how fast. Nothing is changed on disk.
 
 use crate::planted::{Bug, is_planted};
+use crate::storage::damage::DamagedRange;
 use crate::storage::error::{IoContext, StorageError};
 use crate::storage::file_system::{File, OpenMode};
 use crate::storage::frame::{FrameError, FrameHeader, HEADER_BYTES};
@@ -15,7 +16,7 @@ use crate::storage::log_state::LogState;
 use crate::storage::segment::header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::types::Offset;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Read in one go; a frame may need more.
@@ -26,21 +27,6 @@ const BLOCK_BYTES: usize = 4 << 10;
 
 /// Most ranges that are kept apart for one segment; the last takes in the rest.
 const RANGES_MAX: usize = 100;
-
-/// Bytes of a sealed segment that are not what was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DamagedRange {
-    /// The segment file.
-    pub path: PathBuf,
-    /// Where the damage begins in it.
-    pub position: u32,
-    /// The first offset that cannot be read.
-    pub first_offset: Offset,
-    /// The first after it that can.
-    pub next_offset: Offset,
-    /// What is wrong.
-    pub what: String,
-}
 
 /// What one scrub of one segment gave.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -99,7 +85,7 @@ impl LogScrubber {
         if !is_complete {
             return Ok(Scrubbed::default());
         }
-        let known = self.shared.replace_damaged(base, ranges.clone());
+        let known = self.shared.damage.replace_of(segment.path(), ranges.clone());
         Ok(Scrubbed { found: ranges.into_iter().filter(|range| !known.contains(range)).collect(), is_complete })
     }
 }
@@ -229,8 +215,8 @@ impl Walk<'_> {
             last.next_offset = next_offset.max(last.next_offset);
             return;
         }
-        let path = self.path.to_owned();
-        self.ranges.push(DamagedRange { path, position, first_offset, next_offset, what });
+        let (path, position) = (self.path.to_owned(), position.into());
+        self.ranges.push(DamagedRange { first_offset, next_offset, path, position, what });
     }
 }
 

@@ -10,6 +10,7 @@ use crate::types::TopicId;
 use crate::types::record_set::{self, encode_record};
 use bytes::BytesMut;
 use std::fs;
+use std::path::PathBuf;
 
 const ID: LogId = LogId { topic: TopicId(uuid::Uuid::from_u128(7)), partition: 0 };
 const OPTIONS: LogOptions = LogOptions { segment_bytes: 1 << 20, seal_age_ms: 0, reserve_bytes: 0 };
@@ -30,7 +31,7 @@ fn append(log: &mut Log) {
     encode_record(&mut set, None, Some(&[b'M'; RECORD_BYTES]), std::iter::empty(), None);
     let payload = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
-    assert!(log.append(&[NewBatch { payload, summary, producer: None }], 0).error.is_none());
+    assert!(log.append(&[NewBatch::new(payload, summary)], 0).error.is_none());
 }
 
 fn scrub_all(log: &Log) -> Vec<DamagedRange> {
@@ -75,7 +76,7 @@ fn a_changed_byte_is_found_wherever_it_is() {
             let frame = inside / frame_bytes;
             let offsets = Offset(frame as u64)..Offset(frame as u64 + 1);
             assert_eq!(range.first_offset..range.next_offset, offsets, "byte {at}");
-            assert_eq!(range.position as usize, SEGMENT_HEADER_BYTES + frame * frame_bytes, "byte {at}");
+            assert_eq!(range.position, (SEGMENT_HEADER_BYTES + frame * frame_bytes) as u64, "byte {at}");
         } else {
             assert_eq!((range.first_offset, range.next_offset, range.position), (Offset(0), Offset(10), 0));
         }
@@ -98,9 +99,9 @@ fn damage_is_told_once_shown_until_it_is_gone_and_forgotten_with_its_segment() {
     let offsets: Vec<_> = found.iter().map(|range| (range.first_offset.0, range.next_offset.0)).collect();
     assert_eq!(offsets, [(2, 3), (9, 10)]);
     assert_eq!(scrub_all(&log), [], "it is known by now");
-    assert_eq!(log.reader().damaged(), found);
+    assert_eq!(log.reader().damage(), found);
     log.keeper().delete_before(Offset(10)).expect("deletes");
-    assert_eq!(log.reader().damaged(), []);
+    assert_eq!(log.reader().damage(), []);
 }
 
 #[test]

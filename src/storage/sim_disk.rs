@@ -53,7 +53,7 @@ pub(super) enum Fault {
 
 /// What a power cut does to changes that were not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Loss {
+pub(crate) enum Loss {
     /// The disk has a prefix of them.
     Ordered,
     /// The disk has any of them.
@@ -270,9 +270,10 @@ impl Disk {
         let entries_cut = if self.random.percent(50) { cut } else { self.random.below(cut + 1) };
         for (at, change) in (0_u64..).zip(&pending).take_while(|(at, _)| *at <= cut) {
             let is_entry = change.inode().is_none();
+            let is_write = matches!(change, Change::Write { .. });
             if at < cut && !(is_entry && at >= entries_cut) {
                 self.harden(change, true, |_| true);
-            } else if at == cut && !is_entry {
+            } else if at == cut && is_write {
                 let mut torn = false;
                 self.harden(change, true, |random| {
                     torn |= random.percent(30);

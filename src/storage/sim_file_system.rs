@@ -13,24 +13,25 @@
 
 use crate::storage::file_system::{File, FileSystem, OpenMode, View};
 use crate::storage::sim_disk::{Change, Disk, Fault, Inode, Loss, Operation, apply_to_entries};
+use crate::sync::{Mutex, MutexGuard};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 /// A simulated disk. Clones are the same disk.
 #[derive(Debug, Clone)]
-pub(super) struct SimFileSystem(Arc<Mutex<Disk>>);
+pub(crate) struct SimFileSystem(Arc<Mutex<Disk>>);
 
 impl SimFileSystem {
     /// An empty disk.
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(Disk::new(seed))))
     }
 
     /// The disk after a power cut now, another one each time; this one goes on as if nothing had been.
-    pub(super) fn crash(&self, loss: Loss) -> Self {
+    pub(crate) fn crash(&self, loss: Loss) -> Self {
         let mut disk = {
             let mut original = self.disk();
             // The next power cut at the same moment loses something else.
@@ -262,6 +263,12 @@ struct SimView {
 }
 
 impl View for SimView {
+    fn load(&self, position: usize, len: usize) -> io::Result<()> {
+        let disk = self.file.file_system.disk();
+        let is_there = disk.inodes[self.file.inode].bytes.len() >= position + len;
+        if is_there { Ok(()) } else { Err(ErrorKind::UnexpectedEof.into()) }
+    }
+
     fn slice(&self, position: usize, len: usize) -> Bytes {
         assert!(position + len <= self.len, "outside the map");
         let disk = self.file.file_system.disk();

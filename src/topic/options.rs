@@ -1,7 +1,7 @@
 //! What a topic promises: its options, their defaults and their bounds.
 
 use crate::limits;
-use crate::types::Durability;
+use crate::types::{Cleanup, Durability};
 use serde::{Deserialize, Serialize};
 
 /// The options of one topic. Units are in the names; 0 means "no limit" for the two retention options.
@@ -22,6 +22,12 @@ pub struct TopicOptions {
     pub record_bytes_max: u32,
     /// Largest record set accepted, encoded.
     pub batch_bytes_max: u32,
+    /// A record whose message id was appended less than this long ago is not appended again. 0 = ids are not looked at.
+    pub dedup_window_ms: u64,
+    /// Which records may go.
+    pub cleanup: Cleanup,
+    /// On a compacted topic, tombstones stay this long after what they delete was removed.
+    pub tombstone_grace_ms: u64,
 }
 
 impl Default for TopicOptions {
@@ -35,6 +41,9 @@ impl Default for TopicOptions {
             durability: Durability::Synced,
             record_bytes_max: 1 << 20,
             batch_bytes_max: 4 << 20,
+            dedup_window_ms: 0,
+            cleanup: Cleanup::Delete,
+            tombstone_grace_ms: DAY_MS,
         }
     }
 }
@@ -64,13 +73,25 @@ impl TopicOptions {
         }
         between("segment_bytes", self.segment_bytes, limits::SEGMENT_BYTES_MIN, limits::SEGMENT_BYTES_MAX)?;
         between("segment_age_ms", self.segment_age_ms, limits::AGE_MS_MIN, i64::MAX.cast_unsigned())?;
+        between("tombstone_grace_ms", self.tombstone_grace_ms, 0, i64::MAX.cast_unsigned())?;
         between("record_bytes_max", self.record_bytes_max.into(), least, most)?;
-        between("batch_bytes_max", self.batch_bytes_max.into(), self.record_bytes_max.into(), most)
+        between("batch_bytes_max", self.batch_bytes_max.into(), self.record_bytes_max.into(), most)?;
+        between("dedup_window_ms", self.dedup_window_ms, 0, self.dedup_window_ms_max())
+    }
+
+    /// A restart looks for message ids in the log, so records must stay in it as long as their ids are to be known.
+    fn dedup_window_ms_max(&self) -> u64 {
+        match self.retention_ms {
+            _ if self.cleanup.compacts() => 0,
+            0 => limits::DEDUP_WINDOW_MS_MAX,
+            retention_ms => limits::DEDUP_WINDOW_MS_MAX.min(retention_ms),
+        }
     }
 
     /// The age at which a segment is sealed: retention deletes whole sealed segments, so a segment must not stay
     /// open longer than its records are to be kept.
     pub fn seal_age_ms(&self) -> u64 {
-        if self.retention_ms == 0 { self.segment_age_ms } else { self.segment_age_ms.min(self.retention_ms) }
+        let is_kept = self.retention_ms == 0 || !self.cleanup.deletes();
+        if is_kept { self.segment_age_ms } else { self.segment_age_ms.min(self.retention_ms) }
     }
 }

@@ -3,6 +3,7 @@
 //! Everything here is pure and total: no I/O, no time, no panics on any input. Nothing here knows the generated
 //! protobuf types; [`record_set`] reads and writes the one message the broker handles as bytes.
 
+pub mod cleanup;
 pub mod durability;
 pub mod offset;
 pub mod partitioner;
@@ -10,7 +11,9 @@ pub mod position;
 pub mod producer;
 pub mod record_set;
 pub mod topic;
+mod wire;
 
+pub use cleanup::Cleanup;
 pub use durability::Durability;
 pub use offset::Offset;
 pub use position::Position;

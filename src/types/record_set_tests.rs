@@ -8,7 +8,8 @@ fn encode(records: &[Record]) -> Bytes {
     let mut out = BytesMut::new();
     for r in records {
         let headers = r.headers.iter().map(|(k, v)| (k.as_str(), v.as_ref()));
-        encode_record(&mut out, r.key.as_deref(), r.value.as_deref(), headers, r.timestamp);
+        let id = r.message_id.as_deref();
+        encode_identified_record(&mut out, r.key.as_deref(), r.value.as_deref(), headers, r.timestamp, id);
     }
     out.freeze()
 }
@@ -21,8 +22,15 @@ fn any_record() -> impl Strategy<Value = Record> {
         proptest::option::of(bytes()),
         proptest::collection::vec(header, 0..4),
         proptest::option::of(any::<i64>()),
+        proptest::option::of("[a-z\u{e9}]{1,40}"),
     )
-        .prop_map(|(key, value, headers, timestamp)| Record { key, value, headers, timestamp })
+        .prop_map(|(key, value, headers, timestamp, message_id)| Record {
+            key,
+            value,
+            headers,
+            timestamp,
+            message_id,
+        })
 }
 
 proptest! {
@@ -31,8 +39,11 @@ proptest! {
         let set = encode(&all);
         let summary = check(&set, usize::MAX).expect("our own encoding is valid");
         prop_assert_eq!(summary.record_count as usize, all.len());
+        prop_assert_eq!(summary.some_identified, all.iter().any(|r| r.message_id.is_some()));
         prop_assert_eq!(summary.max_timestamp, all.iter().filter_map(|r| r.timestamp).max());
         prop_assert_eq!(records(&set).collect::<Vec<_>>(), all.as_slice());
+        let ids: Vec<_> = identified_records(&set).map(|(id, _)| id.map(<[u8]>::to_vec)).collect();
+        prop_assert_eq!(ids, all.iter().map(|r| r.message_id.clone().map(String::into_bytes)).collect::<Vec<_>>());
         let borrowed: Vec<_> = values(&set).collect();
         prop_assert_eq!(borrowed, all.iter().map(|r| r.value.as_deref()).collect::<Vec<_>>());
     }
@@ -54,6 +65,7 @@ proptest! {
         let _ = fit(&set, 10, 50);
         let _ = position_of_record(&set, 5);
         let _ = keyed_records(&set).count();
+        let _ = routed_records(&set).count();
     }
 
     /// The generated decoder is the judge: what our walk accepts, protobuf must accept too.
@@ -83,6 +95,25 @@ fn a_record_over_the_limit_is_named() {
     let large = Record { value: Some(vec![0; 100].into()), ..Record::default() };
     let error = check(&encode(&[small, large]), 50).expect_err("too large");
     assert_eq!(error, RecordSetError::RecordTooLarge { record: 1, bytes: 102, limit_bytes: 50 });
+}
+
+#[test]
+fn a_message_id_has_bounds_and_chooses_the_partition_of_a_record_without_a_key() {
+    let named = |id: &str, key: Option<&'static str>| Record {
+        message_id: Some(id.to_owned()),
+        key: key.map(Bytes::from),
+        ..Record::default()
+    };
+    for id in ["", &"x".repeat(129)] {
+        let refused = check(&encode(&[named(id, None)]), usize::MAX);
+        assert!(matches!(refused, Err(RecordSetError::Malformed { record: 0, .. })), "{refused:?}");
+    }
+    let set = encode(&[named(&"x".repeat(128), None), named("id", Some("key")), Record::default()]);
+    assert!(check(&set, usize::MAX).expect("within bounds").some_identified);
+    let chosen: Vec<_> = routed_records(&set).map(|(by, _)| by.map(<[u8]>::to_vec)).collect();
+    assert_eq!(chosen, [Some(vec![b'x'; 128]), Some(b"key".to_vec()), None]);
+    let bytes = [0x0A, 4, 0x2A, 2, 0xFF, 0xFE];
+    assert!(check(&bytes, usize::MAX).is_err(), "an id is text");
 }
 
 #[test]

@@ -145,7 +145,7 @@ async fn bytes_are_in_flight_until_they_are_answered() {
     broker.create_topic("orders", 1).await;
     let records = set(numbered("r", 10));
     let expected = format!("millstream_produce_in_flight_bytes {}", records.len());
-    let produce = Produce { topic: "orders", partition: Some(0), records, durability: None };
+    let produce = Produce { topic: "orders", partition: Some(0), records, ..Produce::default() };
     // Between the two steps of a produce call, which no client can see.
     let pending = broker.inside().produce(produce, None).await.expect("queued");
     let (_, page) = broker.admin_page("/metrics").await;

@@ -143,7 +143,7 @@ async fn the_reply_says_which_durability_was_reached() {
         ("safe", Durability::Written, Durability::Written),
     ] {
         let (records, durability) = (set(numbered("r", 1)), asked as i32);
-        let request = ProduceRequest { topic: topic.into(), partition: None, records, durability };
+        let request = ProduceRequest { topic: topic.into(), records, durability, ..Default::default() };
         let answer = broker.producer().produce(request).await.expect("appended").into_inner();
         assert_eq!(answer.results[0].durability(), reached, "{topic}, asked {asked:?}");
     }

@@ -23,7 +23,7 @@ impl Stream {
     }
 
     async fn send(&self, correlation_id: u64, topic: &str, partition: Option<u32>, records: Bytes) {
-        let request = ProduceRequest { topic: topic.into(), partition, records, durability: 0 };
+        let request = ProduceRequest { topic: topic.into(), partition, records, ..Default::default() };
         let message = ProduceStreamRequest { correlation_id, request: Some(request) };
         self.requests.send(message).await.expect("the stream is open");
     }

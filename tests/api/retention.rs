@@ -18,6 +18,9 @@ const SMALL: TopicOptions = TopicOptions {
     durability: None,
     record_bytes_max: None,
     batch_bytes_max: None,
+    dedup_window_ms: None,
+    cleanup: None,
+    tombstone_grace_ms: None,
 };
 
 async fn log_start_at(broker: &TestBroker, topic: &str, expected: u64) {

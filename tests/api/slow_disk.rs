@@ -17,7 +17,7 @@ use tonic_types::StatusExt as _;
 const IN_FLIGHT_BYTES: u64 = 64 << 10;
 
 fn produce(topic: &str, bytes: usize) -> ProduceRequest {
-    ProduceRequest { topic: topic.into(), partition: Some(0), records: sized(1, bytes), durability: 0 }
+    ProduceRequest { topic: topic.into(), partition: Some(0), records: sized(1, bytes), ..ProduceRequest::default() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 use crate::common::TestBroker;
 use crate::common::refusal::refusal;
 use millstream::proto::{
-    CreateTopicRequest, Durability, GetTopicRequest, ListTopicsRequest, ListTopicsResponse, TopicOptions,
+    Cleanup, CreateTopicRequest, Durability, GetTopicRequest, ListTopicsRequest, ListTopicsResponse, TopicOptions,
 };
 use tonic::Code;
 
@@ -51,6 +51,9 @@ async fn a_topic_created_without_wishes_has_the_defaults_of_the_broker() {
         durability: Some(Durability::Synced as i32),
         record_bytes_max: Some(1 << 20),
         batch_bytes_max: Some(4 << 20),
+        dedup_window_ms: Some(0),
+        cleanup: Some(Cleanup::Delete as i32),
+        tombstone_grace_ms: Some(24 * 60 * 60 * 1_000),
     };
     assert_eq!(topic.options, Some(expected));
 }
@@ -66,6 +69,10 @@ async fn options_are_kept_as_given_and_shown_by_get() {
         durability: Some(Durability::Written as i32),
         record_bytes_max: Some(2_000),
         batch_bytes_max: Some(3_000),
+        // On a compacted topic there is no window: what it would look for may be gone.
+        dedup_window_ms: Some(0),
+        cleanup: Some(Cleanup::CompactAndDelete as i32),
+        tombstone_grace_ms: Some(0),
     };
     let created = broker.create_topic_with("orders", 3, options).await;
     assert_eq!(created.options, Some(options));
@@ -187,6 +194,6 @@ async fn the_brokers_own_topics_are_listed_only_when_asked_for() {
     let request = ListTopicsRequest { include_internal: true, ..Default::default() };
     let listed = broker.topics().list_topics(request).await.expect("lists").into_inner().topics;
     let listed: Vec<_> = listed.iter().map(|topic| (topic.name.as_str(), topic.internal)).collect();
-    assert_eq!(listed, [("__groups", true), ("orders", false)]);
+    assert_eq!(listed, [("__groups", true), ("__producers", true), ("orders", false)]);
     assert_eq!(list(&broker, ListTopicsRequest::default()).await.0, ["orders"]);
 }

@@ -195,7 +195,7 @@ impl TestBroker {
     /// Appends an encoded record set to one partition; the offset of its first record.
     pub(crate) async fn append(&self, topic: &str, partition: u32, records: Bytes) -> u64 {
         let partition = Some(partition);
-        let request = proto::ProduceRequest { topic: topic.to_owned(), partition, records, durability: 0 };
+        let request = proto::ProduceRequest { topic: topic.to_owned(), partition, records, ..Default::default() };
         let answer = self.producer().produce(request).await.expect("the records are appended").into_inner();
         answer.results[0].base_offset
     }
@@ -282,6 +282,8 @@ fn options_in(directory: &Path) -> BrokerOptions {
         ephemeral: false,
         auto_create_topics: false,
         storage_threads: 2,
+        // So few that segments are closed and opened all the time.
+        open_files_max: 16,
         default_partitions: config.topics.default_partitions,
         topic_defaults: config.topics.options,
         produce_in_flight_bytes_max: config.limits.produce_in_flight_bytes_max,

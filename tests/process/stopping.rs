@@ -53,7 +53,7 @@ fn request(number: u64) -> ProduceStreamRequest {
     let mut records = BytesMut::new();
     encode_record(&mut records, None, Some(number.to_string().as_bytes()), std::iter::empty(), None);
     let request =
-        ProduceRequest { topic: "orders".into(), partition: Some(0), records: records.freeze(), durability: 0 };
+        ProduceRequest { topic: "orders".into(), partition: Some(0), records: records.freeze(), ..Default::default() };
     ProduceStreamRequest { correlation_id: number, request: Some(request) }
 }
 

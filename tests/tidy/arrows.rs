@@ -5,9 +5,11 @@ use crate::source::{Source, line_at};
 /// What each module may use besides itself; `a::b` allows only that part of `a`. Tests may use anything.
 const ARROWS: &[(&str, &[&str])] = &[
     // The command line is an ordinary client; only `serve` starts a server, only `log` looks at files.
-    ("cli", &["client", "config", "server", "inspect", "shutdown", "types", "limits", "clock", "units"]),
+    ("cli", &["client", "config", "server", "inspect", "repair", "shutdown", "types", "limits", "clock", "units"]),
     // Looks at a data directory on its own: no broker, no client.
     ("inspect", &["storage", "topic", "types", "limits"]),
+    // The one thing beside the broker that writes to a data directory.
+    ("repair", &["inspect", "storage", "types", "limits"]),
     ("client", &["proto", "types", "limits"]),
     (
         "server",
@@ -17,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "broker",
             "config",
             "announce",
+            "process_limits",
             "shutdown",
             "metrics",
             "clock",
@@ -33,13 +36,26 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("admin", &["broker", "shutdown", "metrics", "types"]),
     (
         "broker",
-        &["topic", "group", "partition", "storage", "metrics", "shutdown", "clock", "planted", "types", "limits"],
+        &[
+            "topic",
+            "group",
+            "producer",
+            "partition",
+            "storage",
+            "metrics",
+            "shutdown",
+            "clock",
+            "planted",
+            "types",
+            "limits",
+        ],
     ),
     // A coordinator keeps its state in a journal and knows nothing else of partitions.
     ("group", &["partition::journal", "clock", "planted", "types", "limits"]),
-    ("partition", &["storage", "metrics", "clock", "planted", "types", "limits"]),
+    ("producer", &["partition::journal", "clock", "planted", "types", "limits"]),
+    ("partition", &["storage", "metrics", "clock", "planted", "sync", "types", "limits"]),
     ("topic", &["storage", "clock", "types", "limits"]),
-    ("storage", &["planted", "types", "limits"]),
+    ("storage", &["planted", "sync", "types", "limits"]),
     // Leaves.
     ("config", &["topic::TopicOptions", "types", "limits", "units"]),
     ("announce", &["types"]),
@@ -49,6 +65,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("shutdown", &[]),
     ("limits", &[]),
     ("planted", &[]),
+    ("process_limits", &[]),
+    ("sync", &[]),
     ("units", &[]),
     ("proto", &[]),
 ];

@@ -95,12 +95,16 @@ impl Cursors {
                     cursor.next_offset = after_expiry(&cursor.partition, &cursor.at, error, on_expired)?;
                     continue;
                 }
-                Ok(batches) => within(batches, records_max),
+                Ok(batches) => batches.first_records(records_max),
             };
-            cursor.next_offset = batches.last().map_or(cursor.next_offset, StoredBatch::next_offset);
+            cursor.next_offset = batches.next_offset;
+            if batches.is_empty() {
+                // All that stood there was compacted away.
+                continue;
+            }
             let (at, high_watermark) = (cursor.at.clone(), cursor.partition.high_watermark());
             self.turn = turn + 1;
-            return Ok(Some((at, batches, high_watermark)));
+            return Ok(Some((at, batches.into_vec(), high_watermark)));
         }
         Ok(None)
     }
@@ -116,21 +120,6 @@ impl Cursors {
         });
         select_all(waits).await;
     }
-}
-
-/// The leading records, at most `records_max`.
-fn within(batches: Vec<StoredBatch>, records_max: u64) -> Vec<StoredBatch> {
-    let mut remaining = records_max;
-    let mut kept = Vec::with_capacity(batches.len());
-    for batch in batches {
-        if remaining == 0 {
-            break;
-        }
-        let batch = batch.first_records(remaining, usize::MAX);
-        remaining -= u64::from(batch.record_count);
-        kept.push(batch);
-    }
-    kept
 }
 
 /// Where to go on after a read that failed, if the failure is an expired offset and the client said what to do then.

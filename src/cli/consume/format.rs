@@ -141,6 +141,7 @@ mod tests {
             value: value.map(Into::into),
             headers: vec![("a".to_owned(), "1".into()), ("b".to_owned(), "2".into())],
             timestamp: None,
+            message_id: None,
             append_time: 99,
         };
         let mut out = Vec::new();

@@ -1,6 +1,7 @@
-//! `millstream log`: a data directory looked at without a broker. `segments`, `dump`, `verify`; none of them writes.
+//! `millstream log`: a data directory without a broker. `segments`, `dump` and `verify` look at it, `repair` mends it.
 
 mod dump;
+mod repair;
 mod segments;
 mod verify;
 
@@ -27,6 +28,9 @@ enum LogVerb {
     /// Read everything and check it: checksums, offsets, times, indexes, the catalog, files nobody knows.
     #[command(after_help = verify::HELP)]
     Verify(verify::VerifyArgs),
+    /// Mend a damaged partition: take lost records from a copy, or give them up. The broker must be stopped.
+    #[command(after_help = repair::HELP)]
+    Repair(repair::RepairArgs),
 }
 
 /// What to look at.
@@ -48,6 +52,7 @@ pub(super) fn run(args: LogArgs) -> Result<(), CliError> {
         LogVerb::Segments(args) => segments::run(&args),
         LogVerb::Dump(args) => dump::run(&args),
         LogVerb::Verify(args) => verify::run(&args),
+        LogVerb::Repair(args) => repair::run(&args),
     }
 }
 

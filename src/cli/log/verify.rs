@@ -21,7 +21,8 @@ While a broker runs, only sealed segments are looked at; stop it, or verify a co
 
 JSON, one object for each problem: kind, path, position (bytes, or null), first_offset, next_offset (the offsets
 concerned, the second exclusive, or null), what. Kinds: format, catalog, checkpoint, segment_header, frame, payload,
-truncated, missing_segment, missing_directory, offsets, time, index, torn_tail, unknown_file, unreadable.
+truncated, missing_segment, missing_directory, offsets, time, index, torn_tail, unfinished_compaction, unknown_file,
+unreadable.
 Then one object with kind summary: partitions, segments, frames, records, bytes, problems, elapsed_ms.
 
 Exit codes: 0 all is good, 1 could not run, 3 no such topic or partition, 5 problems were found.";

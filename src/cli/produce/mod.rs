@@ -14,6 +14,7 @@ use super::exit::CliError;
 use super::interrupt::interrupt;
 use super::{BrokerArgs, topic::DurabilityArg};
 use crate::client::{ClientError, NewRecord, Producer, ProducerOptions};
+use crate::types::Offset;
 use crate::units::{format_bytes, format_count, parse_bytes, parse_duration, parse_rate, per_second};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -29,11 +30,13 @@ Examples:
   echo 'two coffees' | millstream produce orders
   millstream produce orders -k table-7 'two coffees' 'one tea'
   millstream produce orders -K : -f orders.txt        lines such as table-7:two coffees
-  millstream consume orders -e --json | millstream produce --json copy-of-orders";
+  millstream consume orders -e --json | millstream produce --json copy-of-orders
+  echo '{\"value\":\"10 EUR\",\"message_id\":\"payment-17\"}' | millstream produce --json payments";
 
 /// Options of `produce`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct ProduceArgs {
     /// The topic to send to.
     topic: String,
@@ -61,6 +64,21 @@ pub(super) struct ProduceArgs {
     /// With --json: send each record to the partition it names.
     #[arg(long, requires = "json", conflicts_with = "partition")]
     keep_partition: bool,
+    /// With --json: the value of this header is the record's message id, rather than its `message_id`.
+    #[arg(long, value_name = "NAME", requires = "json")]
+    message_id_header: Option<String>,
+    /// Send under this name: other producers of the same name that are still running are refused from now on.
+    #[arg(long, value_name = "NAME", conflicts_with = "no_idempotence")]
+    producer_name: Option<String>,
+    /// Send without producer id and sequence: after a lost connection a record may be appended twice.
+    #[arg(long)]
+    no_idempotence: bool,
+    /// The first record must get exactly this offset, and the others follow.
+    #[arg(long, value_name = "OFFSET", requires = "partition")]
+    expected_offset: Option<u64>,
+    /// The right to write to a partition that is fenced; see millstream topic fence --help.
+    #[arg(long, value_name = "N")]
+    fencing_token: Option<u64>,
     /// A value that is exactly TEXT is sent as no value at all (a tombstone).
     #[arg(long, value_name = "TEXT", conflicts_with = "json")]
     null_value: Option<String>,
@@ -95,6 +113,10 @@ pub(super) async fn run(args: ProduceArgs) -> Result<(), CliError> {
         batch_bytes: usize::try_from(args.batch_bytes).map_err(|_| CliError::usage("--batch-bytes is too large"))?,
         linger: args.linger,
         delivery_timeout: args.timeout,
+        idempotent: !args.no_idempotence,
+        name: args.producer_name.clone(),
+        expected_offset: args.expected_offset.map(Offset),
+        fencing_token: args.fencing_token,
         ..ProducerOptions::default()
     };
     let producer = client.producer(&args.topic, options).await?;
@@ -124,6 +146,9 @@ fn finish(
     let totals = producer.totals();
     let (records, bytes) = (totals.records_acked, totals.bytes_acked);
     if !args.quiet {
+        if totals.records_duplicate > 0 {
+            eprintln!("{} were in the log already, by their message ids", format_count(totals.records_duplicate));
+        }
         eprintln!(
             "{} {}, {} in {:.3} s ({} records/s, {}/s)",
             format_count(records),
@@ -153,6 +178,7 @@ impl<'a> Feeder<'a> {
         let plan = RecordPlan {
             json: args.json,
             keep_partition: args.keep_partition,
+            message_id_header: args.message_id_header.as_deref(),
             key: args.key.as_deref().map(str::as_bytes),
             key_separator: args.key_separator.as_ref().map(memchr::memmem::Finder::new),
             null_value: args.null_value.as_deref().map(str::as_bytes),
@@ -201,12 +227,17 @@ impl<'a> Feeder<'a> {
             let record = super::json::read_record(line).map_err(refused)?;
             let headers: Vec<_> =
                 record.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+            let header = self.plan.message_id_header;
+            let id_header = headers.iter().find(|(name, _)| Some(*name) == header).map(|(_, value)| *value);
+            let id_header = id_header.map(std::str::from_utf8).transpose();
+            let id_header = id_header.map_err(|_| refused("the header with the message id is not UTF-8".to_owned()))?;
             let record = NewRecord {
                 key: record.key.as_deref(),
                 value: record.value.as_deref(),
                 headers: &headers,
                 timestamp: record.timestamp,
                 partition: record.partition.filter(|_| self.plan.keep_partition),
+                message_id: id_header.or(record.message_id.as_deref()),
             };
             return self.put(record, number).await;
         }
@@ -221,7 +252,11 @@ impl<'a> Feeder<'a> {
                     self.producer.ready().await;
                     self.stop_on_failure()?;
                 }
-                Err(error @ (ClientError::RecordTooLarge { .. } | ClientError::NoSuchPartition { .. })) => {
+                Err(
+                    error @ (ClientError::RecordTooLarge { .. }
+                    | ClientError::NoSuchPartition { .. }
+                    | ClientError::BadMessageId { .. }),
+                ) => {
                     return Err(CliError::Input { line: number, what: error.to_string() });
                 }
                 Err(error) => return Err(error.into()),

@@ -9,6 +9,7 @@ pub(super) struct RecordPlan<'a> {
     /// Lines are JSON; all else below is then unused.
     pub(super) json: bool,
     pub(super) keep_partition: bool,
+    pub(super) message_id_header: Option<&'a str>,
     pub(super) key: Option<&'a [u8]>,
     pub(super) key_separator: Option<Finder<'a>>,
     pub(super) null_value: Option<&'a [u8]>,
@@ -26,7 +27,7 @@ impl RecordPlan<'_> {
             },
         };
         let value = (self.null_value != Some(value)).then_some(value);
-        NewRecord { key, value, headers: &self.headers, timestamp: None, partition: None }
+        NewRecord { key, value, headers: &self.headers, ..NewRecord::default() }
     }
 }
 
@@ -38,6 +39,7 @@ mod tests {
         RecordPlan {
             json: false,
             keep_partition: false,
+            message_id_header: None,
             key: None,
             key_separator: None,
             null_value: None,

@@ -1,4 +1,4 @@
-//! `millstream topic`: create, list, describe, alter, delete, truncate.
+//! `millstream topic`: create, list, describe, alter, delete, truncate, compact, fence.
 
 mod print;
 
@@ -7,10 +7,10 @@ use super::confirm::confirm;
 use super::exit::CliError;
 use crate::client::Client;
 use crate::client::admin::TopicSettings;
-use crate::types::{Durability, Offset, TopicName};
+use crate::types::{Cleanup, Durability, Offset, TopicName, TopicPartition};
 use crate::units::{parse_bytes, parse_bytes_u32, parse_duration_ms, parse_retention_ms};
 use clap::{Args, Subcommand, ValueEnum};
-use print::{describe, list, summary};
+use print::{compacted, describe, list, summary};
 use tonic::Code;
 
 /// Options of `topic`.
@@ -27,7 +27,9 @@ enum TopicVerb {
 Examples:
   millstream topic create orders
   millstream topic create orders --partitions 8 --retention 30d --retention-bytes 10GiB
-  millstream topic create clicks --durability written --if-not-exists")]
+  millstream topic create clicks --durability written --if-not-exists
+  millstream topic create payments --dedup-window 10m
+  millstream topic create profiles --cleanup compact")]
     Create {
         /// Its name: letters, digits, dot, underscore, hyphen.
         name: String,
@@ -116,6 +118,60 @@ Examples:
         #[command(flatten)]
         broker: BrokerArgs,
     },
+    /// Let only writers with this fencing token, or a higher one, write to a partition.
+    #[command(after_help = "\
+Examples:
+  millstream topic fence orders/0 --token 7      from now on, writers with a lower token, or none, are refused
+  millstream topic fence orders/0 --clear        everyone may write again")]
+    Fence {
+        /// The partition.
+        #[arg(value_name = "TOPIC/PARTITION", value_parser = parse_partition)]
+        partition: TopicPartition,
+        /// The token; not below the present one.
+        #[arg(long, value_name = "N", required_unless_present = "clear", conflicts_with = "clear")]
+        token: Option<u64>,
+        /// Take the token away. Only when no older writer is left.
+        #[arg(long)]
+        clear: bool,
+        /// Take it away without being asked.
+        #[arg(short, long)]
+        yes: bool,
+        #[command(flatten)]
+        broker: BrokerArgs,
+    },
+    /// Compact a topic now: of the records of each key, the last one stays. Waits until that is done.
+    #[command(
+        after_help = "Examples:\n  millstream topic compact profiles\n  millstream topic compact profiles --json"
+    )]
+    Compact {
+        /// The topic; its cleanup must be compact or compact-and-delete.
+        name: String,
+        /// One JSON object for each partition.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        broker: BrokerArgs,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum CleanupArg {
+    /// Retention deletes the oldest records.
+    Delete,
+    /// Of the records of each key, the last one stays. Every record must have a key.
+    Compact,
+    /// Both.
+    CompactAndDelete,
+}
+
+impl From<CleanupArg> for Cleanup {
+    fn from(argument: CleanupArg) -> Self {
+        match argument {
+            CleanupArg::Delete => Self::Delete,
+            CleanupArg::Compact => Self::Compact,
+            CleanupArg::CompactAndDelete => Self::CompactAndDelete,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -158,6 +214,15 @@ struct SettingsArgs {
     /// Largest batch accepted.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes_u32)]
     batch_bytes_max: Option<u32>,
+    /// A record with the message id of one appended less than this ago is not appended again, such as 2m; 0 = off.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    dedup_window: Option<u64>,
+    /// Which records may go.
+    #[arg(long, value_enum)]
+    cleanup: Option<CleanupArg>,
+    /// On a compacted topic, keep tombstones this long after what they delete was removed.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    tombstone_grace: Option<u64>,
 }
 
 impl SettingsArgs {
@@ -170,6 +235,9 @@ impl SettingsArgs {
             durability: self.durability.map(Durability::from),
             record_bytes_max: self.record_bytes_max,
             batch_bytes_max: self.batch_bytes_max,
+            dedup_window_ms: self.dedup_window,
+            cleanup: self.cleanup.map(Cleanup::from),
+            tombstone_grace_ms: self.tombstone_grace,
         }
     }
 }
@@ -210,6 +278,21 @@ pub(super) async fn run(args: TopicArgs) -> Result<(), CliError> {
             eprintln!("{name}/{partition} begins at offset {start} now");
             Ok(())
         }
+        TopicVerb::Fence { partition: at, token, clear, yes, broker } => {
+            if clear {
+                confirm(&format!("let everyone write to {at} again"), yes)?;
+            }
+            broker.connect().await?.fence_partition(&at.topic, at.partition, token).await?;
+            match token {
+                Some(token) => eprintln!("{at} takes records with fencing token {token} or higher now"),
+                None => eprintln!("{at} has no fencing token now"),
+            }
+            Ok(())
+        }
+        TopicVerb::Compact { name, json, broker } => {
+            let name = topic_name(&name)?;
+            compacted(&broker.connect().await?.compact_topic(&name).await?, json)
+        }
     }
 }
 
@@ -237,9 +320,16 @@ async fn create(
     }
 }
 
+fn parse_partition(text: &str) -> Result<TopicPartition, String> {
+    let (topic, partition) = text.rsplit_once('/').ok_or("write it as TOPIC/PARTITION, such as orders/0")?;
+    let topic = TopicName::new(topic).map_err(|error| error.to_string())?;
+    let partition = partition.parse().map_err(|_| format!("{partition:?} is not the number of a partition"))?;
+    Ok(TopicPartition { topic, partition })
+}
+
 /// The broker's name of an option, from that of the flag or from itself.
 fn parse_option_name(text: &str) -> Result<String, String> {
-    const NAMES: [&str; 7] = [
+    const NAMES: [&str; 10] = [
         "retention_ms",
         "retention_bytes",
         "segment_bytes",
@@ -247,6 +337,9 @@ fn parse_option_name(text: &str) -> Result<String, String> {
         "durability",
         "record_bytes_max",
         "batch_bytes_max",
+        "dedup_window_ms",
+        "cleanup",
+        "tombstone_grace_ms",
     ];
     let name = text.replace('-', "_");
     let found = NAMES.iter().find(|known| **known == name || **known == format!("{name}_ms"));

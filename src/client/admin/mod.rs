@@ -11,4 +11,4 @@ mod topics;
 pub use groups::{GroupDescription, GroupListing, GroupMember, GroupPartition, GroupState};
 pub use offsets::{ListedOffset, OffsetQuery};
 pub use server::{ClockStatus, DiskStatus, ScrubStatus, ServerInfo};
-pub use topics::{DamagedRange, PartitionDescription, TopicDescription, TopicSettings};
+pub use topics::{CompactedPartition, DamagedRange, PartitionDescription, TopicDescription, TopicSettings};

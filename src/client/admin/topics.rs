@@ -1,10 +1,14 @@
 //! Topics: create, look at, change, delete, and delete the records at the beginning of a partition.
 
 use crate::client::connection::service;
-use crate::client::convert::{durability_from_wire, durability_to_wire, required};
+use crate::client::convert::{cleanup_from_wire, cleanup_to_wire, durability_from_wire, durability_to_wire, required};
 use crate::client::{Client, ClientError, Refusal};
 use crate::proto;
-use crate::types::{Durability, Offset, TimestampMs, TopicName};
+use crate::types::{Cleanup, Durability, Offset, TimestampMs, TopicName};
+use std::time::Duration;
+
+/// Compaction reads the whole topic before it answers.
+const COMPACTION_PATIENCE: Duration = Duration::from_hours(24);
 
 /// Options of a topic, any of them left out. On create an absent one has the broker's default, on update it stays as
 /// it is; in what the broker answers, all are there.
@@ -24,6 +28,31 @@ pub struct TopicSettings {
     pub record_bytes_max: Option<u32>,
     /// Largest record set accepted, encoded.
     pub batch_bytes_max: Option<u32>,
+    /// A record whose message id was appended less than this long ago is not appended again. 0 = off.
+    pub dedup_window_ms: Option<u64>,
+    /// Which records may go.
+    pub cleanup: Option<Cleanup>,
+    /// On a compacted topic, tombstones stay this long after what they delete was removed.
+    pub tombstone_grace_ms: Option<u64>,
+}
+
+/// What compaction did in one partition.
+#[derive(Debug, Clone)]
+pub struct CompactedPartition {
+    /// Its number, from 0.
+    pub partition: u32,
+    /// Records that were removed.
+    pub removed_records: u64,
+    /// Bytes of all segment files before.
+    pub bytes_before: u64,
+    /// And after.
+    pub bytes_after: u64,
+    /// Segment files before.
+    pub segments_before: u32,
+    /// And after.
+    pub segments_after: u32,
+    /// Why it was not compacted, or not to the end.
+    pub refusal: Option<Refusal>,
 }
 
 /// A topic.
@@ -60,6 +89,8 @@ pub struct PartitionDescription {
     pub segments: u32,
     /// Why it does not serve, if it does not.
     pub refusal: Option<Refusal>,
+    /// The right to write that producers must have, if any.
+    pub fencing_token: Option<u64>,
     /// Damage that was found in its sealed segments.
     pub damaged: Vec<DamagedRange>,
 }
@@ -160,6 +191,42 @@ impl Client {
         let request = proto::DeleteRecordsRequest { topic: topic.to_string(), partition, before_offset: before.0 };
         Ok(Offset(self.answer(topics.delete_records(request)).await?.log_start_offset))
     }
+
+    /// Compacts every partition of a topic now; what became of each, in order. Takes as long as reading the topic.
+    pub async fn compact_topic(&self, topic: &TopicName) -> Result<Vec<CompactedPartition>, ClientError> {
+        let mut topics = service!(self, topic_service_client, TopicServiceClient);
+        let request = proto::CompactTopicRequest { topic: topic.to_string() };
+        let compacted = self.answer_held(COMPACTION_PATIENCE, topics.compact_topic(request)).await?.partitions;
+        Ok(compacted.into_iter().map(compacted_from_wire).collect())
+    }
+}
+
+fn compacted_from_wire(compacted: proto::CompactedPartition) -> CompactedPartition {
+    CompactedPartition {
+        partition: compacted.partition,
+        removed_records: compacted.removed_records,
+        bytes_before: compacted.bytes_before,
+        bytes_after: compacted.bytes_after,
+        segments_before: compacted.segments_before,
+        segments_after: compacted.segments_after,
+        refusal: compacted.error.map(Refusal::from),
+    }
+}
+
+impl Client {
+    /// Raises the fencing token of a partition, or takes it away (`None`). When it returns, nothing is appended any
+    /// more with a lower one.
+    pub async fn fence_partition(
+        &self,
+        topic: &TopicName,
+        partition: u32,
+        token: Option<u64>,
+    ) -> Result<(), ClientError> {
+        let mut producers = service!(self, producer_service_client, ProducerServiceClient);
+        let clear = token.is_none();
+        let request = proto::FencePartitionRequest { topic: topic.to_string(), partition, token, clear };
+        self.answer(producers.fence_partition(request)).await.map(drop)
+    }
 }
 
 fn settings_to_wire(settings: &TopicSettings) -> proto::TopicOptions {
@@ -171,6 +238,9 @@ fn settings_to_wire(settings: &TopicSettings) -> proto::TopicOptions {
         durability: settings.durability.map(|durability| durability_to_wire(Some(durability)).into()),
         record_bytes_max: settings.record_bytes_max,
         batch_bytes_max: settings.batch_bytes_max,
+        dedup_window_ms: settings.dedup_window_ms,
+        cleanup: settings.cleanup.map(|cleanup| cleanup_to_wire(cleanup).into()),
+        tombstone_grace_ms: settings.tombstone_grace_ms,
     }
 }
 
@@ -183,6 +253,9 @@ fn settings_from_wire(options: &proto::TopicOptions) -> TopicSettings {
         durability: durability_from_wire(options.durability()),
         record_bytes_max: options.record_bytes_max,
         batch_bytes_max: options.batch_bytes_max,
+        dedup_window_ms: options.dedup_window_ms,
+        cleanup: cleanup_from_wire(options.cleanup()),
+        tombstone_grace_ms: options.tombstone_grace_ms,
     }
 }
 
@@ -207,6 +280,7 @@ fn partition_from_wire(state: proto::PartitionState) -> PartitionDescription {
         log_bytes: state.log_bytes,
         segments: state.segments,
         refusal: state.error.map(Refusal::from),
+        fencing_token: state.fencing_token,
         damaged: state.damaged.into_iter().map(damaged_from_wire).collect(),
     }
 }

@@ -21,6 +21,8 @@ pub struct ConsumedRecord {
     pub headers: Vec<(String, Bytes)>,
     /// As the producer gave it.
     pub timestamp: Option<TimestampMs>,
+    /// What the message is called for good, if it has a name.
+    pub message_id: Option<String>,
     /// When the broker appended it.
     pub append_time: TimestampMs,
 }
@@ -97,6 +99,7 @@ impl ConsumedBatch {
             value: record.value,
             headers: record.headers,
             timestamp: record.timestamp,
+            message_id: record.message_id,
             append_time: self.append_time,
         })
     }

@@ -6,7 +6,7 @@
 use super::ProducerTotals;
 use super::batch::{Batch, OpenBatch};
 use super::partition_choice::PartitionChoice;
-use super::receipt::{Outcome, Receipt, RecordAck};
+use super::receipt::{BatchAck, Outcome, Receipt};
 use super::record::NewRecord;
 use crate::client::ClientError;
 use crate::types::TopicName;
@@ -84,7 +84,7 @@ impl Accumulator {
             drop(self.seal_all());
             return Ok(Admission::Full);
         }
-        let partition = record.partition.unwrap_or_else(|| self.choice.choose(record.key));
+        let partition = record.partition.unwrap_or_else(|| self.choice.choose(record.routing_key()));
         let wake = match self.open.get(partition as usize) {
             Some(Some(batch)) if batch.len_bytes() + record.encoded_bytes_bound() <= self.bounds.batch_bytes => false,
             _ => self.open_batch(partition)?,
@@ -144,24 +144,34 @@ impl Accumulator {
         self.unsettled.iter().cloned().collect()
     }
 
-    /// The next batch to send: a sealed one, or an open one that has waited long enough.
-    pub(super) fn take_ready(&mut self, now: Instant) -> Option<Batch> {
-        let is_due = self.sealed.is_empty() && self.next_deadline().is_some_and(|deadline| deadline <= now);
-        if is_due && let Some((_, partition)) = self.opened.pop_front() {
+    /// The next batch to send to a partition that has room: a sealed one, or an open one that has waited long enough.
+    /// One that has no room goes on taking records.
+    pub(super) fn take_ready(&mut self, now: Instant, has_room: impl Fn(u32) -> bool) -> Option<Batch> {
+        loop {
+            if let Some(first) = self.sealed.iter().position(|batch| has_room(batch.partition)) {
+                return self.sealed.remove(first);
+            }
+            let (opened_at, partition) = self.longest_open(&has_room)?;
+            if opened_at + self.bounds.linger > now {
+                return None;
+            }
             self.seal(partition);
         }
-        self.sealed.pop_front()
     }
 
-    /// When the open batch that waits longest has waited long enough.
-    pub(super) fn next_deadline(&mut self) -> Option<Instant> {
-        while let Some((opened_at, partition)) = self.opened.front() {
-            match self.open.get(*partition as usize) {
-                Some(Some(batch)) if batch.was_opened_at(*opened_at) => return Some(*opened_at + self.bounds.linger),
-                _ => drop(self.opened.pop_front()),
-            }
-        }
-        None
+    /// When the open batch that waits longest has waited long enough, of those whose partition has room.
+    pub(super) fn next_deadline(&mut self, has_room: impl Fn(u32) -> bool) -> Option<Instant> {
+        self.longest_open(has_room).map(|(opened_at, _)| opened_at + self.bounds.linger)
+    }
+
+    fn longest_open(&mut self, has_room: impl Fn(u32) -> bool) -> Option<(Instant, u32)> {
+        let open = &self.open;
+        let is_open = |(opened_at, partition): &(Instant, u32)| {
+            let batch = open.get(*partition as usize).and_then(Option::as_ref);
+            batch.is_some_and(|batch| batch.was_opened_at(*opened_at))
+        };
+        while self.opened.pop_front_if(|entry| !is_open(entry)).is_some() {}
+        self.opened.iter().find(|entry| is_open(entry) && has_room(entry.1)).copied()
     }
 
     /// Takes the sealed batches that were opened before `before`.
@@ -178,12 +188,13 @@ impl Accumulator {
     }
 
     /// The broker has answered, or delivery was given up.
-    pub(super) fn settle(&mut self, batch: &Batch, result: Result<RecordAck, ClientError>) {
+    pub(super) fn settle(&mut self, batch: &Batch, result: Result<BatchAck, ClientError>) {
         let records = u64::from(batch.record_count);
         self.buffered_bytes -= batch.records.len();
         match &result {
-            Ok(_) => {
+            Ok(ack) => {
                 self.totals.records_acked += records;
+                self.totals.records_duplicate += ack.duplicates.len() as u64;
                 self.totals.bytes_acked += batch.records.len() as u64;
             }
             Err(error) => {

@@ -1,9 +1,11 @@
 //! A batch of records of one partition: open while records are encoded into it, sealed on its way to the broker.
 
-use super::receipt::{Outcome, Receipt, RecordAck};
+use super::lanes::Stamp;
+use super::receipt::{BatchAck, Outcome, Receipt};
 use super::record::NewRecord;
 use crate::client::ClientError;
-use crate::types::record_set;
+use crate::types::Offset;
+use crate::types::record_set::{self, MESSAGE_ID_BYTES_MAX};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -44,7 +46,17 @@ impl OpenBatch {
     pub(super) fn push(&mut self, record: &NewRecord<'_>, record_bytes_max: usize) -> Result<Receipt, ClientError> {
         let before = self.set.len();
         let headers = record.headers.iter().copied();
-        record_set::encode_record(&mut self.set, record.key, record.value, headers, record.timestamp);
+        if let Some(id) = record.message_id.filter(|id| id.is_empty() || id.len() > MESSAGE_ID_BYTES_MAX) {
+            return Err(ClientError::BadMessageId { bytes: id.len() });
+        }
+        record_set::encode_identified_record(
+            &mut self.set,
+            record.key,
+            record.value,
+            headers,
+            record.timestamp,
+            record.message_id,
+        );
         let bytes = body_bytes(self.set.len() - before);
         if bytes > record_bytes_max {
             self.set.truncate(before);
@@ -62,6 +74,9 @@ impl OpenBatch {
             records: self.set.freeze(),
             record_count: self.records,
             opened_at: self.opened_at,
+            stamp: None,
+            expected_offset: None,
+            in_doubt: false,
             outcome: self.outcome,
         }
     }
@@ -78,11 +93,17 @@ pub(super) struct Batch {
     pub(super) record_count: u32,
     /// When its first record came: its delivery is given up some time after that.
     pub(super) opened_at: Instant,
+    /// With which numbers it is sent, once it was.
+    pub(super) stamp: Option<Stamp>,
+    /// The offset it must get, once it was sent.
+    pub(super) expected_offset: Option<Offset>,
+    /// It was on a stream that broke, with these numbers: it may or may not get into the log.
+    pub(super) in_doubt: bool,
     outcome: Arc<Outcome>,
 }
 
 impl Batch {
-    pub(super) fn settle(&self, result: Result<RecordAck, ClientError>) {
+    pub(super) fn settle(&self, result: Result<BatchAck, ClientError>) {
         self.outcome.settle(result);
     }
 }

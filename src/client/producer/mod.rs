@@ -6,16 +6,17 @@
 //! Receipt <----------------------- Outcome of the batch <------------------------+
 //! ```
 //!
-//! **At least once.** After a lost connection, or an error that the broker calls retryable, batches are sent again in
-//! the order they were sealed, so a record may be appended twice. The order of records within a partition is the
-//! order of `send`, with one exception: if the broker refuses one batch as retryable while later ones of the same
-//! partition are already on their way, those come first. `max_in_flight: 1` rules that out.
+//! **Once, in order.** After a lost connection, or an error that the broker calls retryable, batches are sent again with
+//! the same producer id and sequence, by which the broker knows them: each is appended once, and records of a partition
+//! stand in the order of `send`. When that cannot be promised (see `lanes`) a batch fails with an error, it is never
+//! repeated in silence. `idempotent: false` gives that up: then a record may be appended twice, or overtaken.
 //!
 //! One task owns the connection and everything in flight (the pump); senders and that task share the accumulator
 //! behind a lock that is held for one record at a time and never across an await.
 
 mod accumulator;
 mod batch;
+mod lanes;
 mod partition_choice;
 mod pump;
 mod receipt;
@@ -25,10 +26,13 @@ pub use receipt::{Receipt, RecordAck};
 pub use record::NewRecord;
 
 use crate::client::admin::{TopicDescription, TopicSettings};
+use crate::client::connection::service;
 use crate::client::{Client, ClientError};
 use crate::limits;
-use crate::types::{Durability, TopicName};
+use crate::proto;
+use crate::types::{Durability, Offset, TopicName};
 use accumulator::{Accumulator, Admission, Bounds};
+use lanes::Identity;
 use partition_choice::PartitionChoice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -45,12 +49,21 @@ pub struct ProducerOptions {
     pub batch_bytes: usize,
     /// A batch that is not full is sent when its first record has waited this long.
     pub linger: Duration,
-    /// Most requests sent and not yet answered. 1 keeps order strictly; see the module.
+    /// Most requests sent and not yet answered; of those to one partition, at most 5 if the producer is idempotent.
     pub max_in_flight: usize,
     /// `send` waits while this many bytes are not acknowledged.
     pub buffer_bytes_max: usize,
     /// A batch that could not be delivered for this long fails.
     pub delivery_timeout: Duration,
+    /// Append each batch once, in order, however often it is sent.
+    pub idempotent: bool,
+    /// Of all producers with this name only the last one made may send; the others fail with `PRODUCER_FENCED`.
+    pub name: Option<String>,
+    /// The first record must get this offset, and the others follow; takes a `partition`. Once that fails, everything
+    /// after it fails too.
+    pub expected_offset: Option<Offset>,
+    /// The right to write, for partitions that are fenced; see `ProduceRequest.fencing_token`.
+    pub fencing_token: Option<u64>,
 }
 
 impl Default for ProducerOptions {
@@ -63,7 +76,22 @@ impl Default for ProducerOptions {
             max_in_flight: 16,
             buffer_bytes_max: 16 << 20,
             delivery_timeout: Duration::from_mins(2),
+            idempotent: true,
+            name: None,
+            expected_offset: None,
+            fencing_token: None,
         }
+    }
+}
+
+impl ProducerOptions {
+    fn check(&self) -> Result<(), ClientError> {
+        let what = match self {
+            Self { name: Some(_), idempotent: false, .. } => "only an idempotent producer has a name",
+            Self { expected_offset: Some(_), partition: None, .. } => "an expected offset takes a partition",
+            _ => return Ok(()),
+        };
+        Err(ClientError::BadProducerOptions { what })
     }
 }
 
@@ -78,6 +106,8 @@ pub struct ProducerTotals {
     pub bytes_acked: u64,
     /// Records that were refused, or could not be delivered in time.
     pub records_failed: u64,
+    /// Of the acknowledged ones, those that were in the log before, by their message ids.
+    pub records_duplicate: u64,
 }
 
 /// Sends records to one topic. Cheap to clone; clones share batches and limits.
@@ -122,6 +152,7 @@ impl Client {
     /// A producer for one topic, which must exist; only an ephemeral broker makes the topics that are produced to.
     pub async fn producer(&self, topic: &str, options: ProducerOptions) -> Result<Producer, ClientError> {
         let topic = TopicName::new(topic)?;
+        options.check()?;
         let description = self.topic_to_produce_to(&topic).await?;
         let partitions = description.partitions.max(1);
         if let Some(partition) = options.partition.filter(|partition| *partition >= partitions) {
@@ -141,8 +172,15 @@ impl Client {
             work: Notify::new(),
             space: Notify::new(),
         });
-        tokio::spawn(pump::Pump::new(self.clone(), topic, &options, Arc::clone(&shared)).run());
+        let identity = if options.idempotent { Some(self.init_producer(options.name.clone()).await?) } else { None };
+        tokio::spawn(pump::Pump::new(self.clone(), topic, &options, identity, Arc::clone(&shared)).run());
         Ok(Producer { _open: Arc::new(Open(Arc::clone(&shared))), shared })
+    }
+
+    async fn init_producer(&self, name: Option<String>) -> Result<Identity, ClientError> {
+        let mut producers = service!(self, producer_service_client, ProducerServiceClient);
+        let given = self.answer(producers.init_producer(proto::InitProducerRequest { name })).await?;
+        Ok(Identity { id: given.producer_id, epoch: given.producer_epoch })
     }
 
     async fn topic_to_produce_to(&self, topic: &TopicName) -> Result<TopicDescription, ClientError> {

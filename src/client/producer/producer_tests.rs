@@ -61,13 +61,134 @@ async fn what_was_in_flight_on_a_lost_connection_is_sent_again_in_order() {
 }
 
 #[tokio::test]
-async fn an_append_whose_answer_was_lost_happens_twice_and_in_order() {
+async fn an_append_whose_answer_was_lost_happens_once_and_in_order() {
+    let broker = FakeBroker::start(1).await;
+    broker.react([Reaction::AppendAndBreak, Reaction::AppendAndBreak]);
+    let producer = producer(&broker, one_by_one()).await;
+    let receipts = send_all(&producer, &["a", "b"]).await;
+    producer.flush().await.expect("all acknowledged in the end");
+    assert_eq!(broker.values(0), ["a", "b"]);
+    for (offset, receipt) in (0..).zip(receipts) {
+        assert_eq!(receipt.wait().await.expect("acknowledged").offset, Offset(offset), "where it was the first time");
+    }
+}
+
+#[tokio::test]
+async fn without_idempotence_an_append_whose_answer_was_lost_happens_twice_and_in_order() {
     let broker = FakeBroker::start(1).await;
     broker.react([Reaction::AppendAndBreak]);
-    let producer = producer(&broker, one_by_one()).await;
+    let producer = producer(&broker, ProducerOptions { idempotent: false, ..one_by_one() }).await;
     send_all(&producer, &["a", "b"]).await;
     producer.flush().await.expect("all acknowledged in the end");
     assert_eq!(broker.values(0), ["a", "a", "b"]);
+}
+
+/// Whatever happens to a pipeline, in whichever order: once, in order.
+#[tokio::test]
+async fn order_is_kept_over_refusals_and_broken_streams_with_many_batches_in_flight() {
+    let broker = FakeBroker::start(1).await;
+    let reactions = || [Reaction::Refuse(busy()), Reaction::AppendAndBreak, Reaction::Refuse(busy()), Reaction::Break];
+    broker.react(reactions().into_iter().chain(reactions()));
+    let producer = producer(&broker, one_by_one()).await;
+    let values: Vec<String> = (0..40).map(|n| n.to_string()).collect();
+    send_all(&producer, &values.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    producer.flush().await.expect("all acknowledged in the end");
+    assert_eq!(broker.values(0), values);
+}
+
+#[tokio::test]
+async fn what_is_behind_a_batch_that_failed_for_good_is_sent_under_its_numbers() {
+    let broker = FakeBroker::start(2).await;
+    let bad = || proto::Error { code: 3, message: "bad".to_owned(), ..proto::Error::default() };
+    broker.react([Reaction::Refuse(bad())]);
+    let producer = producer(&broker, ProducerOptions { partition: Some(1), ..one_by_one() }).await;
+    let receipts = send_all(&producer, &["bad", "a", "b", "c"]).await;
+    assert_eq!(producer.flush().await.expect_err("the first was refused").to_string(), "bad");
+    for (offset, receipt) in (0..).zip(&receipts[1..]) {
+        assert_eq!(receipt.wait().await.expect("acknowledged").offset, Offset(offset));
+    }
+    assert_eq!((broker.values(1), broker.identities()), (["a", "b", "c"].map(str::to_owned).to_vec(), 1));
+}
+
+/// With a topic that is only `WRITTEN`, a power cut takes what was acknowledged, and the broker expects an earlier
+/// sequence. What was not acknowledged is then certainly not there.
+#[tokio::test]
+async fn a_broker_that_lost_what_it_had_gets_the_rest_once() {
+    let broker = FakeBroker::start(1).await;
+    let producer = producer(&broker, one_by_one()).await;
+    send_all(&producer, &["lost"]).await;
+    producer.flush().await.expect("acknowledged");
+    broker.lose_all(0);
+    send_all(&producer, &["a", "b"]).await;
+    producer.flush().await.expect("acknowledged");
+    assert_eq!((broker.values(0), broker.identities()), (["a", "b"].map(str::to_owned).to_vec(), 1));
+    // While something is in doubt, the old numbers could come back to life: a fresh identity is taken.
+    broker.lose_all(0);
+    broker.react([Reaction::Break]);
+    send_all(&producer, &["c", "d"]).await;
+    producer.flush().await.expect("acknowledged");
+    assert_eq!((broker.values(0), broker.identities()), (["c", "d"].map(str::to_owned).to_vec(), 2));
+}
+
+#[tokio::test]
+async fn a_batch_in_doubt_that_the_broker_does_not_know_fails_and_is_not_repeated() {
+    let broker = FakeBroker::start(1).await;
+    let unknown = proto::Error {
+        code: 9,
+        reason: "PRODUCER_UNKNOWN".to_owned(),
+        message: "not known".to_owned(),
+        metadata: [("base_sequence".to_owned(), "1".to_owned())].into(),
+        ..proto::Error::default()
+    };
+    let producer = producer(&broker, one_by_one()).await;
+    send_all(&producer, &["a"]).await;
+    producer.flush().await.expect("acknowledged");
+    broker.react([Reaction::AppendAndBreak, Reaction::Refuse(unknown)]);
+    let in_doubt = send_all(&producer, &["b"]).await;
+    assert_eq!(producer.flush().await.expect_err("nobody knows").to_string(), "not known");
+    assert!(in_doubt[0].wait().await.is_err());
+    send_all(&producer, &["c"]).await;
+    producer.flush().await.expect("it goes on, under a fresh identity");
+    assert_eq!((broker.values(0), broker.identities()), (["a", "b", "c"].map(str::to_owned).to_vec(), 2));
+}
+
+#[tokio::test]
+async fn a_fenced_producer_stops_with_everything_it_has() {
+    let broker = FakeBroker::start(2).await;
+    let (code, reason) = (10, "PRODUCER_FENCED".to_owned());
+    broker.react([Reaction::Refuse(proto::Error { code, reason, message: "fenced".into(), ..Default::default() })]);
+    let producer = producer(&broker, ProducerOptions { name: Some("billing".to_owned()), ..one_by_one() }).await;
+    let first = send_all(&producer, &["a"]).await;
+    assert_eq!(first[0].wait().await.expect_err("fenced").to_string(), "fenced");
+    for receipt in send_all(&producer, &["b", "c"]).await {
+        assert_eq!(receipt.wait().await.expect_err("it has stopped").to_string(), "fenced");
+    }
+    assert!(broker.values(0).is_empty() && broker.values(1).is_empty());
+}
+
+#[tokio::test]
+async fn a_batch_given_up_does_not_stop_those_behind_it() {
+    let broker = FakeBroker::start(1).await;
+    let options = ProducerOptions { delivery_timeout: Duration::ZERO, ..one_by_one() };
+    let producer = producer(&broker, options).await;
+    broker.react([Reaction::Refuse(busy())]);
+    send_all(&producer, &["given up"]).await;
+    assert!(producer.flush().await.is_err());
+    send_all(&producer, &["a", "b"]).await;
+    producer.flush().await.expect("acknowledged");
+    assert_eq!(broker.values(0), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn options_that_do_not_go_together_are_refused() {
+    let broker = FakeBroker::start(1).await;
+    let client = Client::connect(&broker.address).await.expect("the broker is there");
+    let name = ProducerOptions { idempotent: false, name: Some("billing".to_owned()), ..Default::default() };
+    let offset = ProducerOptions { expected_offset: Some(Offset(0)), ..Default::default() };
+    for options in [name, offset] {
+        let refused = client.producer("orders", options).await;
+        assert!(matches!(refused, Err(ClientError::BadProducerOptions { .. })));
+    }
 }
 
 #[tokio::test]

@@ -19,6 +19,32 @@ pub struct RecordAck {
     pub append_time: TimestampMs,
     /// How safe it is, at least; `None` if the broker did not say.
     pub durability: Option<Durability>,
+    /// It was not appended now: one with its message id was, before, and stands at `offset`.
+    pub duplicate: bool,
+}
+
+/// What became of a batch whose records are all in the log.
+#[derive(Debug, Clone)]
+pub(super) struct BatchAck {
+    /// Of the first record that was appended.
+    pub(super) first: RecordAck,
+    /// Places of the records that were there before, ascending, and their offsets.
+    pub(super) duplicates: Vec<(u32, Offset)>,
+}
+
+impl BatchAck {
+    fn of_record(&self, place: u32) -> RecordAck {
+        let before = self.duplicates.partition_point(|(duplicate, _)| *duplicate < place);
+        match self.duplicates.get(before) {
+            Some((duplicate, offset)) if *duplicate == place => {
+                RecordAck { offset: *offset, duplicate: true, ..self.first }
+            }
+            _ => {
+                let appended_before = u64::from(place).saturating_sub(before as u64);
+                RecordAck { offset: self.first.offset.advance(appended_before), ..self.first }
+            }
+        }
+    }
 }
 
 /// The promise of an acknowledgement.
@@ -36,21 +62,20 @@ impl Receipt {
 
     /// Waits until the record is as durable as was asked, or has failed.
     pub async fn wait(&self) -> Result<RecordAck, ClientError> {
-        let first = self.outcome.wait().await?;
-        Ok(RecordAck { offset: first.offset.advance(self.place.into()), ..first })
+        Ok(self.outcome.wait().await?.of_record(self.place))
     }
 }
 
-/// What became of a batch: the acknowledgement of its first record. Set once.
+/// What became of a batch. Set once.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    result: OnceLock<Result<RecordAck, ClientError>>,
+    result: OnceLock<Result<BatchAck, ClientError>>,
     settled: Notify,
 }
 
 impl Outcome {
     /// The first word is final.
-    pub(super) fn settle(&self, result: Result<RecordAck, ClientError>) {
+    pub(super) fn settle(&self, result: Result<BatchAck, ClientError>) {
         // An error here means it was settled before, which keeps its meaning.
         drop(self.result.set(result));
         self.settled.notify_waiters();
@@ -60,7 +85,7 @@ impl Outcome {
         self.result.get().is_some()
     }
 
-    pub(super) async fn wait(&self) -> Result<RecordAck, ClientError> {
+    pub(super) async fn wait(&self) -> Result<BatchAck, ClientError> {
         loop {
             let settled = self.settled.notified();
             tokio::pin!(settled);

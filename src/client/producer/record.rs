@@ -23,6 +23,8 @@ pub struct NewRecord<'a> {
     pub timestamp: Option<TimestampMs>,
     /// To this partition, whatever the key and the producer's options say.
     pub partition: Option<u32>,
+    /// Names the message for good: a topic with a `dedup_window_ms` appends it once within that time. 1 to 128 bytes.
+    pub message_id: Option<&'a str>,
 }
 
 impl<'a> NewRecord<'a> {
@@ -54,9 +56,21 @@ impl<'a> NewRecord<'a> {
         Self { timestamp: Some(timestamp), ..self }
     }
 
+    /// The same with a name of its own, by which the broker knows it when it is sent again.
+    #[must_use]
+    pub fn with_message_id(self, message_id: &'a str) -> Self {
+        Self { message_id: Some(message_id), ..self }
+    }
+
+    /// What chooses its partition: the key, or else the message id, so that a repeat meets the original.
+    pub(super) fn routing_key(&self) -> Option<&'a [u8]> {
+        self.key.or(self.message_id.map(str::as_bytes))
+    }
+
     /// No encoding of this record is longer: every length and tag counted at its longest.
     pub(super) fn encoded_bytes_bound(&self) -> usize {
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 18).sum();
-        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + headers + 32
+        let id = self.message_id.map_or(0, |id| id.len() + 3);
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + headers + id + 32
     }
 }

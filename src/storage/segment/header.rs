@@ -47,18 +47,30 @@ pub struct SegmentHeader {
 impl SegmentHeader {
     /// The bytes to write.
     pub fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
+        let fields = self.fields();
+        // Two files of one log never have the same base offset and creation time, so this tells them apart.
+        finish(fields, crc32fast::hash(&fields[8..48]))
+    }
+
+    /// The bytes of a header that was lost, of a segment whose frames are known to have this seed.
+    pub fn encode_with_seed(&self, seed: u32) -> [u8; SEGMENT_HEADER_BYTES] {
+        finish(self.fields(), seed)
+    }
+
+    fn fields(&self) -> [u8; SEGMENT_HEADER_BYTES] {
         let mut out = [0; SEGMENT_HEADER_BYTES];
         out[..8].copy_from_slice(&MAGIC);
         out[8..16].copy_from_slice(&self.base_offset.0.to_le_bytes());
         out[16..32].copy_from_slice(self.log.topic.0.as_bytes());
         out[32..36].copy_from_slice(&self.log.partition.to_le_bytes());
         out[40..48].copy_from_slice(&self.created_at_ms.to_le_bytes());
-        // Two files of one log never have the same base offset and creation time, so this tells them apart.
-        let seed = crc32fast::hash(&out[8..48]);
-        out[36..40].copy_from_slice(&seed.to_le_bytes());
-        let crc = crc32fast::hash(&out[..60]);
-        out[60..].copy_from_slice(&crc.to_le_bytes());
         out
+    }
+
+    /// When the file with this header was created.
+    pub fn created_at_of(header: &[u8; SEGMENT_HEADER_BYTES]) -> TimestampMs {
+        let (_, rest) = header.split_at(40);
+        rest.first_chunk().map_or(TimestampMs::MIN, |bytes| i64::from_le_bytes(*bytes))
     }
 
     /// Reads a header that must be this log's, with this base offset. Gives the seed, or what is wrong.
@@ -79,4 +91,11 @@ impl SegmentHeader {
         }
         Ok(word(36))
     }
+}
+
+fn finish(mut header: [u8; SEGMENT_HEADER_BYTES], seed: u32) -> [u8; SEGMENT_HEADER_BYTES] {
+    header[36..40].copy_from_slice(&seed.to_le_bytes());
+    let crc = crc32fast::hash(&header[..60]);
+    header[60..].copy_from_slice(&crc.to_le_bytes());
+    header
 }

@@ -11,7 +11,7 @@ use crate::types::{Offset, TimestampMs};
 /// Distance between entries. A look-up walks at most this far through headers: with small frames 200 of them.
 pub const INTERVAL_BYTES: u32 = 16 << 10;
 
-const MAGIC: [u8; 8] = *b"MSIDX001";
+const MAGIC: [u8; 8] = *b"MSIDX002";
 const HEADER_BYTES: usize = 64;
 const ENTRY_BYTES: usize = 16;
 
@@ -27,6 +27,10 @@ struct Entry {
 pub struct SparseIndex {
     base_offset: Offset,
     entries: Vec<Entry>,
+    /// The next frame gets an entry, wherever it is.
+    is_behind_break: bool,
+    /// Where the last frame that is indexed begins; 0 if there is none.
+    pub last_frame_position: u32,
     /// Byte position after the last frame that is indexed.
     pub end_position: u32,
     /// Offset after the last record that is indexed.
@@ -45,6 +49,8 @@ impl SparseIndex {
         Self {
             base_offset,
             entries: Vec::new(),
+            is_behind_break: false,
+            last_frame_position: 0,
             end_position: u32::try_from(SEGMENT_HEADER_BYTES).expect("64 fits"),
             next_offset: base_offset,
             first_append_time_ms: None,
@@ -53,10 +59,21 @@ impl SparseIndex {
         }
     }
 
-    /// Takes note of the frame that begins where the last one ended.
+    /// Whether the numbers of a frame fit. They always do for frames that a log wrote; a frame that was read may lie,
+    /// with a checksum that is right.
+    pub fn has_room_for(&self, frame: &FrameHeader, frame_bytes: u32) -> bool {
+        u32::try_from(frame.base_offset.records_since(self.base_offset)).is_ok()
+            && self.end_position.checked_add(frame_bytes).is_some()
+    }
+
+    /// Takes note of the frame that begins where the last one ended, for which there is room.
+    ///
+    /// # Panics
+    /// If there is none: see [`SparseIndex::has_room_for`].
     pub fn push(&mut self, frame: &FrameHeader, frame_bytes: u32) {
         let position = self.end_position;
-        if self.entries.last().is_none_or(|last| position - last.position >= INTERVAL_BYTES) {
+        let must_enter = std::mem::take(&mut self.is_behind_break);
+        if must_enter || self.entries.last().is_none_or(|last| position - last.position >= INTERVAL_BYTES) {
             let relative = frame.base_offset.records_since(self.base_offset);
             self.entries.push(Entry {
                 relative_offset: u32::try_from(relative).expect("a log is rolled before offsets outgrow 32 bits"),
@@ -67,8 +84,28 @@ impl SparseIndex {
         self.first_append_time_ms.get_or_insert(frame.append_time_ms);
         self.last_append_time_ms = frame.append_time_ms;
         self.max_record_time_ms = self.max_record_time_ms.max(frame.max_record_time_ms);
+        self.last_frame_position = position;
         self.end_position = position + frame_bytes;
         self.next_offset = frame.next_offset();
+    }
+
+    /// Whether `last` is the header of the last frame that is indexed, as it stands in the segment now. An index file
+    /// is not synced; after a crash it may be of frames that were cut since, and of which others took the place.
+    pub fn ends_with(&self, last: &FrameHeader, frame_bytes: u32) -> bool {
+        last.next_offset() == self.next_offset
+            && last.append_time_ms == self.last_append_time_ms
+            && self.last_frame_position.checked_add(frame_bytes) == Some(self.end_position)
+    }
+
+    /// Goes on behind bytes that are no valid frame, at one that begins at `position` with `offset`. It gets an entry,
+    /// so that a look-up never has to walk over the break.
+    pub fn skip_to(&mut self, position: u32, offset: Offset) {
+        (self.end_position, self.next_offset, self.is_behind_break) = (position, offset, true);
+    }
+
+    /// A segment never holds offsets above this: entries have 32 bits for them.
+    pub fn last_possible_offset(&self) -> Offset {
+        self.base_offset.advance(u32::MAX.into())
     }
 
     /// A position at or before the frame that holds `offset`.
@@ -80,6 +117,11 @@ impl SparseIndex {
     /// A position at or before the first frame that holds a record with a time at or after `time_ms`.
     pub fn position_of_time(&self, time_ms: TimestampMs) -> u32 {
         self.position_before(|entry| entry.max_record_time_before_ms < time_ms)
+    }
+
+    /// Memory it takes besides its own size.
+    pub fn heap_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>()
     }
 
     /// Position of the last entry of the leading run for which `holds`; the first frame if there is none.
@@ -117,7 +159,7 @@ impl SparseIndex {
         out.extend_from_slice(&self.last_append_time_ms.to_le_bytes());
         out.extend_from_slice(&self.max_record_time_ms.to_le_bytes());
         out.extend_from_slice(&self.end_position.to_le_bytes());
-        out.resize(HEADER_BYTES, 0);
+        out.extend_from_slice(&self.last_frame_position.to_le_bytes());
         for entry in &self.entries {
             out.extend_from_slice(&entry.relative_offset.to_le_bytes());
             out.extend_from_slice(&entry.position.to_le_bytes());
@@ -139,16 +181,42 @@ impl SparseIndex {
             && word(8)? == seed
             && word(12)? as usize * ENTRY_BYTES == entries.len()
             && long(16)? == base_offset.0;
+        if !genuine {
+            return None;
+        }
         let first_append_time_ms = long(32)?.cast_signed();
-        genuine.then_some(Self {
+        let index = Self {
             base_offset,
+            is_behind_break: false,
             entries: entries.as_chunks::<ENTRY_BYTES>().0.iter().map(decode_entry).collect(),
             next_offset: Offset(long(24)?),
             first_append_time_ms: (first_append_time_ms != TimestampMs::MIN).then_some(first_append_time_ms),
             last_append_time_ms: long(40)?.cast_signed(),
             max_record_time_ms: long(48)?.cast_signed(),
             end_position: word(56)?,
-        })
+            last_frame_position: word(60)?,
+        };
+        index.is_possible().then_some(index)
+    }
+
+    /// Whether frames could have led to this index. A checksum that is right does not make numbers possible, and
+    /// look-ups and [`SparseIndex::push`] rely on them.
+    fn is_possible(&self) -> bool {
+        let first = u32::try_from(SEGMENT_HEADER_BYTES).expect("64 fits");
+        let relative_end = self.next_offset.records_since(self.base_offset);
+        let before_end =
+            |entry: &Entry| entry.position < self.end_position && u64::from(entry.relative_offset) < relative_end;
+        let ascends = |pair: &[Entry]| {
+            pair[0].position < pair[1].position
+                && pair[0].relative_offset < pair[1].relative_offset
+                && pair[0].max_record_time_before_ms <= pair[1].max_record_time_before_ms
+        };
+        self.end_position >= first
+            && self.next_offset >= self.base_offset
+            && (self.last_frame_position == 0 || (first..self.end_position).contains(&self.last_frame_position))
+            && self.entries.first().is_none_or(|entry| entry.position >= first)
+            && self.entries.last().is_none_or(before_end)
+            && self.entries.windows(2).all(ascends)
     }
 }
 
