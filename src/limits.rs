@@ -29,7 +29,7 @@ pub const DISK_RESERVE_BYTES: u64 = 8 << 20;
 /// log with more keys takes several passes.
 pub const COMPACTION_KEYS_MAX: usize = 1_800_000;
 
-/// Compaction in the background reads and writes no more than this in a second, so that a disk has time for others.
+/// Compaction in the background works through no more than this in a second, so that a disk has time for others.
 pub const COMPACTION_BYTES_PER_SECOND: u64 = 64 << 20;
 /// Most memory that indexes of sealed segments take while they are open.
 pub const OPEN_INDEX_BYTES_MAX: usize = 256 << 20;

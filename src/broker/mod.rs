@@ -86,7 +86,7 @@ pub struct Broker {
     in_flight: Arc<Semaphore>,
     pool: StoragePool,
     /// One pass of compaction at a time, which bounds its memory.
-    compacting: Semaphore,
+    compacting: Arc<Semaphore>,
     /// Last, so that the lock of the directory is given up when everything else is gone.
     data_dir: DataDir,
 }

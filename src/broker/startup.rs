@@ -123,7 +123,7 @@ impl Broker {
             producers,
             upkeep,
             pool,
-            compacting: Semaphore::new(1),
+            compacting: Arc::new(Semaphore::new(1)),
             data_dir,
         }))
     }

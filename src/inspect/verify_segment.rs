@@ -9,7 +9,7 @@ use crate::inspect::verify::Findings;
 use crate::storage::StorageError;
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::error::IoContext as _;
-use crate::storage::file_system::File;
+use crate::storage::file_system::{File, OpenMode};
 use crate::storage::frame::{FrameError, FrameHeader};
 use crate::storage::segment::header::SEGMENT_HEADER_BYTES;
 use crate::storage::segment::index::SparseIndex;
@@ -191,7 +191,9 @@ impl SegmentCheck<'_> {
                 );
                 Problem::new(ProblemKind::TornTail, &path, what).at(position)
             });
-        } else if let Some(following) = self.following.filter(|following| *following != next) {
+        } else if let Some(following) =
+            self.following.filter(|following| *following != next && !self.is_merged(*following))
+        {
             findings.problem(self.gap(end, next, following, progress));
         } else if let Some(checkpoint) = ends_early {
             let what = format!("its frames end here, but {} bytes were written and synced", checkpoint.position);
@@ -215,6 +217,13 @@ impl SegmentCheck<'_> {
                 what,
             ));
         }
+    }
+
+    /// Whether compaction has merged the next segment into this one since they were listed.
+    fn is_merged(&self, following: Offset) -> bool {
+        let path = segment_path(&self.place.directory, following);
+        let opened = self.directory.fs.open(&path, OpenMode::Read);
+        self.in_use && opened.is_err_and(|error| error.kind() == ErrorKind::NotFound)
     }
 
     /// The next segment does not begin where this one ends. An index file that fits says that this one is whole.

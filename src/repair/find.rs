@@ -2,6 +2,7 @@
 
 use crate::storage::StorageError;
 use crate::storage::checkpoint::Checkpoint;
+use crate::storage::compaction::swapped_range_of;
 use crate::storage::error::IoContext as _;
 use crate::storage::file_system::{FileSystem, OpenMode};
 use crate::storage::frame::FrameHeader;
@@ -47,8 +48,13 @@ pub(super) fn find(
     id: LogId,
     checkpoint: &Checkpoint,
 ) -> Result<Vec<Found>, StorageError> {
-    let mut bases: Vec<_> =
-        fs.list(directory).context("list", directory)?.iter().filter_map(|name| base_offset_of(name)).collect();
+    let names = fs.list(directory).context("list", directory)?;
+    if let Some(swap) = names.iter().find(|name| swapped_range_of(name).is_some()) {
+        // Segments that it replaces may be gone already, and are not lost.
+        let what = "a compaction was interrupted here; start the broker once, which goes on with it, then repair";
+        return Err(StorageError::corrupt(&directory.join(swap), 0, what));
+    }
+    let mut bases: Vec<_> = names.iter().filter_map(|name| base_offset_of(name)).collect();
     bases.sort_unstable();
     let mut all = Vec::new();
     let mut durable_end = checkpoint.next_offset;

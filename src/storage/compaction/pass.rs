@@ -141,8 +141,8 @@ impl Pass<'_> {
         let segments = self.shared.segments();
         let mut count = 0_usize;
         for segment in segments.iter().take_while(|segment| is_durable(segment, &checkpoint)) {
-            let last_append_time_ms = segment.with_index(|index| index.last_append_time_ms)?;
-            if !plan::has_passed(self.policy.age_ms_min, last_append_time_ms, self.now_ms) {
+            let age_ms_min = self.policy.age_ms_min;
+            if age_ms_min > 0 && !plan::has_passed(age_ms_min, segment.facts()?.last_append_time_ms, self.now_ms) {
                 break;
             }
             count += 1;
@@ -291,7 +291,7 @@ fn backlog(scope: &Scope, progress: &Progress) -> Result<Backlog, StorageError> 
     let ends = scope.segments.iter().skip(1).map(|next| next.base_offset()).chain([scope.end]);
     let clean = ends.take_while(|end| *end <= progress.clean_below).count();
     let dirty = &scope.segments[clean..];
-    let since = dirty.first().map(|segment| segment.facts().map(|facts| facts.last_append_time_ms));
+    let since = dirty.first().map(|segment| Ok::<_, StorageError>(segment.facts()?.last_append_time_ms));
     Ok(Backlog {
         dirty_bytes: bytes_of(dirty),
         total_bytes: bytes_of(&scope.segments),
