@@ -191,7 +191,14 @@ impl Run {
         self.findings.wrong.extend(judgement.refused.into_iter().map(in_round));
 
         let medium = disk.medium();
-        let broker = Launch::new(&medium.data_dir()).start();
+        let broker = match Launch::new(&medium.data_dir()).try_start() {
+            Ok(broker) => broker,
+            // What the broker before vouched for is not there.
+            Err(ended) => {
+                let what = format!("round {round}: the disk itself cannot be served: {}", ended.stderr);
+                return self.findings.phantoms.push(what);
+            }
+        };
         let on_disk = Observed::of(&connect(broker.address()).await, GROUP, &self.lines).await;
         broker.kill();
         match on_disk {
