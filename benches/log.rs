@@ -75,13 +75,13 @@ fn append_and_sync(bencher: Bencher<'_, '_>, bytes: usize) {
 }
 
 /// The same, with what the storage thread does between drains, which is not counted: space and zeros are there.
-#[divan::bench(args = [1 << 10, 16 << 10, 64 << 10], sample_size = 1, sample_count = 2000)]
+#[divan::bench(args = [1 << 10, 16 << 10, 64 << 10], sample_size = 1, sample_count = 500)]
 fn append_prepared_and_sync(bencher: Bencher<'_, '_>, bytes: usize) {
     append_between(bencher, bytes, Log::prepare_ahead);
 }
 
 /// Beside it: space is reserved by the append that needs it, and nothing is written ahead.
-#[divan::bench(args = [1 << 10, 16 << 10, 64 << 10], sample_size = 1, sample_count = 2000)]
+#[divan::bench(args = [1 << 10, 16 << 10, 64 << 10], sample_size = 1, sample_count = 500)]
 fn append_unprepared_and_sync(bencher: Bencher<'_, '_>, bytes: usize) {
     append_between(bencher, bytes, |_| ());
 }

@@ -25,7 +25,7 @@ const STEP_BYTES_MAX: u64 = 16 << 20;
 /// Zeros are written ahead for so many drains of the size of the last. They are written twice, once as zeros, so there
 /// is a size from which that costs more than it saves.
 const ZEROED_DRAINS: u64 = 16;
-const ZEROED_DRAIN_BYTES_MAX: u64 = 32 << 10;
+const ZEROED_DRAIN_BYTES_MAX: u64 = 64 << 10;
 
 /// What the file of the next segment has reserved from the start.
 const NEXT_BYTES: u64 = 256 << 10;

@@ -27,22 +27,12 @@ use crate::types::{Offset, TimestampMs};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-pub use crate::storage::admission::{AppendTerms, Appended, BatchRefusal, NewBatch};
+pub use crate::storage::admission::{AppendOutcome, AppendTerms, Appended, BatchRefusal, NewBatch};
 pub use crate::storage::log_options::LogOptions;
 pub use crate::storage::message_ids::DuplicateRecord;
 
 /// Memory for headers and small payloads that a log keeps between appends: there may be 10,000 logs.
 const SCRATCH_BYTES_KEPT: usize = 4 << 10;
-
-/// What became of an append: each of the leading batches was appended or refused by itself, and `error` says why the
-/// others were not written.
-#[derive(Debug)]
-pub struct AppendOutcome {
-    /// One for each batch that was decided about, in order.
-    pub results: Vec<Result<Appended, BatchRefusal>>,
-    /// Why the remaining batches were not written; `None` if there are none.
-    pub error: Option<StorageError>,
-}
 
 /// The writer's side of a log.
 #[derive(Debug)]

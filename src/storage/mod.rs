@@ -71,6 +71,7 @@ pub(crate) mod sim_disk;
 pub(crate) mod sim_file_system;
 #[cfg(test)]
 mod simulation_tests;
+pub mod stored_batch;
 
 pub use context::StorageContext;
 pub use error::StorageError;

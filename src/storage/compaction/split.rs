@@ -207,7 +207,7 @@ mod tests {
         }
     }
 
-    /// The figures of `docs/decisions/0010-compaction-splits-batches.md`, and their bound: `cargo test --lib
+    /// The figures of `docs/decisions/0011-compaction-splits-batches.md`, and their bound: `cargo test --lib
     /// what_splitting_costs -- --nocapture`.
     #[test]
     fn what_splitting_costs() {
