@@ -44,10 +44,10 @@ fn decode(seed: u32, bytes: &[u8]) {
 }
 
 fn walk(seed: u32, bytes: &[u8]) {
-    for seed in [Some(seed), None] {
+    for verify in [true, false] {
         for base in [Offset::ZERO, Offset(bytes.first().copied().unwrap_or(0).into())] {
             let mut index = SparseIndex::new(base);
-            let _ = scan(bytes, seed, &mut index);
+            let _ = scan(bytes, seed, verify, &mut index);
             assert!(index.end_position as usize <= bytes.len().max(64));
         }
     }
