@@ -55,6 +55,8 @@ pub enum Bug {
     DamageSkippedSilently,
     /// What a log knows of its producers is not rebuilt when it is opened: a repeat after a restart is appended again.
     DedupNotRebuilt,
+    /// Segments are compacted or deleted although what they say of producers is nowhere else.
+    FramesGoUnsaved,
     /// A batch that leaves a gap in the sequence of its producer is appended.
     SequenceGapAccepted,
     /// A batch of an epoch older than the producer's present one is appended.

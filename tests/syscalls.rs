@@ -8,6 +8,7 @@
 //! ```sh
 //! cargo test --release --test syscalls -- --nocapture                # every call
 //! MILLSTREAM_STEP=10 cargo test --test syscalls -- --nocapture       # every tenth
+//! MILLSTREAM_CALL=pwritev cargo test --test syscalls killed          # every one of this name
 //! ```
 //!
 //! It traces processes of its own (`ptrace`), which some containers forbid; then it fails and says so.
@@ -54,7 +55,7 @@ struct Run {
 }
 
 /// Runs the scenario with one deed.
-fn run(strike: Strike) -> Run {
+fn run(strike: &Strike) -> Run {
     let directory = tempfile::tempdir().expect("a directory");
     let root = directory.path().canonicalize().expect("it is there").join("data");
     let launch = Launch::new(&root)
@@ -67,7 +68,7 @@ fn run(strike: Strike) -> Run {
     let (mut struck, mut counted, mut stopped) = (None, 0, false);
     // The first life is ended by a kill when all is quiet, the second one by a stop.
     for (number, signal) in [(1, Signal::KILL), (2, Signal::TERM)] {
-        let rest = Strike { after: strike.after.wrapping_sub(counted), ..strike };
+        let rest = Strike { after: strike.after.wrapping_sub(counted), ..strike.clone() };
         let life = Life::begin(&launch, &root, rest);
         if let Some(address) = life.address {
             if number == 1 { within(actor.first_life(address)) } else { within(actor.second_life(address)) }
@@ -136,7 +137,8 @@ impl Points {
 
     fn try_next(&self, deed: Deed, step: u64) {
         let after = self.next.fetch_add(step, Ordering::AcqRel);
-        let Run { struck, stopped, violations } = run(Strike { deed, after });
+        let Run { struck, stopped, violations } =
+            run(&Strike { deed, only: std::env::var("MILLSTREAM_CALL").ok(), after });
         self.stopped.fetch_add(stopped.into(), Ordering::AcqRel);
         let place = match &struck {
             Some(call) => format!("{deed:?} at call {}, {call}", after + 1),

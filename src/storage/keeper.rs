@@ -144,6 +144,13 @@ impl LogKeeper {
                     && next_offset_of(segment, segments.get(i + 1)).is_ok_and(|next_offset| next_offset <= offset)
             })
             .count();
+        // A full disk must not keep a deletion from making room; then a producer that comes back may have to begin again.
+        if let Some(last) = gone.checked_sub(1)
+            && let Err(error) =
+                next_offset_of(&segments[last], segments.get(gone)).and_then(|end| self.shared.cover_producers(end))
+        {
+            tracing::warn!(%error, "what the deleted segments said of producers is not saved");
+        }
         self.shared.change_segments(|segments| drop(segments.drain(..gone)));
         // Readers that hold a segment keep it: unlinking takes the name away, not the bytes.
         segments[..gone].iter().try_for_each(|segment| self.remove(segment.path()))?;

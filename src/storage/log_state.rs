@@ -31,6 +31,15 @@ pub(super) struct DurablePoint {
     pub(super) last_append_time_ms: TimestampMs,
 }
 
+/// The snapshot of producers, on its way to the disk.
+#[derive(Debug, Default)]
+struct SavedProducers {
+    /// What is known of them up to an offset that is not durable yet.
+    waiting: Option<(Offset, String)>,
+    /// How far the stored one speaks at least: an older one must not take its place.
+    stored: Offset,
+}
+
 /// The state that writer, readers and keeper share.
 #[derive(Debug)]
 pub(super) struct LogState {
@@ -55,8 +64,8 @@ pub(super) struct LogState {
     pub(super) checkpoint: Mutex<Checkpoint>,
     /// As in the checkpoint, which may be locked for long.
     fencing_token: Mutex<Option<u64>>,
-    /// What is known of the producers up to an offset that is not durable yet.
-    saved_producers: Mutex<Option<(Offset, String)>>,
+    /// Held while the snapshot of producers is written.
+    saved_producers: Mutex<SavedProducers>,
     /// Held during a pass of compaction; taken before `checkpoint`.
     pub(super) compaction: Mutex<CompactionState>,
     closed: AtomicBool,
@@ -109,15 +118,25 @@ impl LogState {
 
     /// Said by the writer: the text of the file for the producers up to `next_offset`.
     pub(super) fn save_producers(&self, next_offset: Offset, text: String) {
-        *lock(&self.saved_producers) = Some((next_offset, text));
+        lock(&self.saved_producers).waiting = Some((next_offset, text));
     }
 
     /// Said by whoever has made everything before `durable_end` durable.
     pub(super) fn store_saved_producers(&self, durable_end: Offset) {
-        let saved = lock(&self.saved_producers).take_if(|(next_offset, _)| *next_offset <= durable_end);
-        if let Some((_, text)) = saved {
+        let mut saved = lock(&self.saved_producers);
+        let due = saved.waiting.take_if(|(next_offset, _)| *next_offset <= durable_end);
+        if let Some((next_offset, text)) = due.filter(|(next_offset, _)| *next_offset >= saved.stored) {
             producers_file::store(&*self.fs, &self.directory, &text);
+            saved.stored = next_offset;
         }
+    }
+
+    /// Said by whoever takes the frames before `until` away: what they say of producers is in the snapshot from now on.
+    pub(super) fn cover_producers(&self, until: Offset) -> Result<(), StorageError> {
+        let mut saved = lock(&self.saved_producers);
+        producers_file::cover(self, until)?;
+        saved.stored = saved.stored.max(until);
+        Ok(())
     }
 
     pub(super) fn segments(&self) -> Arc<Vec<Arc<Segment>>> {

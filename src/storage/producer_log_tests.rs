@@ -210,6 +210,30 @@ fn a_snapshot_taken_while_a_batch_waits_to_be_written_does_not_have_it() {
     assert!(failed > 0, "the test is about an append that fails behind a sealed segment");
 }
 
+/// A kill between a seal and the snapshot leaves none; if a deletion then took the segment, the producer was unknown, and
+/// refused its repeat.
+#[test]
+fn what_frames_say_of_producers_outlives_their_deletion() {
+    let disk = SimFileSystem::new(1);
+    let mut log = open(&disk);
+    let stamp = ProducerStamp { id: ProducerId(1), epoch: 0, base_sequence: 0 };
+    let other = ProducerStamp { id: ProducerId(2), ..stamp };
+    for stamp in [stamp, other] {
+        log.seal_now().expect("seals");
+        assert!(log.append(&[batch(stamp, 60, None)], 0).error.is_none());
+        log.sync().expect("syncs");
+    }
+    log.keeper().sync_sealed().expect("syncs");
+    drop(log);
+    disk.remove_file(Path::new("/log/producers.snapshot")).expect("it may be deleted");
+    let log = open(&disk);
+    log.keeper().delete_before(Offset(60)).expect("deletes");
+    assert_eq!(log.shared.segments().len(), 1, "the segment of the first producer is gone");
+    drop(log);
+    let again = open(&disk).append(&[batch(stamp, 60, None)], 0);
+    assert!(again.results[0].as_ref().is_ok_and(|appended| appended.duplicate), "{again:?}");
+}
+
 #[test]
 fn damage_in_the_log_hides_only_what_it_covers() {
     let disk = SimFileSystem::new(3);

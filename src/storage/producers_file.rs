@@ -54,6 +54,18 @@ pub(super) fn store(fs: &dyn FileSystem, directory: &Path, text: &str) {
     }
 }
 
+/// Makes sure that the snapshot speaks of all frames before `until`, which are durable and about to go. A crash, or a
+/// disk that failed, may have left none, or an older one.
+pub(super) fn cover(log: &LogState, until: Offset) -> Result<(), StorageError> {
+    let first = log.segments().first().map_or(log.log_end(), |segment| segment.base_offset());
+    let saved = load(&*log.fs, &log.directory, first, log.log_end());
+    if saved.is_some_and(|(_, next_offset)| next_offset >= until) || is_planted(Bug::FramesGoUnsaved) {
+        return Ok(());
+    }
+    let table = table_until(log, until)?;
+    atomic_file::replace_unsynced(&*log.fs, &path_in(&log.directory), &encode(&table, until))
+}
+
 /// Makes the snapshot durable, if there is one: its bytes; its name is with the next sync of the directory.
 pub(super) fn make_durable(fs: &dyn FileSystem, directory: &Path) -> Result<(), StorageError> {
     let path = path_in(directory);
@@ -68,10 +80,15 @@ pub(super) fn rebuild(log: &LogState) -> Result<ProducerTable, StorageError> {
     if is_planted(Bug::DedupNotRebuilt) {
         return Ok(ProducerTable::default());
     }
+    table_until(log, log.log_end())
+}
+
+/// The table as it was when the log ended at `until`.
+fn table_until(log: &LogState, until: Offset) -> Result<ProducerTable, StorageError> {
     let segments = log.segments();
-    let first = segments.first().map_or(log.log_end(), |segment| segment.base_offset());
+    let first = segments.first().map_or(until, |segment| segment.base_offset());
     let (mut table, from) =
-        load(&*log.fs, &log.directory, first, log.log_end()).unwrap_or_else(|| (ProducerTable::default(), first));
+        load(&*log.fs, &log.directory, first, until).unwrap_or_else(|| (ProducerTable::default(), first));
     let begin = segments.partition_point(|segment| segment.base_offset() <= from).saturating_sub(1);
     for segment in segments.iter().skip(begin) {
         let position = segment.with_index(|index| index.position_of_offset(from.max(segment.base_offset())));
@@ -81,6 +98,9 @@ pub(super) fn rebuild(log: &LogState) -> Result<ProducerTable, StorageError> {
             let header = frame.header;
             if header.next_offset() <= from {
                 continue;
+            }
+            if header.base_offset >= until {
+                return Ok(table);
             }
             if header.record_count != header.last_offset_delta.saturating_add(1) {
                 // Compaction was here, and where batches ended cannot be told any more. Better not to know a producer

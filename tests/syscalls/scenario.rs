@@ -32,6 +32,8 @@ pub(crate) struct Actor {
     /// The producer of each log.
     senders: [Sender; TOPICS.len()],
     violations: Vec<String>,
+    /// What the broker said when it last took no record.
+    last_refusal: String,
 }
 
 /// An idempotent producer, as the contract of `ProduceRequest` wants it.
@@ -76,7 +78,14 @@ impl Actor {
             subject.logs.push(TopicPartition { topic: topic_name(topic), partition: 0 });
         }
         let payload = Payload { seed: 1, large_each: 0 };
-        Self { recorder, subject, payload, senders: Default::default(), violations: Vec::new() }
+        Self {
+            recorder,
+            subject,
+            payload,
+            senders: Default::default(),
+            violations: Vec::new(),
+            last_refusal: String::new(),
+        }
     }
 
     /// The first life: from an empty directory to logs with several segments, commits, and deletions.
@@ -129,7 +138,8 @@ impl Actor {
         for log in [SYNCED, WRITTEN, COMPACTED] {
             let is_there = there.client.topic(&self.subject.logs[usize::from(log)].topic).await.is_ok();
             if is_there && !self.produce(&mut there, log, 1, None).await {
-                self.violations.push(format!("{}: a broker without a fault takes no record", TOPICS[usize::from(log)]));
+                let (topic, said) = (TOPICS[usize::from(log)], &self.last_refusal);
+                self.violations.push(format!("{topic}: a broker without a fault takes no record: {said}"));
             }
         }
         self.down();
@@ -234,6 +244,7 @@ impl Actor {
                 return true;
             }
             Err(status) => {
+                status.message().clone_into(&mut self.last_refusal);
                 let details = status.get_error_details();
                 let says = details.error_info().and_then(|info| info.metadata.get("no_side_effects"));
                 let was_doubted = sender.sent_before == Some(first);

@@ -28,10 +28,12 @@ pub(crate) enum Deed {
 }
 
 /// Which call, and what happens there.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Strike {
     pub(crate) deed: Deed,
-    /// How many calls that the deed applies to come before.
+    /// Only calls of this name count; `None` = all.
+    pub(crate) only: Option<String>,
+    /// How many calls that count come before.
     pub(crate) after: u64,
 }
 
@@ -56,7 +58,7 @@ const HOLD: Duration = Duration::from_millis(4);
 pub(crate) struct Traced {
     /// Its exit code; `None` when a signal ended it.
     pub(crate) code: Option<i32>,
-    /// How many calls the deed applied to, the chosen one included.
+    /// How many calls counted, the chosen one included.
     pub(crate) counted: u64,
     /// The chosen call, if it came so far.
     pub(crate) struck: Option<Call>,
@@ -192,8 +194,11 @@ impl Tracer<'_> {
         std::thread::yield_now();
     }
 
-    /// Whether the deed makes sense at this call.
+    /// Whether the call counts: it was asked for, and the deed makes sense there.
     fn applies(&self, call: &Call) -> bool {
+        if self.strike.only.as_ref().is_some_and(|name| name != call.name) {
+            return false;
+        }
         match self.strike.deed {
             // Names can be taken away on a full disk, and a sync needs no space that was not reserved.
             Deed::Fail(Errno::ENOSPC) => {

@@ -383,6 +383,31 @@ fn tombstones_stay_while_the_clock_cannot_be_believed() {
     assert_eq!(offsets(), [2]);
 }
 
+/// A kill between a seal and the snapshot leaves none; if compaction then took the frames, the producer was unknown, and
+/// refused its repeat.
+#[test]
+fn what_frames_say_of_producers_outlives_compaction() {
+    let fs = new_disk();
+    let mut log = open(&fs, Path::new(DIRECTORY));
+    let stamped = |base_sequence| NewBatch {
+        producer: Some(ProducerStamp { id: ProducerId(3), epoch: 1, base_sequence }),
+        ..batch(&[(1, Some(1)), (2, Some(1)), (1, Some(2))])
+    };
+    assert!(log.append(&[stamped(0), stamped(3)], 1_000).error.is_none());
+    log.seal_now().expect("seals");
+    assert!(log.append(&[batch(&[(3, Some(1))])], 1_000).error.is_none());
+    log.sync().expect("syncs");
+    log.keeper().sync_sealed().expect("syncs");
+    drop(log);
+    fs.remove_file(&Path::new(DIRECTORY).join("producers.snapshot")).expect("it may be deleted");
+    let log = open(&fs, Path::new(DIRECTORY));
+    assert!(compact(&log, POLICY, 2_000).removed_records > 0);
+    drop(log);
+    let again = open(&fs, Path::new(DIRECTORY)).append(&[stamped(3), stamped(6)], 3_000);
+    let is_repeat = |at: usize| again.results[at].as_ref().ok().map(|appended| appended.duplicate);
+    assert_eq!((is_repeat(0), is_repeat(1)), (Some(true), Some(false)), "{again:?}");
+}
+
 /// The message id of a record that is gone is not found any more after a restart, and what has it would be appended again,
 /// behind what replaced it.
 #[test]

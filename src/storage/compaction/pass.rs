@@ -245,6 +245,7 @@ impl Pass<'_> {
             *checkpoint = moved;
         }
         // What the old frames said of producers is only there from now on.
+        self.shared.cover_producers(range.end)?;
         producers_file::make_durable(&**fs, directory)?;
         if let Err(error) = swap::replace(&**fs, directory, &cleaned.path, &range) {
             state.failure = Some(error.clone());
