@@ -1,15 +1,23 @@
 //! The only source of time.
 //!
-//! Everything that asks for the wall clock takes a [`Clock`], so that tests can hold time still and move it.
+//! Everything that asks for the wall clock takes a [`Clock`], so that tests can hold time still and move it. Beside the
+//! time of day, which anybody may set, it has a reading that nobody can: the two together show when the first was set.
 
 use crate::types::TimestampMs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// Tells the time of day.
 pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
     /// Milliseconds since 1970-01-01 00:00 UTC. May go backwards; who needs order keeps the latest value seen.
     fn now_ms(&self) -> TimestampMs;
+
+    /// Milliseconds since some moment, on a clock that nobody sets and that goes on while the machine sleeps.
+    fn monotonic_ms(&self) -> u64;
+
+    /// Names the run of the machine within which values of [`Self::monotonic_ms`] can be compared, also between
+    /// processes; empty if it is not known.
+    fn boot_id(&self) -> String;
 }
 
 /// A clock that can be handed around.
@@ -27,26 +35,53 @@ impl Clock for SystemClock {
             Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
         }
     }
+
+    fn monotonic_ms(&self) -> u64 {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let ms = |number: i64| u64::try_from(number).unwrap_or(0);
+        ms(now.tv_sec).saturating_mul(1000) + ms(now.tv_nsec) / 1_000_000
+    }
+
+    fn boot_id(&self) -> String {
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+    }
 }
 
 /// A clock that stands still until it is told to move.
 #[derive(Debug, Default)]
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock {
+    now_ms: AtomicI64,
+    monotonic_ms: AtomicU64,
+}
 
 impl ManualClock {
     /// A clock that shows `now_ms`.
     pub fn new(now_ms: TimestampMs) -> Self {
-        Self(AtomicI64::new(now_ms))
+        Self { now_ms: AtomicI64::new(now_ms), monotonic_ms: AtomicU64::new(0) }
     }
 
-    /// Moves the clock forward by `ms` (backwards if negative).
+    /// Lets `ms` pass; a negative number sets the time of day back instead.
     pub fn advance(&self, ms: i64) {
-        self.0.fetch_add(ms, Ordering::SeqCst);
+        self.now_ms.fetch_add(ms, Ordering::SeqCst);
+        self.monotonic_ms.fetch_add(u64::try_from(ms).unwrap_or(0), Ordering::SeqCst);
+    }
+
+    /// Sets the time of day forward by `ms` (backwards if negative), although no time passes.
+    pub fn jump(&self, ms: i64) {
+        self.now_ms.fetch_add(ms, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now_ms(&self) -> TimestampMs {
-        self.0.load(Ordering::SeqCst)
+        self.now_ms.load(Ordering::SeqCst)
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        self.monotonic_ms.load(Ordering::SeqCst)
+    }
+
+    fn boot_id(&self) -> String {
+        "manual".to_owned()
     }
 }

@@ -29,10 +29,19 @@ pub const DISK_RESERVE_BYTES: u64 = 8 << 20;
 /// log with more keys takes several passes.
 pub const COMPACTION_KEYS_MAX: usize = 1_800_000;
 
-/// Compaction in the background reads and writes no more than this in a second, so that a disk has time for others.
+/// Compaction in the background works through no more than this in a second, so that a disk has time for others.
 pub const COMPACTION_BYTES_PER_SECOND: u64 = 64 << 20;
 /// Most memory that indexes of sealed segments take while they are open.
 pub const OPEN_INDEX_BYTES_MAX: usize = 256 << 20;
+/// The checkpoint of a log follows the synced end of its active segment in steps of at least this: a start after a crash
+/// verifies not much more, and storing it (two small syncs) costs nothing beside writing so much.
+pub const CHECKPOINT_BYTES: u64 = 16 << 20;
+
+/// How fast a scrub reads when it is asked for and the configuration has it off.
+pub const SCRUB_BYTES_PER_SECOND_DEFAULT: u64 = 8 << 20;
+
+/// Deletions of records that may wait for the disk at the same time. Each takes a thread while it does.
+pub const DELETIONS_MAX: usize = 16;
 
 /// Bytes of a fetch reply when the client does not say, and the most it may ask for.
 pub const FETCH_BYTES_DEFAULT: u32 = 1 << 20;

@@ -11,6 +11,12 @@ pub enum Bug {
     AckBeforeSync,
     /// The directory is not synced after a new segment file.
     NoDirectorySync,
+    /// Appends are acknowledged first and written then.
+    AckBeforeWrite,
+    /// Commits, and all else that is asked of groups, are answered before the journal has them.
+    CommitAckedBeforeDurable,
+    /// A failed sync is tried again; the second one succeeds and means nothing.
+    RetryFailedSync,
     /// Readers are shown records before they are synced.
     WatermarkBeforeSync,
     /// After a sync that failed, the next append shows the records that were not synced.
@@ -67,6 +73,16 @@ pub enum Bug {
     CompactionTouchesUnsynced,
     /// A segment file with bytes that are not on disk is closed to make room: a failed write-back goes unnoticed.
     DirtySegmentEvicted,
+    /// The checkpoint vouches for the end of the active segment, whether or not it was synced.
+    CheckpointAheadOfSync,
+    /// Retention removes files before the new log start is durable.
+    RetentionUnlinksFirst,
+    /// A clock that jumped is believed: retention by time goes on.
+    ClockJumpIgnored,
+    /// Records that retention deleted before a group had read them are not counted.
+    ExpiredUnreadNotCounted,
+    /// The scrub of sealed segments looks at headers and not at checksums.
+    ScrubSkipsChecksum,
 }
 
 /// Whether `bug` is active.

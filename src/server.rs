@@ -2,7 +2,7 @@
 
 use crate::admin::{self, Inspect, Readiness};
 use crate::announce::{Ready, announce};
-use crate::broker::{Broker, BrokerError, BrokerOptions};
+use crate::broker::{Broker, BrokerError, BrokerOptions, ScrubOptions};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::grpc::{self, DoorOptions, Listener};
@@ -114,6 +114,11 @@ fn broker_options(config: &Config, data_dir: PathBuf, open_files_max: usize) -> 
         default_partitions: config.topics.default_partitions,
         topic_defaults: config.topics.options.clone(),
         produce_in_flight_bytes_max: config.limits.produce_in_flight_bytes_max,
+        disk_free_bytes_min: config.broker.disk_free_bytes_min,
+        scrub: ScrubOptions {
+            bytes_per_second: config.broker.scrub_bytes_per_second,
+            interval_ms: config.broker.scrub_interval_ms,
+        },
     }
 }
 

@@ -41,6 +41,12 @@ mod produce_stream;
 mod restart;
 #[path = "api/retention.rs"]
 mod retention;
+#[path = "api/retention_safety.rs"]
+mod retention_safety;
+#[path = "api/scrub.rs"]
+mod scrub;
+#[path = "api/slow_disk.rs"]
+mod slow_disk;
 #[path = "api/subscribe.rs"]
 mod subscribe;
 #[path = "api/topic_changes.rs"]

@@ -1,6 +1,6 @@
 //! A full disk: appends are refused with the advice to wait, everything else goes on, and space is all it takes.
 //!
-//! The disk is a tmpfs of 24 MiB, and mounting one needs rights (root, or sudo without a password). So this is a test
+//! The disks are a tmpfs and an ext4 of a few MiB, and mounting one needs rights (root, or sudo without a password). So this is a test
 //! binary of its own that a plain `cargo test` leaves out and `.ci/run` asks for: `cargo test --test full_disk`. Without
 //! the rights it fails, unless `MILLSTREAM_NO_MOUNT=1` says that this machine has none.
 
@@ -10,7 +10,7 @@ mod broker;
 
 use broker::{Broker, Launch, reason_of};
 use bytes::BytesMut;
-use millstream::client::admin::TopicSettings;
+use millstream::client::admin::{DiskStatus, TopicSettings};
 use millstream::client::{Client, PartitionOffset, PartitionReader};
 use millstream::proto::ProduceRequest;
 use millstream::proto::producer_service_client::ProducerServiceClient;
@@ -18,6 +18,7 @@ use millstream::types::record_set::encode_record;
 use millstream::types::{Offset, TopicName, TopicPartition};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -25,25 +26,54 @@ use tonic_types::StatusExt as _;
 /// Says that this machine cannot mount.
 const NO_MOUNT: &str = "MILLSTREAM_NO_MOUNT";
 
-const DISK: &str = "size=24m,mode=0777";
+const TMPFS: &str = "size=24m,mode=0777";
+
+/// A file system in a file needs its own room too.
+const EXT4_BYTES: u64 = 48 << 20;
+
+/// The mark below which the broker refuses records. Its default is more than these disks hold.
+const FREE_BYTES_MIN: u64 = 8 << 20;
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Tmpfs,
+    Ext4,
+}
 
 /// A small disk; unmounted when it goes.
 #[derive(Debug)]
 struct SmallDisk {
     mount_point: tempfile::TempDir,
+    /// What an ext4 is in; empty for a tmpfs.
+    image: tempfile::NamedTempFile,
 }
 
 impl SmallDisk {
     /// `None` if this machine cannot mount, and says so.
-    fn mount() -> Option<Self> {
+    fn mount(kind: Kind) -> Option<Self> {
         if std::env::var_os(NO_MOUNT).is_some() {
             println!("nothing is tested: {NO_MOUNT} is set");
             return None;
         }
-        let disk = Self { mount_point: tempfile::tempdir().expect("a directory") };
-        let mounted = as_root("mount", &["-t", "tmpfs", "-o", DISK, "millstream-test"], disk.path());
-        assert!(mounted, "a tmpfs cannot be mounted; run as root, or set {NO_MOUNT}=1 to do without this test");
+        let image = tempfile::NamedTempFile::new().expect("a file");
+        let disk = Self { mount_point: tempfile::tempdir().expect("a directory"), image };
+        let mounted = match kind {
+            Kind::Tmpfs => as_root("mount", &["-t", "tmpfs", "-o", TMPFS, "millstream-test"], disk.path()),
+            Kind::Ext4 => disk.mount_image(),
+        };
+        assert!(mounted, "a {kind:?} cannot be mounted; run as root, or set {NO_MOUNT}=1 to do without this test");
         Some(disk)
+    }
+
+    fn mount_image(&self) -> bool {
+        let image = &self.image;
+        image.as_file().set_len(EXT4_BYTES).expect("a sparse file");
+        let path = image.path().to_str().expect("temporary paths are text");
+        // Without a reserve for root, which would be nobody's here.
+        let made = Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0", "-J", "size=4", path]).status();
+        made.is_ok_and(|status| status.success())
+            && as_root("mount", &["-t", "ext4", "-o", "loop", path], self.path())
+            && as_root("chmod", &["0777"], self.path())
     }
 
     fn path(&self) -> &Path {
@@ -164,10 +194,44 @@ async fn commit(client: &Client, topic: &Topic, offset: u64) {
     assert_eq!(committed.first().map(|committed| committed.offset.0), Some(offset));
 }
 
+fn launch(disk: &SmallDisk) -> Launch {
+    Launch::new(&disk.data_dir())
+        .variable("MILLSTREAM_BROKER_DISK_FREE_BYTES_MIN", &FREE_BYTES_MIN.to_string())
+        .variable("MILLSTREAM_BROKER_RETENTION_CHECK_MS", "100")
+}
+
+async fn disk_of(client: &Client) -> DiskStatus {
+    client.server_info().await.expect("answers while the disk is full").disk
+}
+
+/// Appends one record as soon as it is taken; how long that took. A file system gives the space of a deleted file back in
+/// its own time, and the broker looks once a second.
+async fn append_when_there_is_room(topic: &mut Topic, producers: &mut ProducerServiceClient<Channel>) -> Duration {
+    let begun = Instant::now();
+    let mut attempts = tokio::time::interval(Duration::from_millis(20));
+    while begun.elapsed() < Duration::from_secs(30) {
+        attempts.tick().await;
+        match topic.append(producers, 200_000).await {
+            Ok(()) => return begun.elapsed(),
+            Err(status) => assert_disk_full(&status),
+        }
+    }
+    panic!("there is room, and nobody notices");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_refuses_appends_and_nothing_else() {
-    let Some(disk) = SmallDisk::mount() else { return };
-    let broker = Launch::new(&disk.data_dir()).start();
+async fn a_full_tmpfs_refuses_appends_and_nothing_else() {
+    fill_and_free(Kind::Tmpfs).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_ext4_refuses_appends_and_nothing_else() {
+    fill_and_free(Kind::Ext4).await;
+}
+
+async fn fill_and_free(kind: Kind) {
+    let Some(disk) = SmallDisk::mount(kind) else { return };
+    let broker = launch(&disk).start();
     let (client, mut producers) = (broker.client().await, produce_client(&broker).await);
     let mut load = Topic::create(&client, "load").await;
     let mut spare = Topic::create(&client, "spare").await;
@@ -176,6 +240,8 @@ async fn a_full_disk_refuses_appends_and_nothing_else() {
     }
 
     assert_disk_full(&load.fill(&mut producers).await);
+    let full = disk_of(&client).await;
+    assert!(full.refuses_produce && full.free_bytes > FREE_BYTES_MIN / 2, "{full:?}");
     load.check(&client, 0).await;
     spare.check(&client, 0).await;
     let mut late = Topic::create(&client, "late").await;
@@ -187,22 +253,34 @@ async fn a_full_disk_refuses_appends_and_nothing_else() {
     // Room by deleting records: whole segments of the beginning.
     let start = client.delete_records(&load.name, 0, Offset(30)).await.expect("records can be deleted").0;
     assert_eq!(start, 30);
-    load.append(&mut producers, 200_000).await.expect("there is room again");
+    append_when_there_is_room(&mut load, &mut producers).await;
+    assert!(!disk_of(&client).await.refuses_produce);
     load.check(&client, start).await;
     late.append(&mut producers, 1).await.expect("a refusal has left nothing in the way");
 
     // Room by deleting a topic.
     assert_disk_full(&load.fill(&mut producers).await);
     client.delete_topic(&spare.name).await.expect("a topic can be deleted");
-    load.append(&mut producers, 200_000).await.expect("there is room again");
+    append_when_there_is_room(&mut load, &mut producers).await;
     load.check(&client, start).await;
     let refused = client.topic(&spare.name).await.expect_err("it is gone");
     assert_eq!(reason_of(&refused), "TOPIC_NOT_FOUND");
 
+    // Room by retention, which goes on although the disk is full.
+    assert_disk_full(&load.fill(&mut producers).await);
+    let keep_less = TopicSettings { retention_bytes: Some(1 << 20), ..TopicSettings::default() };
+    client.update_topic(&load.name, 0, &keep_less, &[]).await.expect("a topic can be altered");
+    let resumed = append_when_there_is_room(&mut load, &mut producers).await;
+    let keep_all = TopicSettings { retention_bytes: Some(0), ..TopicSettings::default() };
+    client.update_topic(&load.name, 0, &keep_all, &[]).await.expect("a topic can be altered");
+    let (_, partitions) = client.topic(&load.name).await.expect("the topic is there");
+    let start = partitions[0].log_start_offset.0;
+    load.check(&client, start).await;
+
     // Killed while it is full, the broker comes back with everything, and is as full as before.
     assert_disk_full(&load.fill(&mut producers).await);
     broker.kill();
-    let broker = Launch::new(&disk.data_dir()).start();
+    let broker = launch(&disk).start();
     let (client, mut producers) = (broker.client().await, produce_client(&broker).await);
     load.check(&client, start).await;
     late.check(&client, 0).await;
@@ -211,7 +289,12 @@ async fn a_full_disk_refuses_appends_and_nothing_else() {
     broker.stop();
 
     // And stopped while it is full, as well.
-    let broker = Launch::new(&disk.data_dir()).start();
+    let broker = launch(&disk).start();
     load.check(&broker.client().await, start).await;
     broker.stop();
+    println!(
+        "{kind:?}: {} records acknowledged, 0 lost; refused with {} bytes free; taken again {resumed:?} after retention",
+        load.sizes.len() + late.sizes.len() + spare.sizes.len(),
+        full.free_bytes
+    );
 }

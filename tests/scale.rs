@@ -204,7 +204,7 @@ async fn produce_to_all(broker: &Broker, scale: Scale) {
             encode_record(&mut records, None, Some(&value(&topic, partition, number)), std::iter::empty(), None);
             let records = records.freeze();
             let request =
-                ProduceRequest { topic: topic.to_string(), partition: Some(partition), records, durability: 0 };
+                ProduceRequest { topic: topic.to_string(), partition: Some(partition), records, ..Default::default() };
             let answer = producers.produce(request).await.expect("appended").into_inner();
             assert_eq!(answer.results[0].base_offset, number);
         });

@@ -103,10 +103,15 @@ impl Broker {
 
     async fn compact_partition(&self, topic: &Topic, number: u32) -> Result<Compacted, BrokerError> {
         let partition = topic.partition(number)?;
-        let _permit = self.compacting.acquire().await.map_err(|_| BrokerError::Draining)?;
+        let permit = Arc::clone(&self.compacting).acquire_owned().await.map_err(|_| BrokerError::Draining)?;
         let (before, started) = (partition.size(), Instant::now());
         let shutdown = self.shutdown.clone();
-        let compacted = partition.compact_now(move || !shutdown.is_draining()).await;
+        // The permit goes where the work is: a client that does not wait for the end does not end it.
+        let go_on = move || {
+            let _held = &permit;
+            !shutdown.is_draining()
+        };
+        let compacted = partition.compact_now(go_on).await;
         let outcome = compacted.map_err(|error| BrokerError::storage(topic.at(number), error))?.unwrap_or_default();
         self.count_compaction(topic, &outcome, started.elapsed());
         if outcome.is_stopped {

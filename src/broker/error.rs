@@ -108,6 +108,19 @@ pub enum BrokerError {
         /// What was tried.
         error: StorageError,
     },
+    /// Less of the disk is free than appends leave.
+    #[error(
+        "{at}: the disk is nearly full: {free_bytes} bytes are free, appends leave {free_bytes_min} \
+         (broker.disk_free_bytes_min); free space or lower retention, then retry"
+    )]
+    DiskLow {
+        /// The partition, or one of those that were meant.
+        at: TopicPartition,
+        /// What is free.
+        free_bytes: u64,
+        /// What must be.
+        free_bytes_min: u64,
+    },
     /// Bytes of this partition are damaged.
     #[error("{at}: {error}")]
     DataLoss {

@@ -53,7 +53,9 @@ impl Broker {
 
     /// Deletes a group that has no members.
     pub async fn delete_group(&self, group: &str) -> Result<(), BrokerError> {
-        Ok(self.groups.delete(group_name(group)?).await?)
+        self.groups.delete(group_name(group)?).await?;
+        self.metrics.forget_group(group);
+        Ok(())
     }
 
     /// Commits offsets of a group; gives those that were refused.

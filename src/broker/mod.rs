@@ -1,23 +1,28 @@
 //! The broker as one thing: every operation a door can ask for, in the words of [`crate::types`].
 //!
 //! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`],
-//! `producers`; `startup` and `opener` open everything, `upkeep` and [`compaction`] look after it. The state lives
-//! below: topics and partitions in the table of
-//! `topic_table`, groups in their coordinator. Doors translate to and from these calls and own nothing.
+//! `producers`; `startup` and `opener` open everything, `upkeep`, [`compaction`] and `scrubber` look after it,
+//! `clock_watch`, `disk_watch` and `expired` know when that needs a word. The state lives below: topics and partitions
+//! in the table of `topic_table`, groups in their coordinator. Doors translate to and from these calls and own nothing.
 
+mod clock_watch;
 pub mod compaction;
+mod disk_watch;
 pub mod error;
+mod expired;
 pub mod fetch;
 pub mod groups;
 mod opener;
 pub mod produce;
 mod producers;
 mod readings;
+mod scrubber;
 mod startup;
 pub mod subscription;
 mod topic_table;
 pub mod topics;
 mod upkeep;
+mod upkeep_memory;
 
 /// The words of the layers below that doors need: they see no further than here.
 pub use crate::group::{
@@ -27,15 +32,19 @@ pub use crate::group::{
 pub use crate::partition::{AppendAck, PartitionOffsets};
 pub use crate::producer::ProducerError;
 pub use crate::storage::StorageError;
+pub use crate::storage::damage::DamagedRange;
 pub use crate::storage::log::{BatchRefusal, DuplicateRecord};
 pub use crate::storage::reader::StoredBatch;
+pub use disk_watch::DiskStatus;
 pub use error::BrokerError;
+pub use scrubber::{ScrubOptions, ScrubStatus};
 pub use startup::BrokerOptions;
 pub use topic_table::Topic;
+pub use upkeep::ClockStatus;
 
 use crate::clock::SharedClock;
 use crate::group::GroupCoordinator;
-use crate::metrics::Metrics;
+use crate::metrics::{GroupReading, Metrics};
 use crate::partition::StoragePool;
 use crate::producer::ProducerRegistry;
 use crate::shutdown::Shutdown;
@@ -44,9 +53,12 @@ use crate::storage::data_dir::DataDir;
 use crate::storage::file_system::FileSystem;
 use crate::topic::Catalog;
 use crate::types::TimestampMs;
-use std::sync::Arc;
+use disk_watch::DiskWatch;
+use scrubber::Scrubber;
+use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 use topic_table::TopicTable;
+use upkeep::Upkeep;
 
 /// An open broker.
 #[derive(Debug)]
@@ -63,11 +75,18 @@ pub struct Broker {
     catalog: tokio::sync::Mutex<Catalog>,
     groups: GroupCoordinator,
     producers: ProducerRegistry,
+    upkeep: Upkeep,
+    disk: Arc<DiskWatch>,
+    scrubber: Arc<Scrubber>,
+    /// Deletions of records that may wait for the disk at the same time.
+    deletions: Semaphore,
+    /// The groups as metrics last saw them.
+    group_readings: Mutex<Vec<GroupReading>>,
     /// Budget of record bytes that were received and not answered, in units of [`produce::PERMIT_BYTES`].
     in_flight: Arc<Semaphore>,
     pool: StoragePool,
     /// One pass of compaction at a time, which bounds its memory.
-    compacting: Semaphore,
+    compacting: Arc<Semaphore>,
     /// Last, so that the lock of the directory is given up when everything else is gone.
     data_dir: DataDir,
 }

@@ -30,6 +30,7 @@ impl Broker {
             pool: &self.pool,
             clock: &self.clock,
             metrics: &self.metrics,
+            reserve_bytes: self.options.disk_free_bytes_min,
         };
         numbers.map(|number| opener.open(name, entry, number)).collect()
     }
@@ -42,6 +43,8 @@ pub(super) struct Opener<'a> {
     pub(super) pool: &'a StoragePool,
     pub(super) clock: &'a SharedClock,
     pub(super) metrics: &'a Arc<Metrics>,
+    /// What appends of clients leave free of the disk.
+    pub(super) reserve_bytes: u64,
 }
 
 impl Opener<'_> {
@@ -78,7 +81,7 @@ impl Opener<'_> {
 
     fn open(&self, name: &TopicName, entry: &TopicEntry, number: u32) -> Result<PartitionHandle, StorageError> {
         let id = LogId { topic: entry.id, partition: number };
-        let options = partition_options(name, &entry.options);
+        let options = partition_options(name, &entry.options, self.reserve_bytes);
         let directory = self.data_dir.log_path(id);
         match Log::open(self.context.clone(), &directory, id, options.log) {
             Ok((log, report)) => {

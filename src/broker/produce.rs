@@ -4,6 +4,7 @@
 //! fixes the place of the records in the order, [`PendingProduce::finish`] waits until they are as durable as asked.
 
 use crate::broker::Broker;
+use crate::broker::disk_watch::DiskWatch;
 use crate::broker::error::BrokerError;
 use crate::broker::topic_table::{Topic, refuse_internal};
 use crate::metrics::InFlightCounted;
@@ -46,6 +47,7 @@ pub struct Produce<'a> {
 pub struct PendingProduce {
     topic: Arc<Topic>,
     parts: Vec<PendingPart>,
+    disk: Arc<DiskWatch>,
     _counted: InFlightCounted,
 }
 
@@ -91,6 +93,7 @@ impl Broker {
         refuse_internal(&topic.name)?;
         let summary = check(&topic, &request.records)?;
         let producer = self.admit_producer(&request)?;
+        self.disk.admit(|| topic.at(request.partition.unwrap_or(0)))?;
         let counted = self.metrics.produce_in_flight(request.records.len());
         let (stamp, window_ms) = (request.producer, topic.entry.options.dedup_window_ms);
         let terms = AppendTerms {
@@ -113,7 +116,7 @@ impl Broker {
         let permit = Arc::new(Permit { bytes, producer });
         let queue = |part| queue(&topic, part, request.durability, Arc::clone(&permit));
         let pending = parts.into_iter().map(queue).collect();
-        Ok(PendingProduce { topic, parts: pending, _counted: counted })
+        Ok(PendingProduce { topic, parts: pending, disk: Arc::clone(&self.disk), _counted: counted })
     }
 
     /// Checks what only makes sense with a partition, and that the producer may still send.
@@ -174,6 +177,9 @@ impl PendingProduce {
                 Ok(append) => append.await.map_err(|error| BrokerError::append(self.topic.at(part.partition), error)),
                 Err(error) => Err(error),
             };
+            if matches!(result, Err(BrokerError::DiskFull { .. })) {
+                self.disk.look_after_refusal();
+            }
             if let Ok(AppendAck { appended, .. }) = &result
                 && !appended.duplicate
             {

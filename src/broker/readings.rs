@@ -2,6 +2,12 @@
 
 use crate::broker::Broker;
 use crate::metrics::{GroupReading, OpenFilesReading, PartitionReading, Readings};
+use std::sync::PoisonError;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a page waits for each answer of the group coordinator.
+const GROUPS_PATIENCE: Duration = Duration::from_millis(250);
 
 impl Broker {
     /// Reads the state of everything, now.
@@ -26,13 +32,30 @@ impl Broker {
                     log_bytes: state.size.bytes,
                     segments: state.size.segments,
                 });
+                readings.scrub_damaged_ranges += state.damaged.len() as u64;
             }
         }
-        for group in self.list_groups("").await.unwrap_or_default() {
-            let Ok(described) = self.describe_group(group.name.as_str()).await else { continue };
+        // The coordinator answers when what it has decided is durable. On a disk that hangs the page must come all the
+        // same, with the groups as they were last seen.
+        let fresh = self.group_readings().await;
+        let mut known = self.group_readings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fresh) = fresh {
+            *known = fresh;
+        }
+        readings.groups.clone_from(&known);
+        readings
+    }
+
+    /// `None` if the coordinator does not answer in time.
+    async fn group_readings(&self) -> Option<Vec<GroupReading>> {
+        let mut readings = Vec::new();
+        let groups = timeout(GROUPS_PATIENCE, self.list_groups("")).await.ok()?;
+        for group in groups.unwrap_or_default() {
+            let described = timeout(GROUPS_PATIENCE, self.describe_group(group.name.as_str())).await.ok()?;
+            let Ok(described) = described else { continue };
             for (partition, offsets) in described.description.partitions.iter().zip(&described.offsets) {
                 let (Some(committed), Some(offsets)) = (&partition.committed, offsets) else { continue };
-                readings.groups.push(GroupReading {
+                readings.push(GroupReading {
                     group: group.name.to_string(),
                     topic: committed.topic.clone(),
                     partition: committed.partition,
@@ -42,6 +65,6 @@ impl Broker {
                 });
             }
         }
-        readings
+        Some(readings)
     }
 }

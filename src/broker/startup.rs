@@ -5,12 +5,16 @@
 //! partition whose log does not open is offline, with its reason; the broker serves the others.
 
 use crate::broker::Broker;
+use crate::broker::disk_watch::DiskWatch;
 use crate::broker::error::BrokerError;
 use crate::broker::opener::{Opener, create_directories, remove_directory};
 use crate::broker::produce::PERMIT_BYTES;
+use crate::broker::scrubber::{ScrubOptions, Scrubber};
 use crate::broker::topic_table::TopicTable;
+use crate::broker::upkeep::Upkeep;
 use crate::clock::SharedClock;
 use crate::group::GroupCoordinator;
+use crate::limits;
 use crate::metrics::Metrics;
 use crate::partition::journal::JournalEntry;
 use crate::partition::{PartitionJournal, StoragePool};
@@ -23,7 +27,7 @@ use crate::storage::{StorageContext, StorageError};
 use crate::topic::{Catalog, TopicEntry, TopicOptions};
 use crate::types::{Durability, TopicId, TopicName};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -57,6 +61,10 @@ pub struct BrokerOptions {
     pub topic_defaults: TopicOptions,
     /// Budget of record bytes that were received and not answered.
     pub produce_in_flight_bytes_max: u64,
+    /// Records are refused while less of the disk is free.
+    pub disk_free_bytes_min: u64,
+    /// How sealed segments are read again.
+    pub scrub: ScrubOptions,
 }
 
 impl Broker {
@@ -78,13 +86,29 @@ impl Broker {
         }
 
         let context = storage_context(&fs, &data_dir, options.open_files_max);
-        let opener = Opener { context: &context, data_dir: &data_dir, pool: &pool, clock: &clock, metrics: &metrics };
+        let opener = Opener {
+            context: &context,
+            data_dir: &data_dir,
+            pool: &pool,
+            clock: &clock,
+            metrics: &metrics,
+            reserve_bytes: options.disk_free_bytes_min,
+        };
         let topics = opener.open_all(&catalog, options.storage_threads);
         let groups = start_groups(journal_in(GROUPS_TOPIC, &topics)?, &clock, &topics).await?;
         let producers = start_producers(journal_in(PRODUCERS_TOPIC, &topics)?, &clock).await?;
 
+        let watched = data_dir.path().to_owned();
+        let disk = DiskWatch::new(Arc::clone(&fs), watched, Arc::clone(&metrics), options.disk_free_bytes_min);
+        let upkeep = Upkeep::load(&*fs, &data_dir.upkeep_path(), &*clock);
+        let (ended_at_ms, scrubber_clock) = (upkeep.scrubbed_at_ms(), Arc::clone(&clock));
+        let scrubber = Scrubber::new(options.scrub, scrubber_clock, Arc::clone(&metrics), ended_at_ms);
         let permits = usize::try_from(options.produce_in_flight_bytes_max / PERMIT_BYTES).unwrap_or(usize::MAX);
         Ok(Arc::new(Self {
+            disk: Arc::new(disk),
+            scrubber: Arc::new(scrubber),
+            deletions: Semaphore::new(limits::DELETIONS_MAX),
+            group_readings: Mutex::default(),
             in_flight: Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS))),
             options,
             started_at_ms: clock.now_ms(),
@@ -97,8 +121,9 @@ impl Broker {
             catalog: tokio::sync::Mutex::new(catalog),
             groups,
             producers,
+            upkeep,
             pool,
-            compacting: Semaphore::new(1),
+            compacting: Arc::new(Semaphore::new(1)),
             data_dir,
         }))
     }
@@ -106,6 +131,9 @@ impl Broker {
     /// Closes every log: what was written is durable, and the next start has nothing to verify. All partitions are
     /// asked at once, so that their syncs run side by side.
     pub async fn close(&self) -> Result<(), BrokerError> {
+        if let Err(error) = tokio::task::block_in_place(|| self.remember(true)) {
+            tracing::warn!(%error, "the time is not kept for the next start");
+        }
         let mut closing = Vec::new();
         let topics = self.topics.all();
         let partitions: usize = topics.iter().map(|topic| topic.partitions.len()).sum();

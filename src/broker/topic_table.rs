@@ -4,6 +4,7 @@
 //! one goes on with it. The table is only changed by `topics` and `startup`, after the catalog.
 
 use crate::broker::error::BrokerError;
+use crate::broker::expired::Expired;
 use crate::group::{TopicPartitions, TopicsSnapshot};
 use crate::limits;
 use crate::metrics::TopicMetrics;
@@ -49,6 +50,12 @@ impl Topic {
         self.next_partition.fetch_add(1, Ordering::Relaxed) % self.entry.partitions
     }
 
+    /// What was deleted of a partition since the last call.
+    pub(super) fn take_expired(&self, number: u32) -> Option<Expired> {
+        let offsets = self.partition(number).ok()?.take_expired()?;
+        Some(Expired { at: self.at(number), topic_id: self.entry.id, offsets })
+    }
+
     /// Name and number of one of its partitions.
     pub(super) fn at(&self, partition: u32) -> TopicPartition {
         TopicPartition { topic: self.name.clone(), partition }
@@ -56,12 +63,12 @@ impl Topic {
 }
 
 /// What a partition needs of its topic's options.
-pub(super) fn partition_options(name: &TopicName, options: &TopicOptions) -> PartitionOptions {
+pub(super) fn partition_options(name: &TopicName, options: &TopicOptions, reserve_bytes: u64) -> PartitionOptions {
     PartitionOptions {
         log: LogOptions {
             segment_bytes: options.segment_bytes,
             seal_age_ms: options.seal_age_ms(),
-            reserve_bytes: if name.is_internal() { 0 } else { limits::DISK_RESERVE_BYTES },
+            reserve_bytes: if name.is_internal() { 0 } else { reserve_bytes },
         },
         durability: options.durability,
         retention: if options.cleanup.deletes() {
@@ -71,6 +78,7 @@ pub(super) fn partition_options(name: &TopicName, options: &TopicOptions) -> Par
         },
         compaction: options.cleanup.compacts().then_some(CompactionPolicy {
             tombstone_grace_ms: options.tombstone_grace_ms,
+            age_ms_min: options.dedup_window_ms,
             segment_bytes: options.segment_bytes,
             keys_max: limits::COMPACTION_KEYS_MAX,
         }),

@@ -6,14 +6,17 @@
 
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
+use crate::broker::expired::tell_of_unread;
 use crate::broker::opener::{create_directories, remove_directory, topic as open_topic};
 use crate::broker::topic_table::{Topic, partition_options, refuse_internal};
 use crate::limits;
-use crate::partition::PartitionOffsets;
+use crate::partition::{PartitionHandle, PartitionOffsets};
 use crate::storage::StorageError;
+use crate::storage::damage::DamagedRange;
 use crate::storage::reader::LogSize;
 use crate::topic::{Catalog, TopicEntry, TopicOptions};
 use crate::types::{Offset, TopicId, TopicName};
+use futures_util::future::join_all;
 use std::sync::Arc;
 use tokio::sync::MutexGuard;
 use uuid::Uuid;
@@ -27,6 +30,8 @@ pub struct PartitionState {
     pub size: LogSize,
     /// The right to write that producers must have, if any.
     pub fencing_token: Option<u64>,
+    /// Damage that scrubs have found.
+    pub damaged: Vec<DamagedRange>,
 }
 
 impl Broker {
@@ -86,7 +91,7 @@ impl Broker {
         let state = |number| {
             let partition = topic.partition(number)?;
             let (offsets, size, fencing_token) = (partition.offsets(), partition.size(), partition.fencing_token());
-            Ok(PartitionState { offsets, size, fencing_token })
+            Ok(PartitionState { offsets, size, fencing_token, damaged: partition.damaged() })
         };
         (0..topic.entry.partitions).map(state).collect()
     }
@@ -118,7 +123,7 @@ impl Broker {
         })?;
 
         let mut changed = Topic { entry, ..Topic::clone(&topic) };
-        let options = partition_options(&name, &changed.entry.options);
+        let options = partition_options(&name, &changed.entry.options, self.options.disk_free_bytes_min);
         changed.partitions.iter().flatten().for_each(|partition| partition.set_options(options));
         changed
             .partitions
@@ -143,15 +148,16 @@ impl Broker {
         let removed = self.topics.remove(&name);
         self.metrics.forget_topic(&name);
         self.groups.topics_changed(self.topics.snapshot()).await?;
-        for partition in removed.iter().flat_map(|topic| topic.partitions.iter().flatten()) {
-            // Nobody needs these records any more; what matters is that nothing is written after the files are gone.
-            partition.discard().await;
-        }
+        // Nobody needs these records any more; what matters is that nothing is written after the files are gone. All are
+        // asked at once: there may be 10,000.
+        let partitions = removed.iter().flat_map(|topic| topic.partitions.iter().flatten());
+        join_all(partitions.map(PartitionHandle::discard)).await;
         let gone = self.blocking(|| remove_directory(&*self.fs, &self.data_dir, entry.id));
         match gone {
             Ok(()) => self.change_catalog(&mut catalog, |catalog| catalog.deleting.retain(|id| *id != entry.id))?,
             Err(error) => tracing::warn!(%error, "the files of a deleted topic are removed at the next start"),
         }
+        self.disk.look();
         tracing::info!(topic = %name, id = %entry.id, "deleted a topic");
         Ok(())
     }
@@ -160,7 +166,14 @@ impl Broker {
     pub async fn delete_records(&self, name: &str, partition: u32, offset: Offset) -> Result<Offset, BrokerError> {
         let topic = self.topic(name)?;
         refuse_internal(&topic.name)?;
+        let permit = self.deletions.acquire().await.map_err(|_| BrokerError::Draining)?;
         let deleted = topic.partition(partition)?.delete_before(offset).await;
+        drop(permit);
+        // A task of its own: whoever asked may be gone before the groups are told of.
+        let expired = topic.take_expired(partition).into_iter().collect();
+        let telling = tell_of_unread(self.groups.clone(), Arc::clone(&self.metrics), expired);
+        let _ = tokio::spawn(telling).await;
+        self.disk.look();
         deleted.map_err(|error| BrokerError::storage(topic.at(partition), error))
     }
 
@@ -179,7 +192,7 @@ impl Broker {
 
     /// Disk work that is rare and short enough to do in place, off the tokio worker's duties.
     #[expect(clippy::unused_self, reason = "reads as what the broker does")]
-    fn blocking<T>(&self, work: impl FnOnce() -> Result<T, StorageError>) -> Result<T, BrokerError> {
+    pub(super) fn blocking<T>(&self, work: impl FnOnce() -> Result<T, StorageError>) -> Result<T, BrokerError> {
         tokio::task::block_in_place(work).map_err(BrokerError::Files)
     }
 }

@@ -4,10 +4,11 @@
 //! verb but `serve` and `log` is an ordinary client of a broker, and has a file or folder of its own:
 //!
 //! ```text
-//! serve   topic   produce/   consume/   group   log/   completion   version        verbs
+//! serve   topic   produce/   consume/   group   broker   log/   completion   version        verbs
 //! exit   interrupt   units   time   json   table   confirm                  what they share
 //! ```
 
+mod broker;
 mod completion;
 mod confirm;
 mod consume;
@@ -60,6 +61,8 @@ enum Verb {
     Consume(consume::ConsumeArgs),
     /// List, describe, move and delete consumer groups.
     Group(group::GroupArgs),
+    /// Show how a broker stands, confirm its clock, have it look for damage.
+    Broker(broker::BrokerVerbArgs),
     /// Look at the files of a data directory, without a broker: segments, frames, whether all is whole.
     Log(log::LogArgs),
     /// Print a completion script for a shell.
@@ -99,6 +102,7 @@ fn run(arguments: Vec<OsString>) -> ExitCode {
         Verb::Produce(args) => exit::report(block_on(produce::run(args))),
         Verb::Consume(args) => exit::report(block_on(consume::run(args))),
         Verb::Group(args) => exit::report(block_on(group::run(args))),
+        Verb::Broker(args) => exit::report(block_on(broker::run(args))),
         Verb::Log(args) => exit::report(log::run(args)),
         Verb::Completion(args) => exit::report(completion::run(&args)),
         Verb::Version(args) => exit::report(block_on(version::run(args))),

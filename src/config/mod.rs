@@ -14,6 +14,7 @@ mod load;
 pub use error::{ConfigError, Origin};
 pub use load::{Loaded, Setting, Sources, load};
 
+use crate::limits;
 use crate::topic::TopicOptions;
 use serde::Serialize;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -53,6 +54,12 @@ pub struct BrokerConfig {
     pub drain_timeout_ms: u64,
     /// How often retention looks for segments to delete.
     pub retention_check_ms: u64,
+    /// Records are refused while less of the disk is free.
+    pub disk_free_bytes_min: u64,
+    /// How fast sealed segments are read again to find damage; 0 = not at all.
+    pub scrub_bytes_per_second: u64,
+    /// How long after one pass over all of them the next begins.
+    pub scrub_interval_ms: u64,
 }
 
 /// `[limits]`: at a limit the broker answers `RESOURCE_EXHAUSTED` or stops reading; it never buffers past it.
@@ -125,6 +132,9 @@ impl Default for BrokerConfig {
             storage_threads: 0,
             drain_timeout_ms: 30_000,
             retention_check_ms: 5_000,
+            disk_free_bytes_min: 64 << 20,
+            scrub_bytes_per_second: limits::SCRUB_BYTES_PER_SECOND_DEFAULT,
+            scrub_interval_ms: 7 * 86_400_000,
         }
     }
 }

@@ -7,14 +7,14 @@
 use super::commit::{CommitRequest, CommitResults, OffsetToCommit};
 use super::describe::{CommittedOffset, GroupDescription, GroupSummary};
 use super::error::GroupError;
-use super::groups::Groups;
+use super::groups::{Groups, LogPlace};
 use super::ids::{Generation, GroupName, MemberId};
 use super::membership::{JoinRequest, Membership};
 use super::task::{Command, INBOX_COMMANDS_MAX, Task};
 use super::topics::TopicsSnapshot;
 use crate::clock::SharedClock;
 use crate::partition::journal::{Journal, JournalEntry};
-use crate::types::TopicName;
+use crate::types::{Offset, TopicName};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot};
 
@@ -90,6 +90,11 @@ impl GroupCoordinator {
     /// Groups whose names begin with `prefix`, in order of name.
     pub async fn list(&self, prefix: String) -> Result<Vec<GroupSummary>, GroupError> {
         self.call(|reply| Command::List { prefix, reply }).await
+    }
+
+    /// For each place, in order: the groups that have committed an offset below it, and that offset.
+    pub async fn behind(&self, places: Vec<LogPlace>) -> Result<Vec<Vec<(GroupName, Offset)>>, GroupError> {
+        self.call(|reply| Command::Behind { places, reply }).await
     }
 
     /// Deletes a group that has no members, with its committed offsets.

@@ -15,10 +15,21 @@ use super::state::GroupState;
 use super::topics::TopicsSnapshot;
 use crate::limits;
 use crate::partition::journal::JournalEntry;
-use crate::types::TopicName;
+use crate::types::{Offset, TopicId, TopicName};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// An offset in a partition of exactly that topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogPlace {
+    /// The topic; one created later with the same name is another.
+    pub topic_id: TopicId,
+    /// Its partition, 0-based.
+    pub partition: u32,
+    /// The offset.
+    pub offset: Offset,
+}
 
 /// The state of every group.
 #[derive(Debug, Clone, Default)]
@@ -188,6 +199,18 @@ impl Groups {
         let mut offsets = self.by_name.get(group).map(GroupState::committed_offsets).unwrap_or_default();
         offsets.retain(|committed| topics.is_empty() || topics.contains(&committed.topic));
         offsets
+    }
+
+    /// For each place: the groups that have committed an offset below it, and that offset.
+    pub(super) fn behind(&self, places: &[LogPlace]) -> Vec<Vec<(GroupName, Offset)>> {
+        let behind = |place: &LogPlace| {
+            let committed = self.by_name.values().filter_map(|group| {
+                let offset = group.committed(place.topic_id, place.partition)?.offset;
+                Some((group.name.clone(), offset))
+            });
+            committed.filter(|(_, offset)| *offset < place.offset).collect()
+        };
+        places.iter().map(behind).collect()
     }
 
     /// Everything about a group.

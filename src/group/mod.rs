@@ -45,6 +45,7 @@ pub use describe::{
     CommittedOffset, GroupDescription, GroupPhase, GroupSummary, MemberDescription, PartitionDescription,
 };
 pub use error::{CommitError, GroupError};
+pub use groups::LogPlace;
 pub use ids::{Generation, GroupName, MemberId};
 pub use membership::{JoinRequest, MemberEvent, Membership, RemovalReason};
 pub use rebalance::RELEASE_MS;

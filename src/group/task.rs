@@ -9,14 +9,15 @@ use super::commit::{CommitRequest, CommitResults, OffsetToCommit};
 use super::describe::{CommittedOffset, GroupDescription, GroupSummary};
 use super::error::GroupError;
 use super::event::{Decision, Effect, Now};
-use super::groups::Groups;
+use super::groups::{Groups, LogPlace};
 use super::ids::{Generation, GroupName, MemberId};
 use super::journal_entries::encode;
 use super::membership::{Departures, JoinRequest, MemberEvent, Membership, RemovalReason};
 use super::topics::TopicsSnapshot;
 use crate::clock::SharedClock;
 use crate::partition::journal::{Journal, JournalEntry};
-use crate::types::TopicName;
+use crate::planted::{Bug, is_planted};
+use crate::types::{Offset, TopicName};
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -51,6 +52,7 @@ pub(super) enum Command {
     List { prefix: String, reply: Reply<Vec<GroupSummary>> },
     Delete { group: GroupName, reply: Reply<()> },
     TopicsChanged { topics: Arc<TopicsSnapshot>, reply: Reply<()> },
+    Behind { places: Vec<LogPlace>, reply: Reply<Vec<Vec<(GroupName, Offset)>>> },
     Snapshot { reply: Reply<Vec<JournalEntry>> },
 }
 
@@ -160,6 +162,7 @@ impl Task {
             }
             Command::Describe { group, reply } => drain.answer(reply, self.groups.describe(&group)),
             Command::List { prefix, reply } => drain.answer(reply, Ok(self.groups.list(&prefix))),
+            Command::Behind { places, reply } => drain.answer(reply, Ok(self.groups.behind(&places))),
             Command::Snapshot { reply } => drain.answer(reply, Ok(self.groups.snapshot())),
         }
     }
@@ -208,7 +211,10 @@ impl Task {
     }
 
     /// Makes the drain durable, then lets everyone know. `false` when that failed and the task must end.
-    async fn conclude(&mut self, drain: Drain) -> bool {
+    async fn conclude(&mut self, mut drain: Drain) -> bool {
+        if is_planted(Bug::CommitAckedBeforeDurable) {
+            drain.answers.drain(..).for_each(|answer| answer());
+        }
         if !drain.entries.is_empty()
             && let Err(failed) = self.journal.append(drain.entries).await
         {

@@ -1,6 +1,8 @@
 //! `AdminService`.
 
 use super::Door;
+use super::status::status;
+use crate::broker::{ClockStatus, DiskStatus, ScrubStatus};
 use crate::limits;
 use crate::proto::{self, admin_service_server::AdminService};
 use tonic::{Request, Response, Status, async_trait};
@@ -19,6 +21,42 @@ impl AdminService for Door {
             request_bytes_max: limits::REQUEST_BYTES_MAX,
             batch_bytes_max: limits::BATCH_BYTES_LIMIT_MAX,
             partitions_max: limits::PARTITIONS_MAX,
+            clock: Some(clock_out(self.broker.clock_status())),
+            disk: Some(disk_out(self.broker.disk_status())),
+            scrub: Some(scrub_out(self.broker.scrub_status(), self.broker.damaged_ranges())),
         }))
+    }
+
+    async fn confirm_clock(
+        &self,
+        _: Request<proto::ConfirmClockRequest>,
+    ) -> Result<Response<proto::ConfirmClockResponse>, Status> {
+        let before = self.broker.confirm_clock().map_err(|error| status(&error))?;
+        Ok(Response::new(proto::ConfirmClockResponse { before: Some(clock_out(before)) }))
+    }
+
+    async fn start_scrub(
+        &self,
+        _: Request<proto::StartScrubRequest>,
+    ) -> Result<Response<proto::StartScrubResponse>, Status> {
+        Ok(Response::new(proto::StartScrubResponse { started: self.broker.start_scrub() }))
+    }
+}
+
+fn clock_out(ClockStatus { retention_suspended, off_by_ms }: ClockStatus) -> proto::ClockStatus {
+    proto::ClockStatus { retention_suspended, off_by_ms }
+}
+
+fn disk_out(DiskStatus { free_bytes, free_bytes_min, refuses_produce }: DiskStatus) -> proto::DiskStatus {
+    proto::DiskStatus { free_bytes, free_bytes_min, refuses_produce }
+}
+
+fn scrub_out(scrub: ScrubStatus, damaged_ranges: u64) -> proto::ScrubStatus {
+    proto::ScrubStatus {
+        bytes_per_second: scrub.options.bytes_per_second,
+        running: scrub.is_running,
+        bytes_read: scrub.bytes,
+        ended_at_ms: scrub.ended_at_ms,
+        damaged_ranges,
     }
 }

@@ -139,6 +139,11 @@ fn row(error: &BrokerError) -> Row {
                 .fact("first_offset", first_offset)
                 .fact("next_offset", next_offset)
         }
+        E::DiskLow { at, free_bytes, free_bytes_min } => Row::new(Code::ResourceExhausted, "DISK_FULL")
+            .at(at)
+            .fact("free_bytes", free_bytes)
+            .fact("limit_bytes", free_bytes_min)
+            .next(LATER),
         E::DataLoss { at, .. } => Row::new(Code::DataLoss, "DATA_CORRUPT").at(at),
         E::Storage { at, error: StorageError::Exhausted { limit, .. } } => {
             Row::new(Code::ResourceExhausted, "FILES_EXHAUSTED").at(at).fact("limit", limit).next(LATER)

@@ -3,6 +3,7 @@
 use super::Door;
 use super::convert::{apply_options, reset_options, topic_out};
 use super::status::{part_error, status};
+use crate::broker::DamagedRange;
 use crate::broker::compaction::Compacted;
 use crate::limits::LIST_PAGE_MAX;
 use crate::proto::{self, topic_service_server::TopicService};
@@ -31,16 +32,19 @@ impl TopicService for Door {
         let states = self.broker.partition_states(&topic);
         let state_out = |(partition, state)| match state {
             Err(error) => proto::PartitionState { partition, error: Some(part_error(&error)), ..Default::default() },
-            Ok(crate::broker::topics::PartitionState { offsets, size, fencing_token }) => proto::PartitionState {
-                partition,
-                log_start_offset: offsets.log_start.0,
-                high_watermark: offsets.high_watermark.0,
-                log_end_offset: offsets.log_end.0,
-                log_bytes: size.bytes,
-                segments: size.segments,
-                error: None,
-                fencing_token,
-            },
+            Ok(crate::broker::topics::PartitionState { offsets, size, fencing_token, damaged }) => {
+                proto::PartitionState {
+                    partition,
+                    log_start_offset: offsets.log_start.0,
+                    high_watermark: offsets.high_watermark.0,
+                    log_end_offset: offsets.log_end.0,
+                    log_bytes: size.bytes,
+                    segments: size.segments,
+                    error: None,
+                    fencing_token,
+                    damaged: damaged.iter().map(damaged_out).collect(),
+                }
+            }
         };
         let partitions = (0..).zip(states).map(state_out).collect();
         Ok(Response::new(proto::GetTopicResponse { topic: Some(topic_out(&topic)), partitions }))
@@ -114,5 +118,15 @@ impl TopicService for Door {
         };
         let partitions = (0..).zip(compacted).map(partition_out).collect();
         Ok(Response::new(proto::CompactTopicResponse { partitions }))
+    }
+}
+
+fn damaged_out(range: &DamagedRange) -> proto::DamagedRange {
+    proto::DamagedRange {
+        first_offset: range.first_offset.0,
+        next_offset: range.next_offset.0,
+        file: range.path.display().to_string(),
+        position: range.position,
+        what: range.what.clone(),
     }
 }

@@ -286,6 +286,21 @@ fn segments_are_summed_up_and_frames_are_shown_from_any_offset() {
     }
 }
 
+/// The next start goes on with it, so nothing of what it replaces is missing or damaged.
+#[test]
+fn an_interrupted_compaction_is_named_as_that() {
+    let sample = Sample::new(true);
+    let bases = sample.bases();
+    let swap = format!("{:020}-{:020}.swap", bases[0].0, bases[2].0);
+    fs::copy(sample.segment(bases[0]), sample.log.join(swap)).expect("copied");
+    fs::write(sample.log.join("00000000000000000000.cleaned"), b"half").expect("writable");
+    fs::remove_file(sample.segment(bases[1])).expect("removable");
+    fs::remove_file(sample.segment(bases[1]).with_extension("index")).expect("removable");
+    let (problems, totals) = sample.verify();
+    let kinds: Vec<_> = problems.iter().map(|problem| problem.kind).collect();
+    assert_eq!((kinds, totals.segments), (vec![ProblemKind::UnfinishedCompaction], 1), "{problems:?}");
+}
+
 /// Records behind the recovery point were deleted: the checkpoint's offset had moved up without its position, and a log
 /// that is whole was reported as damaged.
 #[test]

@@ -74,7 +74,7 @@ pub(super) fn segment_path(directory: &Path, base: Offset) -> PathBuf {
 
 /// Whether the next start removes it.
 pub(super) fn is_leftover(name: &str) -> bool {
-    [".deleted", ".tmp", ".cleaned"].iter().any(|ending| name.ends_with(ending))
+    [".deleted", ".tmp", ".cleaned", ".prepared"].iter().any(|ending| name.ends_with(ending))
 }
 
 /// A damaged segment that `log repair` has put another file in the place of.

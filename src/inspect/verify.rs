@@ -106,7 +106,7 @@ fn verify_directory(directory: &DataDirectory, findings: &mut Findings<'_>) -> R
         Err(error @ StorageError::Corrupt { .. }) => findings.error(ProblemKind::Format, &format_path, &error),
         result => result?,
     }
-    let known = ["lock", "format.json", "catalog.json", "topics", "lost+found"];
+    let known = ["lock", "format.json", "catalog.json", "upkeep.json", "topics", "lost+found"];
     report_unknown(directory, directory.path(), findings, &|name| known.contains(&name) || is_leftover(name));
     let catalog_path = directory.path().join("catalog.json");
     match Catalog::load(&*directory.fs, &catalog_path) {

@@ -9,7 +9,7 @@ use crate::inspect::verify::Findings;
 use crate::storage::StorageError;
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::error::IoContext as _;
-use crate::storage::file_system::File;
+use crate::storage::file_system::{File, OpenMode};
 use crate::storage::frame::{FrameError, FrameHeader};
 use crate::storage::segment::header::SEGMENT_HEADER_BYTES;
 use crate::storage::segment::index::SparseIndex;
@@ -161,17 +161,22 @@ impl SegmentCheck<'_> {
             progress.saved_index_fits = *saved == progress.index;
         }
         if let Some(checkpoint) = self.recovery_point().filter(|checkpoint| checkpoint.position == end) {
-            // What was deleted ahead of the recovery point moved its offset up, and not its position.
+            let is_at_start = end as usize == SEGMENT_HEADER_BYTES;
+            // What was deleted ahead of the recovery point moved its offset up, and not its position. At the beginning
+            // of its segment it says nothing of the offset there.
             let offset = progress.index.next_offset.max(checkpoint.log_start_offset);
-            progress.checkpoint_fits = checkpoint.next_offset == offset;
+            let is_here = checkpoint.next_offset == progress.index.next_offset;
+            progress.checkpoint_fits = is_here || checkpoint.next_offset == offset || is_at_start;
         }
     }
 
     /// What stands behind the last frame, and whether the next segment begins there.
     fn check_end(&self, end: u32, file_bytes: u32, progress: &mut Progress, findings: &mut Findings<'_>) {
         let (next, path) = (progress.next_offset, progress.path.clone());
+        // The recovery point may have been moved back to before other segments, for a compaction.
+        let goes_on = self.following == Some(next);
         // Offsets below the log start may be gone: they were deleted, perhaps before they were durable.
-        let is_early = |found: &&Checkpoint| found.next_offset > next.max(found.log_start_offset);
+        let is_early = |found: &&Checkpoint| found.next_offset > next.max(found.log_start_offset) && !goes_on;
         let ends_early = self.recovery_point().filter(is_early);
         if let Some((position, error)) = progress.damage.take() {
             let lost_to = self.following.or(ends_early.map(|checkpoint| checkpoint.next_offset));
@@ -186,7 +191,9 @@ impl SegmentCheck<'_> {
                 );
                 Problem::new(ProblemKind::TornTail, &path, what).at(position)
             });
-        } else if let Some(following) = self.following.filter(|following| *following != next) {
+        } else if let Some(following) =
+            self.following.filter(|following| *following != next && !self.is_merged(*following))
+        {
             findings.problem(self.gap(end, next, following, progress));
         } else if let Some(checkpoint) = ends_early {
             let what = format!("its frames end here, but {} bytes were written and synced", checkpoint.position);
@@ -210,6 +217,13 @@ impl SegmentCheck<'_> {
                 what,
             ));
         }
+    }
+
+    /// Whether compaction has merged the next segment into this one since they were listed.
+    fn is_merged(&self, following: Offset) -> bool {
+        let path = segment_path(&self.place.directory, following);
+        let opened = self.directory.fs.open(&path, OpenMode::Read);
+        self.in_use && opened.is_err_and(|error| error.kind() == ErrorKind::NotFound)
     }
 
     /// The next segment does not begin where this one ends. An index file that fits says that this one is whole.

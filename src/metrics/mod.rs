@@ -8,7 +8,7 @@
 //! Labels are topics, partitions, groups and reasons of errors, never clients or keys: the number of series is bounded
 //! by what the operator created. No globals: a [`Metrics`] is passed to whoever observes.
 
-use crate::types::{TimestampMs, TopicName};
+use crate::types::{TimestampMs, TopicName, TopicPartition};
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -18,8 +18,10 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use std::time::Duration;
 
+mod expired;
 mod readings;
 
+use expired::ExpiredUnread;
 pub use readings::{GroupReading, OpenFilesReading, PartitionReading, Readings};
 
 /// Upper bounds of the sync histogram, in seconds: 50 us (a disk with a protected cache) to 6.5 s (one that fails).
@@ -54,6 +56,12 @@ pub struct Metrics {
     upkeep_seconds: Histogram,
     connections: Gauge,
     produce_in_flight_bytes: Gauge,
+    expired_unread: ExpiredUnread,
+    retention_suspended: Gauge,
+    disk_free_bytes: Gauge,
+    disk_refuses_produce: Gauge,
+    scrub_bytes: Counter,
+    scrub_ended: Gauge,
 }
 
 /// The counters of one topic, resolved. Cheap to clone; hold one per topic or partition.
@@ -97,6 +105,12 @@ impl Default for Metrics {
             upkeep_seconds: Histogram::new(SYNC_SECONDS_BUCKETS),
             connections: Gauge::default(),
             produce_in_flight_bytes: Gauge::default(),
+            expired_unread: ExpiredUnread::default(),
+            retention_suspended: Gauge::default(),
+            disk_free_bytes: Gauge::default(),
+            disk_refuses_produce: Gauge::default(),
+            scrub_bytes: Counter::default(),
+            scrub_ended: Gauge::default(),
             registry: Registry::default(),
         };
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -116,6 +130,19 @@ impl Default for Metrics {
         registry.register("connections", "Connections open now", metrics.connections.clone());
         let help = "Bytes of records received and not answered yet";
         registry.register("produce_in_flight_bytes", help, metrics.produce_in_flight_bytes.clone());
+        registry.register_collector(Box::new(metrics.expired_unread.clone()));
+        let help = "1 while retention by time is suspended, because the clock jumped";
+        registry.register("retention_suspended", help, metrics.retention_suspended.clone());
+        registry.register(
+            "disk_free_bytes",
+            "Free bytes of the disk of the data directory",
+            metrics.disk_free_bytes.clone(),
+        );
+        let help = "1 while records are refused because less than disk_free_bytes_min is free";
+        registry.register("disk_refuses_produce", help, metrics.disk_refuses_produce.clone());
+        registry.register("scrub_bytes", "Bytes of sealed segments read again", metrics.scrub_bytes.clone());
+        let help = "When the last pass over all sealed segments ended, in seconds since 1970; 0 = not yet";
+        registry.register("scrub_ended_timestamp_seconds", help, metrics.scrub_ended.clone());
         Self { registry, ..metrics }
     }
 }
@@ -146,6 +173,38 @@ impl Metrics {
             family.remove(&label);
         }
         self.compaction_last_time.remove(&label);
+        self.expired_unread.forget_topic(topic);
+    }
+
+    /// Forgets a group that was deleted.
+    pub fn forget_group(&self, group: &str) {
+        self.expired_unread.forget_group(group);
+    }
+
+    /// So many records of `at` were deleted before `group` had read them.
+    pub fn expired_unread(&self, group: &str, at: &TopicPartition, records: u64) {
+        self.expired_unread.add(group, at, records);
+    }
+
+    /// So much of the disk is free, and whether records are refused for it.
+    pub fn set_disk(&self, free_bytes: u64, refuses_produce: bool) {
+        self.disk_free_bytes.set(i64::try_from(free_bytes).unwrap_or(i64::MAX));
+        self.disk_refuses_produce.set(refuses_produce.into());
+    }
+
+    /// So many bytes are about to be read again.
+    pub fn scrubbed(&self, bytes: u64) {
+        self.scrub_bytes.inc_by(bytes);
+    }
+
+    /// A pass over all sealed segments ended.
+    pub fn scrub_ended(&self, at_ms: TimestampMs) {
+        self.scrub_ended.set(at_ms / 1000);
+    }
+
+    /// Retention by time is suspended, or goes on.
+    pub fn set_retention_suspended(&self, suspended: bool) {
+        self.retention_suspended.set(suspended.into());
     }
 
     /// A produce request arrived.
@@ -319,6 +378,32 @@ mod tests {
     }
 
     #[test]
+    fn what_expired_unread_is_counted_by_group_and_leaves_with_its_group_or_topic() {
+        let metrics = Metrics::default();
+        let at = |name, partition| TopicPartition { topic: topic(name), partition };
+        metrics.expired_unread("billing", &at("orders", 1), 5);
+        metrics.expired_unread("billing", &at("orders", 1), 2);
+        metrics.expired_unread("audit", &at("orders", 1), 9);
+        metrics.expired_unread("audit", &at("clicks", 0), 4);
+        let line = |group, topic, partition, records| {
+            format!(
+                "millstream_group_records_expired_unread_total{{group=\"{group}\",topic=\"{topic}\",\
+                 partition=\"{partition}\"}} {records}\n"
+            )
+        };
+        let page = metrics.render(Readings::default());
+        assert!(
+            page.contains(&line("billing", "orders", 1, 7)) && page.contains(&line("audit", "orders", 1, 9)),
+            "{page}"
+        );
+        metrics.forget_group("billing");
+        metrics.forget_topic(&topic("orders"));
+        let page = metrics.render(Readings::default());
+        assert!(!page.contains("billing") && !page.contains("orders"), "{page}");
+        assert!(page.contains(&line("audit", "clicks", 0, 4)), "{page}");
+    }
+
+    #[test]
     fn readings_are_gauges_by_partition_and_group() {
         let partition = PartitionReading {
             topic: topic("orders"),
@@ -337,9 +422,15 @@ mod tests {
             lag_records: 10,
         };
         let files = OpenFilesReading { open: 7, unsynced: 2, open_max: 512, evictions: 33 };
-        let page = Metrics::default().render(Readings { partitions: vec![partition], groups: vec![group], files });
+        let page = Metrics::default().render(Readings {
+            partitions: vec![partition],
+            groups: vec![group],
+            files,
+            scrub_damaged_ranges: 3,
+        });
         for line in [
             "# TYPE millstream_partition_log_bytes gauge",
+            "millstream_scrub_damaged_ranges 3",
             "millstream_partition_log_start_offset{topic=\"orders\",partition=\"2\"} 5",
             "millstream_partition_high_watermark{topic=\"orders\",partition=\"2\"} 90",
             "millstream_partition_log_end_offset{topic=\"orders\",partition=\"2\"} 100",

@@ -14,6 +14,8 @@ pub struct Readings {
     pub partitions: Vec<PartitionReading>,
     /// Every partition that a group has committed to.
     pub groups: Vec<GroupReading>,
+    /// Damaged ranges that scrubs have found, of all partitions.
+    pub scrub_damaged_ranges: u64,
     /// Segment files.
     pub files: OpenFilesReading,
 }
@@ -95,6 +97,9 @@ impl Collector for Readings {
             });
             gauge(&mut encoder, name, help, samples)?;
         }
+        let help = "Ranges of records in sealed segments that scrubs have found damaged";
+        let metric = encoder.encode_descriptor("scrub_damaged_ranges", help, None, MetricType::Gauge)?;
+        ConstGauge::new(self.scrub_damaged_ranges).encode(metric)?;
 
         let OpenFilesReading { open, unsynced, open_max, evictions } = self.files;
         for (name, help, value) in [

@@ -1,19 +1,24 @@
 //! What everyone above holds of a partition: append to it, read it, wait for it.
 
 use crate::clock::SharedClock;
+use crate::limits;
 use crate::metrics::Metrics;
 use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Inbox, Permit, Request};
 use crate::partition::options::PartitionOptions;
 use crate::partition::pool::{RunQueue, StoragePool, Work};
 use crate::partition::writer::Writer;
 use crate::storage::compaction::{CompactionOutcome, Pace, When};
+use crate::storage::damage::DamagedRange;
 use crate::storage::keeper::LogKeeper;
 use crate::storage::log::NewBatch;
 use crate::storage::reader::{LogSize, StoredBatches};
+use crate::storage::scrub::LogScrubber;
 use crate::storage::{Log, LogReader, StorageError};
 use crate::sync::{IS_SCHEDULED, Mutex, MutexGuard};
 use crate::types::{Durability, Offset, Position, TimestampMs};
+use std::ops::Range;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use tokio::sync::{oneshot, watch};
@@ -53,7 +58,10 @@ struct Partition {
     options: Mutex<PartitionOptions>,
     reader: LogReader,
     keeper: LogKeeper,
+    scrubber: LogScrubber,
     high_watermark: watch::Sender<Offset>,
+    /// Deletions up to here were taken by [`PartitionHandle::take_expired`].
+    told_start: AtomicU64,
     run_queue: Arc<RunQueue>,
     clock: SharedClock,
 }
@@ -87,7 +95,9 @@ impl PartitionHandle {
             options: Mutex::new(options),
             reader: log.reader(),
             keeper: log.keeper(),
+            scrubber: log.scrubber(),
             high_watermark: watch::Sender::new(log.next_offset()),
+            told_start: AtomicU64::new(log.reader().log_start().0),
             writer: Mutex::new(Writer::new(log, options.durability, metrics)),
             run_queue: pool.run_queue(),
             clock,
@@ -164,6 +174,16 @@ impl PartitionHandle {
         self.0.reader.size()
     }
 
+    /// Damage that scrubs have found in its sealed segments.
+    pub fn damaged(&self) -> Vec<DamagedRange> {
+        self.0.reader.damage()
+    }
+
+    /// A handle for finding damage. Blocks; to be used on a thread of its own.
+    pub fn scrubber(&self) -> LogScrubber {
+        self.0.scrubber.clone()
+    }
+
     /// Changes the options, from the next append on.
     pub fn set_options(&self, options: PartitionOptions) {
         *lock(&self.0.options) = options;
@@ -180,20 +200,26 @@ impl PartitionHandle {
         blocking(move || keeper.delete_before(offset)).await
     }
 
-    /// One round of upkeep: seal what is old, sync what is sealed, delete what may go. Blocks; call it from a thread
+    /// One round of upkeep: seal what is old, sync what is sealed, move the checkpoint up, delete what may go. Blocks; call it from a thread
     /// of its own. Gives the new log start if retention moved it.
-    pub fn keep(&self) -> Result<Option<Offset>, StorageError> {
-        let PartitionOptions { log, retention, .. } = *lock(&self.0.options);
-        let now_ms = self.0.clock.now_ms();
+    ///
+    /// `now_ms` is the time, if it can be believed; without it records do not go because of their age. It is handed in
+    /// because the clock may jump between the look at it and here.
+    pub fn keep(&self, now_ms: Option<TimestampMs>) -> Result<Option<Offset>, StorageError> {
+        let PartitionOptions { log, mut retention, .. } = *lock(&self.0.options);
         // The writer is asked only when there is something for it to do: there may be 10,000 of them.
-        if self.0.keeper.must_seal(log.seal_age_ms, now_ms)? {
+        if self.0.keeper.must_seal(log.seal_age_ms, self.0.clock.now_ms())? {
             self.push(Request::SealIfOld);
         }
         if self.0.keeper.should_sync() {
             self.push(Request::Sync);
         }
         self.0.keeper.sync_sealed()?;
-        self.0.keeper.enforce(retention, now_ms)
+        self.0.keeper.checkpoint_active(limits::CHECKPOINT_BYTES)?;
+        if now_ms.is_none() {
+            retention.retention_ms = 0;
+        }
+        self.0.keeper.enforce(retention, now_ms.unwrap_or(TimestampMs::MIN))
     }
 
     /// The fencing token, if there is one.
@@ -243,6 +269,13 @@ impl PartitionHandle {
             Ok(Some(sum))
         })
         .await
+    }
+
+    /// The offsets that were deleted since the last call, by whomever; each is given once.
+    pub fn take_expired(&self) -> Option<Range<Offset>> {
+        let log_start = self.0.reader.log_start();
+        let told = Offset(self.0.told_start.fetch_max(log_start.0, Ordering::AcqRel));
+        (told < log_start).then_some(told..log_start)
     }
 
     /// Finishes what is queued, makes everything durable and closes the log. Later appends are refused.

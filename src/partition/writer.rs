@@ -48,7 +48,10 @@ impl Writer {
             let appended = self.append(std::mem::take(&mut appends), clock, high_watermark);
             result = result.and(appended).and(self.control(request, clock));
         }
-        result.and(self.append(appends, clock, high_watermark))
+        let result = result.and(self.append(appends, clock, high_watermark));
+        // Everybody was answered: what is done now delays only who comes next, and saves them more.
+        self.log.as_mut().map(Log::prepare_ahead);
+        result
     }
 
     fn control(&mut self, request: Request, clock: &SharedClock) -> Result<(), StorageError> {
@@ -72,7 +75,9 @@ impl Writer {
             }
             (Request::Sync, Some(log)) => timed_sync(log, &self.metrics),
             (Request::Discard(reply), log) => {
-                drop(log.take());
+                if let Some(log) = log.take() {
+                    log.discard();
+                }
                 let _ = reply.send(());
                 Ok(())
             }
@@ -97,6 +102,10 @@ impl Writer {
             answer_all(requests, || Err(AppendError::Closed));
             return Ok(());
         };
+        if is_planted(Bug::AckBeforeWrite) {
+            acknowledge_then_write(log, requests, clock, high_watermark);
+            return Ok(());
+        }
         let batches: Vec<NewBatch> = requests.iter().map(|request| request.batch.clone()).collect();
         let AppendOutcome { results, error: refusal } = log.append(&batches, clock.now_ms());
         let is_new = |result: &&Result<Appended, _>| result.as_ref().is_ok_and(|appended| !appended.duplicate);
@@ -152,6 +161,27 @@ impl Writer {
 /// A repeat that is told to be on the disk before anyone has seen to that: a bug on purpose.
 fn is_early(appended: &Appended) -> bool {
     appended.duplicate && is_planted(Bug::DuplicateAckedBeforeSync)
+}
+
+/// What is acknowledged is written a moment later: a bug on purpose.
+fn acknowledge_then_write(
+    log: &mut Log,
+    requests: Vec<AppendRequest>,
+    clock: &SharedClock,
+    high_watermark: &watch::Sender<Offset>,
+) {
+    let (append_time_ms, mut base_offset) = (clock.now_ms(), log.next_offset());
+    let mut batches = Vec::with_capacity(requests.len());
+    for request in requests {
+        let record_count = request.batch.summary.record_count;
+        batches.push(request.batch.clone());
+        let appended = Appended { base_offset, record_count, append_time_ms, duplicate: false, duplicates: Vec::new() };
+        answer(request, Ok(AppendAck { appended, durability: Durability::Synced }));
+        base_offset = base_offset.advance(record_count.into());
+    }
+    std::thread::park_timeout(std::time::Duration::from_millis(5));
+    log.append(&batches, append_time_ms);
+    show(high_watermark, log.next_offset());
 }
 
 fn timed_sync(log: &mut Log, metrics: &Metrics) -> Result<(), StorageError> {

@@ -2,6 +2,7 @@
 
 use crate::storage::StorageError;
 use crate::storage::checkpoint::Checkpoint;
+use crate::storage::compaction::swapped_range_of;
 use crate::storage::error::IoContext as _;
 use crate::storage::file_system::{FileSystem, OpenMode};
 use crate::storage::frame::FrameHeader;
@@ -47,8 +48,13 @@ pub(super) fn find(
     id: LogId,
     checkpoint: &Checkpoint,
 ) -> Result<Vec<Found>, StorageError> {
-    let mut bases: Vec<_> =
-        fs.list(directory).context("list", directory)?.iter().filter_map(|name| base_offset_of(name)).collect();
+    let names = fs.list(directory).context("list", directory)?;
+    if let Some(swap) = names.iter().find(|name| swapped_range_of(name).is_some()) {
+        // Segments that it replaces may be gone already, and are not lost.
+        let what = "a compaction was interrupted here; start the broker once, which goes on with it, then repair";
+        return Err(StorageError::corrupt(&directory.join(swap), 0, what));
+    }
+    let mut bases: Vec<_> = names.iter().filter_map(|name| base_offset_of(name)).collect();
     bases.sort_unstable();
     let mut all = Vec::new();
     let mut durable_end = checkpoint.next_offset;
@@ -95,14 +101,14 @@ fn examine(
     let view = file.view(bytes.max(1) as usize).context("map", &found.path)?;
     view.load(0, bytes as usize).context("read", &found.path)?;
     found.bytes = view.slice(0, bytes as usize);
-    match SegmentHeader::decode_seed(&found.bytes[..found.bytes.len().min(SEGMENT_HEADER_BYTES)], id, base) {
-        Ok(seed) => (found.seed, found.seed_is_known) = (seed, true),
-        Err(_) => {
-            found.is_header_damaged = true;
-            let seed = lost_seed(fs, &found);
-            (found.seed, found.seed_is_known) = (seed.unwrap_or_default(), seed.is_some());
-        }
-    }
+    let header = &found.bytes[..found.bytes.len().min(SEGMENT_HEADER_BYTES)];
+    let seed = if let Ok(seed) = SegmentHeader::decode_seed(header, id, base) {
+        Some(seed)
+    } else {
+        found.is_header_damaged = true;
+        lost_seed(fs, &found)
+    };
+    (found.seed, found.seed_is_known) = (seed.unwrap_or_default(), seed.is_some());
     let mut index = SparseIndex::new(base);
     if !found.seed_is_known {
         found.end_position = bytes;

@@ -1,20 +1,14 @@
 //! The segment that is appended to: which space it has, and how frames are put into one write.
 
-use crate::limits::DISK_RESERVE_BYTES;
 use crate::storage::admission::{Admitted, Appended};
-use crate::storage::file_system::File;
+use crate::storage::allocation::Allocation;
 use crate::storage::frame::{FORMAT_RECORD_SET, FrameHeader, HEADER_BYTES};
-use crate::storage::log::LogOptions;
 use crate::storage::message_ids::DuplicateRecord;
 use crate::storage::segment::Segment;
 use crate::types::{Offset, TimestampMs};
 use bytes::Bytes;
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::sync::Arc;
-
-/// Space is allocated ahead of the writes in steps that double, from this to the whole segment. Small, because 10,000
-/// logs may have a few records each.
-const ALLOCATE_BYTES_MIN: u64 = 16 << 10;
 
 /// Payloads up to this are copied behind their header, so that a drain of many small batches is one contiguous write.
 pub(super) const COPY_BYTES_MAX: usize = 4 << 10;
@@ -23,8 +17,10 @@ pub(super) const COPY_BYTES_MAX: usize = 4 << 10;
 #[derive(Debug)]
 pub(super) struct Active {
     pub(super) segment: Arc<Segment>,
-    pub(super) allocated_bytes: u64,
+    pub(super) allocation: Allocation,
     pub(super) dirty: bool,
+    /// Written since space was last prepared.
+    pub(super) drain_bytes: u64,
 }
 
 /// A batch as it is written.
@@ -89,30 +85,4 @@ pub(super) fn write_parts<'a>(scratch: &'a [u8], frames: &'a [Frame]) -> Vec<IoS
         parts.push(IoSlice::new(&scratch[run_start..run_end]));
     }
     parts
-}
-
-/// Reserves space so that writes up to `end` do not grow the file: a sync then has no new length to record. What is
-/// reserved ahead of need leaves the whole reserve of the disk free, what is needed now the part that is not for it.
-pub(super) fn allocate(
-    active: &mut Active,
-    file: &dyn File,
-    end: u64,
-    options: LogOptions,
-    free_bytes: impl Fn() -> io::Result<u64>,
-) -> io::Result<()> {
-    if end <= active.allocated_bytes {
-        return Ok(());
-    }
-    // Looked at afterwards: of two logs that grow at the same time, at least one sees what both took.
-    let leaving = |len, reserve_bytes| match file.allocate(len).and_then(|()| free_bytes()) {
-        Ok(free_bytes) if free_bytes < reserve_bytes => Err(io::ErrorKind::StorageFull.into()),
-        allocated => allocated.map(|_| len),
-    };
-    let ahead = (active.allocated_bytes * 2).max(ALLOCATE_BYTES_MIN).min(options.segment_bytes).max(end);
-    active.allocated_bytes = match leaving(ahead, DISK_RESERVE_BYTES) {
-        Ok(len) => len,
-        // A disk too full for the whole step may still have room for this write.
-        Err(_) => file.set_len(end).and_then(|()| leaving(end, options.reserve_bytes))?,
-    };
-    Ok(())
 }

@@ -61,6 +61,16 @@ pub struct Appended {
     pub duplicates: Vec<DuplicateRecord>,
 }
 
+/// What became of an append: each of the leading batches was appended or refused by itself, and `error` says why the
+/// others were not written.
+#[derive(Debug)]
+pub struct AppendOutcome {
+    /// One for each batch that was decided about, in order.
+    pub results: Vec<Result<Appended, BatchRefusal>>,
+    /// Why the remaining batches were not written; `None` if there are none.
+    pub error: Option<StorageError>,
+}
+
 /// Why a batch was not appended, while others go on.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum BatchRefusal {

@@ -23,7 +23,8 @@ pub struct Checkpoint {
     pub segment: Offset,
     /// Position of the recovery point in it.
     pub position: u32,
-    /// Offset of the record at the recovery point.
+    /// Offset of the record at the recovery point, and everything before it is durable. While compaction puts another
+    /// file in the place of the segment, the recovery point is at its beginning, and only the latter is true.
     pub next_offset: Offset,
     /// Latest append time before the recovery point; append times never go back.
     pub last_append_time_ms: TimestampMs,

@@ -4,7 +4,7 @@
 
 use crate::clock::ManualClock;
 use crate::partition::{AppendError, PartitionHandle, PartitionOptions, StoragePool};
-use crate::storage::file_system::FileSystem;
+use crate::storage::file_system::{FileSystem, OpenMode};
 use crate::storage::log::{Log, LogOptions, NewBatch};
 use crate::storage::retention::RetentionPolicy;
 use crate::storage::segment::header::LogId;
@@ -27,15 +27,23 @@ fn open(disk: &SimFileSystem) -> Log {
 }
 
 fn batch() -> NewBatch {
+    batch_of(600)
+}
+
+fn batch_of(bytes: usize) -> NewBatch {
     let mut set = BytesMut::new();
-    encode_record(&mut set, None, Some(&[7; 600]), std::iter::empty(), None);
+    encode_record(&mut set, None, Some(&vec![7; bytes]), std::iter::empty(), None);
     let payload = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
     NewBatch::new(payload, summary)
 }
 
 fn append(log: &mut Log) {
-    let outcome = log.append(&[batch()], 0);
+    append_bytes(log, 600);
+}
+
+fn append_bytes(log: &mut Log, bytes: usize) {
+    let outcome = log.append(&[batch_of(bytes)], 0);
     assert!(outcome.error.is_none(), "{:?}", outcome.error);
 }
 
@@ -127,6 +135,25 @@ fn a_sealed_segment_is_readable_after_a_power_cut() {
     for _ in 0..SEEDS {
         assert_eq!(readable(&open(&disk.crash(Loss::Ordered))), 3);
     }
+}
+
+/// A segment that was begun and has no frames was not taken for empty, once the header of a frame was longer than that of
+/// a segment: a batch that does not fit was to go into the next one, of the same name.
+#[test]
+fn a_large_batch_goes_into_a_segment_that_was_only_begun() {
+    let disk = SimFileSystem::new(1);
+    let mut log = open(&disk);
+    append(&mut log);
+    log.seal_if_old(OLD_MS).expect("seals");
+    append(&mut log);
+    log.sync().expect("syncs");
+    drop(log);
+    let path = Path::new("/log/00000000000000000001.log");
+    disk.open(path, OpenMode::Write).and_then(|file| file.set_len(64)).expect("the frames are lost");
+    let mut log = open(&disk);
+    assert_eq!(readable(&log), 1);
+    append_bytes(&mut log, 5000);
+    assert_eq!(readable(&log), 2);
 }
 
 /// Records that were written but not synced were deleted, and a power cut took them: the log start was above the end of

@@ -7,7 +7,7 @@ use crate::storage::StorageError;
 use crate::sync::{Mutex, MutexGuard};
 use crate::types::Offset;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 /// More ranges than this are not listed. Reads into those are refused all the same.
@@ -53,6 +53,16 @@ impl Damage {
             "records are damaged and not served; the others are"
         );
         ranges.insert(range.first_offset, range);
+    }
+
+    /// What a look at the whole of one segment found takes the place of what was known of it, which is given back.
+    pub(super) fn replace_of(&self, path: &Path, found: Vec<DamagedRange>) -> Vec<DamagedRange> {
+        let mut ranges = self.ranges();
+        let known: Vec<_> = ranges.values().filter(|range| range.path == path).cloned().collect();
+        ranges.retain(|_, range| range.path != path);
+        let room = RANGES_MAX.saturating_sub(ranges.len());
+        ranges.extend(found.into_iter().take(room).map(|range| (range.first_offset, range)));
+        known
     }
 
     /// The known ranges that reach beyond `log_start`, in order.

@@ -4,6 +4,7 @@
 //! <data-dir>/lock                       held (flock) as long as a broker runs; says who, until a clean stop
 //! <data-dir>/format.json                format version and the broker's identity
 //! <data-dir>/catalog.json               topics and their options
+//! <data-dir>/upkeep.json                the time of day, and when all was last scrubbed
 //! <data-dir>/topics/<uuid>/<partition>/ the log of one partition
 //! ```
 
@@ -112,6 +113,11 @@ impl DataDir {
     /// The catalog of topics.
     pub fn catalog_path(&self) -> PathBuf {
         self.path.join("catalog.json")
+    }
+
+    /// What upkeep keeps for the next start.
+    pub fn upkeep_path(&self) -> PathBuf {
+        self.path.join("upkeep.json")
     }
 
     /// The directory of all topics.

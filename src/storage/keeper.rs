@@ -1,6 +1,7 @@
 //! Upkeep of a log, beside its writer: sealed segments are synced, old ones deleted, the checkpoint moves forward.
 //!
-//! Runs on any thread, one caller at a time (the checkpoint's lock sees to it), and never touches the active segment.
+//! Runs on any thread, one caller at a time (the checkpoint's lock sees to it), and never writes to the active segment:
+//! of that one it believes what the writer says is synced.
 
 use crate::planted::{Bug, is_planted};
 use crate::storage::checkpoint::Checkpoint;
@@ -66,6 +67,38 @@ impl LogKeeper {
         Ok(())
     }
 
+    /// Moves the checkpoint up in the active segment, to where the writer has synced it, if that is at least
+    /// `bytes_min` further: so the cost of a start after a crash grows with neither the log nor its last segment. What
+    /// was sealed must have been synced before ([`Self::sync_sealed`]); otherwise it waits for the next time.
+    pub fn checkpoint_active(&self, bytes_min: u64) -> Result<(), StorageError> {
+        let mut checkpoint = self.shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
+        let segments = self.shared.segments();
+        let Some((active, sealed)) = segments.split_last() else { return Ok(()) };
+        let mut durable = self.shared.durable_point();
+        if is_planted(Bug::CheckpointAheadOfSync) {
+            (durable.segment, durable.position) = (active.base_offset(), active.end_position());
+        }
+        let is_next = sealed.last().is_none_or(|last| last.base_offset() <= checkpoint.segment);
+        if active.is_sealed() || durable.segment != active.base_offset() || !is_next {
+            return Ok(());
+        }
+        let known = if checkpoint.segment == durable.segment { checkpoint.position } else { 0 };
+        if u64::from(durable.position.saturating_sub(known)) < bytes_min.max(1) {
+            return Ok(());
+        }
+        if let Err(error) = active.save_index_up_to(durable.position) {
+            tracing::warn!(%error, "the index of the active segment was not saved; a start after a crash reads more");
+        }
+        let moved = Checkpoint {
+            segment: durable.segment,
+            position: durable.position,
+            next_offset: durable.next_offset.max(checkpoint.log_start_offset),
+            last_append_time_ms: durable.last_append_time_ms,
+            ..*checkpoint
+        };
+        self.store(&mut checkpoint, moved)
+    }
+
     /// Deletes the sealed segments that `policy` lets go. Gives the new log start if it moved.
     pub fn enforce(&self, policy: RetentionPolicy, now_ms: TimestampMs) -> Result<Option<Offset>, StorageError> {
         if policy == RetentionPolicy::KEEP_ALL {
@@ -99,7 +132,9 @@ impl LogKeeper {
         self.shared.set_log_start(offset);
         // Only the start moves: what the checkpoint says of the end must stay what is known to be durable.
         let moved = Checkpoint { log_start_offset: offset, ..*checkpoint };
-        self.store(&mut checkpoint, moved)?;
+        if !is_planted(Bug::RetentionUnlinksFirst) {
+            self.store(&mut checkpoint, moved)?;
+        }
         let segments = self.shared.segments();
         let gone = segments
             .iter()
@@ -112,6 +147,9 @@ impl LogKeeper {
         self.shared.change_segments(|segments| drop(segments.drain(..gone)));
         // Readers that hold a segment keep it: unlinking takes the name away, not the bytes.
         segments[..gone].iter().try_for_each(|segment| self.remove(segment.path()))?;
+        if is_planted(Bug::RetentionUnlinksFirst) {
+            self.store(&mut checkpoint, moved)?;
+        }
         Ok(offset)
     }
 

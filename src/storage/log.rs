@@ -8,49 +8,31 @@
 //! is in the page cache then is not what is on disk, and no retry can find out.
 
 use crate::planted::{Bug, is_planted};
-use crate::storage::active::{Active, Frame, allocate, appended, frame_header, write_parts};
+use crate::storage::active::{Active, Frame, appended, frame_header, write_parts};
 use crate::storage::admission::{Admission, Verdict, check_token};
+use crate::storage::allocation::{Allocation, NextFile};
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::context::StorageContext;
 use crate::storage::error::{IoContext, StorageError};
 use crate::storage::frame::HEADER_BYTES;
 use crate::storage::keeper::LogKeeper;
-use crate::storage::log_state::LogState;
+use crate::storage::log_state::{DurablePoint, LogState};
 use crate::storage::producers_file;
 use crate::storage::reader::LogReader;
 use crate::storage::recovery::{self, RecoveryReport};
+use crate::storage::scrub::LogScrubber;
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::types::{Offset, TimestampMs};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-pub use crate::storage::admission::{AppendTerms, Appended, BatchRefusal, NewBatch};
+pub use crate::storage::admission::{AppendOutcome, AppendTerms, Appended, BatchRefusal, NewBatch};
+pub use crate::storage::log_options::LogOptions;
 pub use crate::storage::message_ids::DuplicateRecord;
 
 /// Memory for headers and small payloads that a log keeps between appends: there may be 10,000 logs.
 const SCRATCH_BYTES_KEPT: usize = 4 << 10;
-
-/// What a log needs to know of its topic's options. May change while it is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogOptions {
-    /// A segment is sealed when it would grow past this.
-    pub segment_bytes: u64,
-    /// A segment is sealed when its first record is older than this.
-    pub seal_age_ms: u64,
-    /// Appends leave this much of the disk free.
-    pub reserve_bytes: u64,
-}
-
-/// What became of an append: each of the leading batches was appended or refused by itself, and `error` says why the
-/// others were not written.
-#[derive(Debug)]
-pub struct AppendOutcome {
-    /// One for each batch that was decided about, in order.
-    pub results: Vec<Result<Appended, BatchRefusal>>,
-    /// Why the remaining batches were not written; `None` if there are none.
-    pub error: Option<StorageError>,
-}
 
 /// The writer's side of a log.
 #[derive(Debug)]
@@ -58,6 +40,8 @@ pub struct Log {
     shared: Arc<LogState>,
     options: LogOptions,
     active: Option<Active>,
+    /// The file of the segment after the active one, once that is nearly full.
+    next_file: Option<NextFile>,
     next_offset: Offset,
     last_append_time_ms: TimestampMs,
     /// Sealed segments that were not synced since.
@@ -82,14 +66,15 @@ impl Log {
     ) -> Result<(Self, RecoveryReport), StorageError> {
         let context = context.into();
         let recovered = recovery::recover(&context, directory, id)?;
-        let next_offset = recovered.next_offset;
+        let next_offset = recovered.found.next_offset;
         let shared = LogState::new(context, directory, id, &recovered);
         recovered.report.damage.iter().for_each(|range| shared.damage.note(range.clone()));
         let mut log = Self {
             options,
             active: None,
+            next_file: None,
             next_offset,
-            last_append_time_ms: recovered.last_append_time_ms,
+            last_append_time_ms: recovered.found.last_append_time_ms,
             unsynced_sealed: Vec::new(),
             directory_dirty: false,
             poisoned: None,
@@ -99,9 +84,9 @@ impl Log {
             shared,
         };
         if let (Some(index), Some(last)) = (recovered.last_index, log.shared.segments().last()) {
-            let allocated_bytes = index.end_position.into();
+            let allocation = Allocation::of_written(index.end_position.into());
             last.reactivate(index);
-            log.active = Some(Active { segment: Arc::clone(last), allocated_bytes, dirty: false });
+            log.active = Some(Active { segment: Arc::clone(last), allocation, dirty: false, drain_bytes: 0 });
         }
         Ok((log, recovered.report))
     }
@@ -114,6 +99,11 @@ impl Log {
     /// A handle for upkeep.
     pub fn keeper(&self) -> LogKeeper {
         LogKeeper::new(Arc::clone(&self.shared))
+    }
+
+    /// A handle for finding damage.
+    pub fn scrubber(&self) -> LogScrubber {
+        LogScrubber::new(Arc::clone(&self.shared))
     }
 
     /// The offset that the next record gets.
@@ -214,12 +204,15 @@ impl Log {
         }
         let mut parts = write_parts(&self.scratch, frames);
         let free_bytes = || self.shared.fs.free_bytes(&self.shared.directory);
-        let written = allocate(active, &*opened.file, end, self.options, free_bytes)
-            .and_then(|()| opened.file.write_all_at(segment.end_position().into(), &mut parts))
+        let start = u64::from(segment.end_position());
+        let room = active.allocation.make_room(&*opened.file, end, self.options, free_bytes);
+        let written = room
+            .and_then(|()| opened.file.write_all_at(start, &mut parts))
             .or_else(|error| if is_planted(Bug::ShortWriteIgnored) { Ok(()) } else { Err(error) });
         if let Err(error) = written.context("append to", segment.path()) {
             return Err(self.undo_failed_write(error));
         }
+        active.drain_bytes += end - start;
         segment.publish(|index| frames.iter().for_each(|frame| index.push(&frame.header, frame.bytes())));
         let last = frames.last().expect("there is a frame to write").header;
         self.next_offset = last.next_offset();
@@ -244,11 +237,16 @@ impl Log {
         if self.active.is_none() {
             let header = SegmentHeader { log: self.shared.id, base_offset: self.next_offset, created_at_ms: now_ms };
             let shared = &self.shared;
-            let segment = Arc::new(Segment::create(&shared.context, &shared.directory, &header)?);
+            let (segment, allocation) = if let Some(next) = self.next_file.take() {
+                next.begin(&shared.context, &shared.directory, &header)?
+            } else {
+                (Segment::create(&shared.context, &shared.directory, &header)?, Allocation::default())
+            };
+            let segment = Arc::new(segment);
             shared.set_has_unsynced(true);
             shared.change_segments(|segments| segments.push(Arc::clone(&segment)));
             self.directory_dirty = true;
-            self.active = Some(Active { segment, allocated_bytes: 0, dirty: true });
+            self.active = Some(Active { segment, allocation, dirty: true, drain_bytes: 0 });
         }
         Ok(self.active.as_ref().map_or(0, |active| active.segment.end_position()))
     }
@@ -258,13 +256,12 @@ impl Log {
     fn undo_failed_write(&mut self, error: StorageError) -> StorageError {
         let active = self.active.as_mut().expect("a write was tried on it");
         let end = u64::from(active.segment.end_position());
-        let cut = match is_planted(Bug::FailedWriteLeftBehind) {
-            true => Ok(()),
-            false => {
-                active.segment.open().and_then(|opened| opened.file.set_len(end).context("cut", active.segment.path()))
-            }
+        let cut = if is_planted(Bug::FailedWriteLeftBehind) {
+            Ok(())
+        } else {
+            active.segment.open().and_then(|opened| opened.file.set_len(end).context("cut", active.segment.path()))
         };
-        active.allocated_bytes = end;
+        active.allocation.cut(end);
         match (&error, cut) {
             (StorageError::Full { .. }, Ok(())) => error,
             (_, cut) => self.poison(&cut.err().unwrap_or(error)),
@@ -285,7 +282,9 @@ impl Log {
         self.unsynced_sealed.clear();
         if let Some(active) = self.active.as_mut().filter(|active| active.dirty) {
             if !is_planted(Bug::AckBeforeSync) {
-                active.segment.sync_active()?;
+                let again =
+                    |error| if is_planted(Bug::RetryFailedSync) { active.segment.sync_active() } else { Err(error) };
+                active.segment.sync_active().or_else(again)?;
             }
             active.dirty = false;
         }
@@ -295,6 +294,14 @@ impl Log {
         }
         self.shared.set_durable_end(self.next_offset);
         self.shared.set_has_unsynced(false);
+        if let Some(Active { segment, .. }) = &self.active {
+            self.shared.set_durable_point(DurablePoint {
+                segment: segment.base_offset(),
+                position: segment.end_position(),
+                next_offset: self.next_offset,
+                last_append_time_ms: self.last_append_time_ms,
+            });
+        }
         Ok(())
     }
 
@@ -302,6 +309,26 @@ impl Log {
     /// before they are.
     pub fn should_sync(&self) -> bool {
         self.shared.has_unsynced() && self.poisoned.is_none() && self.shared.context.open_files.is_crowded()
+    }
+
+    /// Prepares space for the next appends. To be called when nobody waits; changes nothing that anyone can see.
+    pub fn prepare_ahead(&mut self) {
+        let Some(active) = self.active.as_mut().filter(|active| active.drain_bytes > 0) else { return };
+        let (drain_bytes, end) = (std::mem::take(&mut active.drain_bytes), u64::from(active.segment.end_position()));
+        let Ok(opened) = active.segment.open() else { return };
+        if self.poisoned.is_some() {
+            return;
+        }
+        let shared = &self.shared;
+        let free_bytes = || shared.fs.free_bytes(&shared.directory);
+        let is_nearly_full = active.allocation.reserve_ahead(&*opened.file, end, self.options, free_bytes);
+        // Zeros are of use to syncs only: not where nobody asks for them.
+        if !active.dirty {
+            active.allocation.zero_ahead(&*opened.file, end, drain_bytes);
+        }
+        if is_nearly_full && self.next_file.is_none() {
+            self.next_file = NextFile::prepare(&*shared.fs, &shared.directory, self.options);
+        }
     }
 
     /// Seals the active segment if its first record is older than the options allow.
@@ -352,6 +379,9 @@ impl Log {
     /// appended to since it was last closed is left as it is.
     pub fn close(mut self) -> Result<(), StorageError> {
         self.shared.close_to_compaction();
+        if let Some(next) = self.next_file.take() {
+            next.remove(&*self.shared.fs);
+        }
         self.sync()?;
         if self.grown {
             self.save_producers();
@@ -364,19 +394,21 @@ impl Log {
             closed.segment = last.base_offset();
             closed.position = last.end_position();
         }
-        if closed == *checkpoint {
-            drop(checkpoint);
-            self.shared.store_saved_producers(self.next_offset);
-            return Ok(());
+        if closed != *checkpoint {
+            if let Some(last) = segments.last().filter(|last| !last.is_sealed()) {
+                last.seal(true)?;
+            }
+            closed.store(&*self.shared.fs, &self.shared.directory)?;
+            *checkpoint = closed;
         }
-        if let Some(last) = segments.last().filter(|last| !last.is_sealed()) {
-            last.seal(true)?;
-        }
-        closed.store(&*self.shared.fs, &self.shared.directory)?;
-        *checkpoint = closed;
         drop(checkpoint);
         self.shared.store_saved_producers(self.next_offset);
         Ok(())
+    }
+
+    /// Closes it without making anything durable: its files are going to be removed. Nothing writes to them any more.
+    pub fn discard(self) {
+        self.shared.close_to_compaction();
     }
 
     fn check_not_poisoned(&self) -> Result<(), StorageError> {

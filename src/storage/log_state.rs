@@ -15,9 +15,21 @@ use crate::storage::segment::Segment;
 use crate::storage::segment::header::LogId;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, RwLock};
-use crate::types::Offset;
+use crate::types::{Offset, TimestampMs};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
+
+/// A place in the active segment, as it was then: everything before it, in this and every earlier segment, is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DurablePoint {
+    /// Base offset of the segment.
+    pub(super) segment: Offset,
+    pub(super) position: u32,
+    /// Offset of the record at the position.
+    pub(super) next_offset: Offset,
+    /// Append time of the last record before it.
+    pub(super) last_append_time_ms: TimestampMs,
+}
 
 /// The state that writer, readers and keeper share.
 #[derive(Debug)]
@@ -31,6 +43,10 @@ pub(super) struct LogState {
     log_end: AtomicU64,
     /// Every offset below this is known to be on disk.
     durable_end: AtomicU64,
+    /// How far that is, as a place.
+    durable_point: Mutex<DurablePoint>,
+    /// Where the process found the active segment to end: what it wrote itself is most likely still in memory.
+    opened_at: (Offset, u32),
     /// Whether the writer has files open that hold bytes which are not on disk.
     has_unsynced: AtomicBool,
     /// What is known to be damaged.
@@ -49,7 +65,7 @@ pub(super) struct LogState {
 impl LogState {
     /// The state of a log that was just recovered.
     pub(super) fn new(context: StorageContext, directory: &Path, id: LogId, recovered: &Recovered) -> Arc<Self> {
-        let Recovered { segments, checkpoint, next_offset, .. } = recovered;
+        let Recovered { segments, checkpoint, found, .. } = recovered;
         Arc::new(Self {
             fs: Arc::clone(&context.fs),
             context,
@@ -57,8 +73,15 @@ impl LogState {
             id,
             segments: RwLock::new(Arc::new(segments.clone())),
             log_start: AtomicU64::new(checkpoint.log_start_offset.0),
-            log_end: AtomicU64::new(next_offset.0),
-            durable_end: AtomicU64::new(next_offset.0),
+            log_end: AtomicU64::new(found.next_offset.0),
+            durable_end: AtomicU64::new(found.next_offset.0),
+            durable_point: Mutex::new(DurablePoint {
+                segment: found.segment,
+                position: found.position,
+                next_offset: found.next_offset,
+                last_append_time_ms: found.last_append_time_ms,
+            }),
+            opened_at: (found.segment, found.position),
             has_unsynced: AtomicBool::new(false),
             damage: Damage::default(),
             fencing_token: Mutex::new(checkpoint.fencing_token),
@@ -157,6 +180,20 @@ impl LogState {
     /// Said by the writer: before it changes a file, and after a sync.
     pub(super) fn set_has_unsynced(&self, has_unsynced: bool) {
         self.has_unsynced.store(has_unsynced, Ordering::Release);
+    }
+
+    pub(super) fn durable_point(&self) -> DurablePoint {
+        *self.durable_point.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Said by the writer, after a sync of the segment, of all before it, and of the directory.
+    pub(super) fn set_durable_point(&self, point: DurablePoint) {
+        *self.durable_point.lock().unwrap_or_else(PoisonError::into_inner) = point;
+    }
+
+    /// Whether the bytes at `position` of the segment that begins at `base` were written by this process.
+    pub(super) fn wrote(&self, base: Offset, position: u32) -> bool {
+        (base, position) >= self.opened_at
     }
 
     /// Said by the keeper, before anything is deleted.

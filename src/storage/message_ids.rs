@@ -72,7 +72,7 @@ impl MessageIds {
         }
         let horizon = ids.horizon(now_ms);
         for segment in log.segments().iter() {
-            if segment.with_index(|index| index.last_append_time_ms < horizon).unwrap_or(false) {
+            if segment.facts().is_ok_and(|facts| facts.last_append_time_ms < horizon) {
                 continue;
             }
             let mut frames = FrameWalk::new(segment, None);

@@ -4,9 +4,12 @@
 //! log            one partition: append and seal in log.rs, reader.rs, keeper.rs; what they share in log_state.rs
 //!  |- admission  conditions and repeats: what is appended at all           admission.rs
 //!  |              of producers in producers.rs (rebuilt by producers_file.rs), of message ids in message_ids.rs
-//!  |- recovery   what is valid after a crash                               recovery.rs
+//!  |- allocation space for what is appended next, prepared                 allocation.rs; the active segment in active.rs
+//!  |- recovery   what is valid after a crash                               recovery/
+//!  |- damage     what is known to be lost                                  damage.rs
 //!  |- retention  which segments may go, and in which order                 retention.rs
 //!  |- compaction which records of a key may go, and how                    compaction/
+//!  |- scrub      sealed segments are read again, to find damage            scrub.rs
 //!  |- checkpoint up to where everything is known to be valid and durable   checkpoint.rs
 //!  `- segment    one file of frames, with its sparse index                 segment/
 //!      `- frame  header, checksum, payload                                 frame.rs
@@ -23,6 +26,9 @@
 
 mod active;
 mod admission;
+mod allocation;
+#[cfg(test)]
+mod allocation_tests;
 pub mod atomic_file;
 pub mod checkpoint;
 pub mod compaction;
@@ -35,8 +41,12 @@ pub mod error;
 pub mod file_system;
 pub mod frame;
 mod frame_walk;
+mod frames;
 pub mod keeper;
+#[cfg(test)]
+mod keeper_tests;
 pub mod log;
+mod log_options;
 mod log_state;
 mod message_ids;
 mod mmap;
@@ -53,6 +63,7 @@ mod repeats_tests;
 pub mod retention;
 #[cfg(all(test, feature = "shuttle"))]
 mod schedules_tests;
+pub mod scrub;
 pub mod segment;
 #[cfg(test)]
 pub(crate) mod sim_disk;
@@ -60,6 +71,7 @@ pub(crate) mod sim_disk;
 pub(crate) mod sim_file_system;
 #[cfg(test)]
 mod simulation_tests;
+pub mod stored_batch;
 
 pub use context::StorageContext;
 pub use error::StorageError;

@@ -56,6 +56,7 @@ pub struct Slot {
 struct Held {
     opened: Option<Arc<Opened>>,
     pin: Option<Counted>,
+    is_kept: bool,
     is_in_ring: bool,
 }
 
@@ -82,6 +83,8 @@ pub enum Purpose {
     Read,
     /// To change it: it stays open until [`Slot::unpin`] says that it was synced.
     Change,
+    /// To have it for as long as the slot lives: its name is going to be another's.
+    Keep,
 }
 
 /// What is open now, for metrics.
@@ -150,6 +153,7 @@ impl OpenFiles {
 
     fn use_it(&self, slot: &Slot, held: &mut Held, purpose: Purpose) {
         slot.is_used.store(true, Ordering::Relaxed);
+        held.is_kept |= purpose == Purpose::Keep;
         if purpose == Purpose::Change && held.pin.is_none() {
             held.pin = Some(Counted::new(&self.counts, |counts| &counts.pinned, 1));
         }
@@ -267,8 +271,7 @@ impl OpenFiles {
                 held.is_in_ring = false;
                 continue;
             }
-            let is_pinned = held.pin.is_some() && !is_planted(Bug::DirtySegmentEvicted);
-            if is_pinned || slot.is_used.swap(false, Ordering::Relaxed) {
+            if !held.may_be_closed() || slot.is_used.swap(false, Ordering::Relaxed) {
                 ring.push_back(weak);
                 continue;
             }
@@ -291,6 +294,11 @@ impl Slot {
         lock(&self.held).pin = None;
     }
 
+    /// Whether its file is open now.
+    pub fn is_open(&self) -> bool {
+        lock(&self.held).opened.is_some()
+    }
+
     /// Whether it has no file; then it is not in the ring from here on. Does not wait for whoever is using the slot.
     fn leave_ring_if_empty(&self) -> bool {
         let Ok(mut held) = self.held.try_lock() else { return false };
@@ -298,12 +306,18 @@ impl Slot {
         !held.is_in_ring
     }
 
-    /// Closes the file, unless it has bytes that are not on disk.
+    /// Closes the file, unless it has bytes that are not on disk, or is to be kept.
     pub fn close(&self) {
         let mut held = lock(&self.held);
-        let closed = if held.pin.is_none() { held.opened.take() } else { None };
+        let closed = if held.may_be_closed() { held.opened.take() } else { None };
         drop(held);
         drop(closed);
+    }
+}
+
+impl Held {
+    fn may_be_closed(&self) -> bool {
+        !self.is_kept && (self.pin.is_none() || is_planted(Bug::DirtySegmentEvicted))
     }
 }
 

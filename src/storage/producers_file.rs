@@ -6,13 +6,14 @@
 
 use crate::planted::{Bug, is_planted};
 use crate::storage::atomic_file;
-use crate::storage::error::StorageError;
-use crate::storage::file_system::FileSystem;
+use crate::storage::error::{IoContext, StorageError};
+use crate::storage::file_system::{FileSystem, OpenMode};
 use crate::storage::frame_walk::FrameWalk;
 use crate::storage::log_state::LogState;
 use crate::storage::producers::{Producer, ProducerTable, RememberedBatch};
 use crate::types::{Offset, ProducerId};
 use serde::{Deserialize, Serialize};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 const VERSION: u32 = 1;
@@ -50,6 +51,15 @@ pub(super) fn encode(table: &ProducerTable, next_offset: Offset) -> String {
 pub(super) fn store(fs: &dyn FileSystem, directory: &Path, text: &str) {
     if let Err(error) = atomic_file::replace_unsynced(fs, &path_in(directory), text) {
         tracing::warn!(%error, "the producers of a log were not saved; they are read from the log when needed");
+    }
+}
+
+/// Makes the snapshot durable, if there is one: its bytes; its name is with the next sync of the directory.
+pub(super) fn make_durable(fs: &dyn FileSystem, directory: &Path) -> Result<(), StorageError> {
+    let path = path_in(directory);
+    match fs.open(&path, OpenMode::Read) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        opened => opened.context("open", &path)?.sync_data().context("sync", &path),
     }
 }
 

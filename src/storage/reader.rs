@@ -7,126 +7,19 @@
 use crate::planted::{Bug, is_planted};
 use crate::storage::damage::DamagedRange;
 use crate::storage::error::StorageError;
-use crate::storage::frame::{FrameError, FrameHeader, HEADER_BYTES};
+use crate::storage::frames::{Frames, Next};
 use crate::storage::log_state::LogState;
 use crate::storage::segment::header::SEGMENT_HEADER_BYTES;
 use crate::storage::segment::{Segment, file_stem};
+pub use crate::storage::stored_batch::{StoredBatch, StoredBatches};
 use crate::types::{Offset, TimestampMs, record_set};
-use bytes::Bytes;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The least that is looked at in one go: enough for a large frame's header and a run of small frames.
-const WINDOW_BYTES_MIN: usize = 64 << 10;
-
-/// A record batch as it stands in the log, or the end of one if the read began inside it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredBatch {
-    /// Offset of the first record of `payload`.
-    pub base_offset: Offset,
-    /// Records in `payload`, at least 1; their offsets follow without a gap.
-    pub record_count: u32,
-    /// See [`StoredBatch::next_offset`].
-    next_offset: Offset,
-    /// When it was appended.
-    pub append_time_ms: TimestampMs,
-    /// Which owner of the partition appended it.
-    pub leader_epoch: u32,
-    /// The encoded record set.
-    pub payload: Bytes,
-}
-
-/// What a read found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredBatches {
-    batches: Vec<StoredBatch>,
-    /// Where to read on. Ahead of what was asked for even if there are no batches, when all that stood there was
-    /// compacted away.
-    pub next_offset: Offset,
-}
-
-impl StoredBatches {
-    /// Nothing, from `offset` on.
-    pub fn none_at(offset: Offset) -> Self {
-        Self { batches: Vec::new(), next_offset: offset }
-    }
-
-    /// The leading records, at most `records_max`, which is not 0.
-    #[must_use]
-    pub fn first_records(self, records_max: u64) -> Self {
-        let Self { batches, mut next_offset } = self;
-        let mut remaining = records_max;
-        let mut kept = Vec::with_capacity(batches.len());
-        for batch in batches {
-            let batch = batch.first_records(remaining, usize::MAX);
-            remaining -= u64::from(batch.record_count);
-            kept.push(batch);
-            if remaining == 0 {
-                next_offset = kept.last().map_or(next_offset, StoredBatch::next_offset);
-                break;
-            }
-        }
-        Self { batches: kept, next_offset }
-    }
-
-    /// The batches alone.
-    pub fn into_vec(self) -> Vec<StoredBatch> {
-        self.batches
-    }
-}
-
-impl std::ops::Deref for StoredBatches {
-    type Target = [StoredBatch];
-
-    fn deref(&self) -> &[StoredBatch] {
-        &self.batches
-    }
-}
-
-impl IntoIterator for StoredBatches {
-    type Item = StoredBatch;
-    type IntoIter = std::vec::IntoIter<StoredBatch>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.batches.into_iter()
-    }
-}
-
-impl StoredBatch {
-    /// The first offset after this batch of which it does not tell: after the last record, and after those behind it
-    /// that were compacted away.
-    pub fn next_offset(&self) -> Offset {
-        self.next_offset
-    }
-
-    /// The first records of the batch: as many as fit `records_max` and `bytes_max`, at least one unless
-    /// `records_max` is 0.
-    #[must_use]
-    pub fn first_records(mut self, records_max: u64, bytes_max: usize) -> Self {
-        if self.payload.len() > bytes_max || u64::from(self.record_count) > records_max {
-            let (records, bytes) = record_set::fit(&self.payload, records_max, bytes_max);
-            let records = u32::try_from(records).expect("not more than there were");
-            if records < self.record_count {
-                self.next_offset = self.base_offset.advance(records.into());
-            }
-            self.payload.truncate(bytes);
-            self.record_count = records;
-        }
-        self
-    }
-
-    /// The batch without its first records, up to `offset`, which it covers. No records are left of it if those from
-    /// `offset` on were compacted away.
-    fn starting_at(mut self, offset: Offset) -> Self {
-        let skip = offset.records_since(self.base_offset);
-        self.payload = self.payload.slice(record_set::position_of_record(&self.payload, skip)..);
-        self.record_count = self.record_count.saturating_sub(u32::try_from(skip).unwrap_or(u32::MAX));
-        self.base_offset = offset;
-        self
-    }
-}
+/// What was written in front of so many bytes may have left the memory since.
+const RECENT_BYTES: u32 = 32 << 20;
 
 /// Sizes of a log, for people and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,10 +65,19 @@ impl LogReader {
         }
     }
 
-    /// Whether `offset` is in the segment being written: its bytes are most likely in memory, so that reading them
-    /// does not wait for the disk.
+    /// Whether `offset` was written lately, by this process, into the segment that is open for it: its bytes are most
+    /// likely in memory, so that reading them does not wait for the disk.
     pub fn is_recent(&self, offset: Offset) -> bool {
-        self.shared.segments().last().is_none_or(|last| offset >= last.base_offset())
+        let segments = self.shared.segments();
+        let Some(active) = segments.last() else { return true };
+        if active.is_sealed() || offset < active.base_offset() {
+            return false;
+        }
+        let position = active.with_index(|index| index.position_of_offset(offset));
+        position.is_ok_and(|position| {
+            let is_near_the_end = active.end_position().saturating_sub(position) <= RECENT_BYTES;
+            is_near_the_end && self.shared.wrote(active.base_offset(), position)
+        })
     }
 
     /// Batches from `from` on, of at most `bytes_max` bytes of records, but at least one record if there is one below
@@ -387,99 +289,4 @@ fn is_of_the_disk(error: &io::Error) -> bool {
     const EHWPOISON: i32 = 133;
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
         || matches!(error.raw_os_error(), Some(EIO | EFAULT | EHWPOISON))
-}
-
-/// What stands next in a segment.
-enum Next {
-    /// A batch, which begins at the offset wanted, and the length of its frame.
-    Batch(StoredBatch, usize),
-    /// Nothing more in this segment.
-    End,
-}
-
-/// A walk over the written frames of one segment.
-struct Frames<'a> {
-    segment: &'a Segment,
-    position: u32,
-    window: Bytes,
-    window_position: u32,
-}
-
-impl<'a> Frames<'a> {
-    fn new(segment: &'a Segment, position: u32) -> Self {
-        Self { segment, position, window: Bytes::new(), window_position: position }
-    }
-
-    /// The batch at `wanted`. `is_first`: the index led to a frame at or before it; otherwise it must be the next one.
-    fn next_batch(&mut self, wanted: Offset, is_first: bool) -> Result<Next, StorageError> {
-        loop {
-            let Some((header, frame_bytes)) = self.peek()? else { return Ok(Next::End) };
-            if is_first && header.next_offset() <= wanted {
-                self.take(frame_bytes);
-                continue;
-            }
-            if is_first && header.base_offset > wanted || !is_first && header.base_offset != wanted {
-                return Err(self.damage(&format!("the frame there begins at offset {}", header.base_offset)));
-            }
-            let batch = self.take_verified(header, frame_bytes)?;
-            let batch = if batch.base_offset < wanted { batch.starting_at(wanted) } else { batch };
-            return Ok(Next::Batch(batch, frame_bytes));
-        }
-    }
-
-    /// The header of the frame at the present position, whose bytes are then all in the window; `None` at the end.
-    fn peek(&mut self) -> Result<Option<(FrameHeader, usize)>, StorageError> {
-        if self.position >= self.segment.end_position() {
-            return Ok(None);
-        }
-        self.look_at(HEADER_BYTES)?;
-        let (header, frame_bytes) = FrameHeader::decode(self.rest()).map_err(|error| self.damage(&error))?;
-        self.look_at(frame_bytes)?;
-        if self.rest().len() < frame_bytes {
-            return Err(self.damage(&FrameError::Short));
-        }
-        Ok(Some((header, frame_bytes)))
-    }
-
-    /// The bytes of the frame that was peeked at; moves behind it.
-    fn take(&mut self, frame_bytes: usize) -> Bytes {
-        let start = (self.position - self.window_position) as usize;
-        self.position += u32::try_from(frame_bytes).expect("frames are bounded by FRAME_BYTES_MAX");
-        self.window.slice(start..start + frame_bytes)
-    }
-
-    /// The batch of the frame that was peeked at, if its checksum matches; moves behind it then.
-    fn take_verified(&mut self, header: FrameHeader, frame_bytes: usize) -> Result<StoredBatch, StorageError> {
-        let seed = self.segment.open()?.seed;
-        let verified = match is_planted(Bug::ReaderSkipsChecksum) {
-            true => Ok(()),
-            false => FrameHeader::decode_verified(seed, self.rest()).and_then(|_| header.check_readable()),
-        };
-        verified.map_err(|error| self.damage(&error))?;
-        Ok(StoredBatch {
-            base_offset: header.base_offset,
-            record_count: header.record_count,
-            next_offset: header.next_offset(),
-            append_time_ms: header.append_time_ms,
-            leader_epoch: header.leader_epoch,
-            payload: self.take(frame_bytes).slice(HEADER_BYTES..),
-        })
-    }
-
-    /// Makes sure that the window holds `len` bytes from the present position on, if the segment has them.
-    fn look_at(&mut self, len: usize) -> Result<(), StorageError> {
-        if self.rest().len() < len {
-            self.window = self.segment.window(self.position, len.max(WINDOW_BYTES_MIN))?;
-            self.window_position = self.position;
-        }
-        Ok(())
-    }
-
-    fn rest(&self) -> &[u8] {
-        self.window.get((self.position - self.window_position) as usize..).unwrap_or_default()
-    }
-
-    fn damage(&self, what: &dyn std::fmt::Display) -> StorageError {
-        StorageError::corrupt(self.segment.path(), self.position.into(), what.to_string())
-    }
 }

@@ -216,6 +216,7 @@ impl Scenario {
             0..=49 => self.append(&mut log),
             50..=69 => {
                 let synced = log.sync();
+                log.prepare_ahead();
                 if self.explain(synced).is_some() {
                     self.model.synced = self.model.values.len();
                     let synced = self.model.synced;
@@ -223,7 +224,10 @@ impl Scenario {
                 }
             }
             70..=74 => drop(self.explain(log.seal_if_old(self.now_ms))),
-            75..=81 => drop(self.explain(log.keeper().sync_sealed())),
+            75..=81 => {
+                let keeper = log.keeper();
+                self.explain(keeper.sync_sealed().and_then(|()| keeper.checkpoint_active(1)));
+            }
             82..=87 => {
                 let span = log.next_offset().0 + 1 - self.model.start_confirmed;
                 let offset = Offset(self.model.start_confirmed + self.random.below(span));
@@ -292,6 +296,9 @@ impl Scenario {
                 self.model.ends.insert(refused_from);
                 self.model.refused.extend((base..).zip(batch_values));
             }
+        }
+        if self.random.percent(50) {
+            log.prepare_ahead();
         }
         if let Some(error) = outcome.error {
             assert!(self.is_explained(), "an append failed without a cause: {error}");

@@ -5,11 +5,12 @@
 
 pub(crate) mod records;
 pub(crate) mod refusal;
+pub(crate) mod stalling_disk;
 pub(crate) mod subscriber;
 
 use bytes::Bytes;
 use millstream::admin::{self, Inspect, Readiness};
-use millstream::broker::{Broker, BrokerOptions};
+use millstream::broker::{Broker, BrokerOptions, ScrubOptions};
 use millstream::client::Client;
 use millstream::clock::{SharedClock, SystemClock};
 use millstream::config::Config;
@@ -21,6 +22,7 @@ use millstream::proto::group_service_client::GroupServiceClient;
 use millstream::proto::producer_service_client::ProducerServiceClient;
 use millstream::proto::topic_service_client::TopicServiceClient;
 use millstream::shutdown::Shutdown;
+use millstream::storage::file_system::FileSystem;
 use millstream::storage::real_file_system::RealFileSystem;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -46,6 +48,8 @@ const UPKEEP_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How a test's broker is opened, where it matters.
 pub(crate) struct Setting {
+    /// The broker's disk.
+    pub(crate) fs: Arc<dyn FileSystem>,
     /// The broker's time.
     pub(crate) clock: SharedClock,
     /// Everything else; the data directory is filled in.
@@ -78,7 +82,8 @@ impl TestBroker {
     /// Starts a broker in another setting.
     pub(crate) async fn start_with(change: impl FnOnce(&mut Setting)) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the test");
-        let mut setting = Setting { clock: Arc::new(SystemClock), options: options_in(directory.path()) };
+        let options = options_in(directory.path());
+        let mut setting = Setting { fs: Arc::new(RealFileSystem), clock: Arc::new(SystemClock), options };
         change(&mut setting);
         let running = Some(Running::start(&setting).await);
         Self { _directory: directory, setting, running }
@@ -87,6 +92,11 @@ impl TestBroker {
     /// Stops as a signal would, and starts again on the same directory.
     pub(crate) async fn restart(&mut self) {
         self.stop().await;
+        self.restart_stopped().await;
+    }
+
+    /// Starts again after [`TestBroker::stop`].
+    pub(crate) async fn restart_stopped(&mut self) {
         self.running = Some(Running::start(&self.setting).await);
     }
 
@@ -130,6 +140,12 @@ impl TestBroker {
     /// The connection that the stubs below share.
     pub(crate) fn channel(&self) -> Channel {
         self.running().channel.clone()
+    }
+
+    /// Whether the metrics page has this line.
+    pub(crate) async fn has_metric(&self, line: &str) -> bool {
+        let (_, page) = self.admin_page("/metrics").await;
+        page.lines().any(|found| found == line)
     }
 
     /// The generated client of each service.
@@ -223,7 +239,7 @@ impl Running {
         let admin_socket = TcpListener::bind(any_port).await.expect("a free port");
         let admin_address = admin_socket.local_addr().expect("it is bound");
 
-        let (fs, clock) = (Arc::new(RealFileSystem), Arc::clone(&setting.clock));
+        let (fs, clock) = (Arc::clone(&setting.fs), Arc::clone(&setting.clock));
         let opened = Broker::open(setting.options.clone(), fs, clock, Arc::clone(&metrics), shutdown.clone()).await;
         let broker = opened.expect("the broker opens");
         broker.start_upkeep(UPKEEP_INTERVAL);
@@ -271,6 +287,8 @@ fn options_in(directory: &Path) -> BrokerOptions {
         default_partitions: config.topics.default_partitions,
         topic_defaults: config.topics.options,
         produce_in_flight_bytes_max: config.limits.produce_in_flight_bytes_max,
+        disk_free_bytes_min: config.broker.disk_free_bytes_min,
+        scrub: ScrubOptions { bytes_per_second: 1 << 40, interval_ms: config.broker.scrub_interval_ms },
     }
 }
 

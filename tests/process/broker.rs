@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,9 +16,13 @@ use std::time::{Duration, Instant};
 /// A broker that has not started, or ended, after this long hangs. Generous: the machine may be busy.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// Names the bug on purpose that is active, in a build that has them (`src/planted.rs`).
+const PLANTED_BUG: &str = "MILLSTREAM_PLANTED_BUG";
+
 /// How to start the binary.
 #[derive(Debug, Clone)]
 pub(crate) struct Launch {
+    program: PathBuf,
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
     directory: PathBuf,
@@ -33,7 +37,17 @@ impl Launch {
 
     /// `millstream serve` alone.
     pub(crate) fn bare() -> Self {
-        Self { arguments: vec!["serve".to_owned()], variables: Vec::new(), directory: std::env::temp_dir() }
+        Self::of(Path::new(env!("CARGO_BIN_EXE_millstream")))
+    }
+
+    /// The same of another build of the binary.
+    pub(crate) fn of(program: &Path) -> Self {
+        Self {
+            program: program.to_owned(),
+            arguments: vec!["serve".to_owned()],
+            variables: Vec::new(),
+            directory: std::env::temp_dir(),
+        }
     }
 
     /// With one more argument.
@@ -72,39 +86,41 @@ impl Launch {
         self.argument(name).argument(value)
     }
 
-    /// Starts it, without waiting for anything.
-    pub(crate) fn spawn(&self) -> Starting {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
-        // Settings of whoever runs the tests are not ours.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MILLSTREAM_")) {
+    /// The command that starts it.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        // Settings of whoever runs the tests are not ours, except the bug that is to be caught.
+        let is_setting = |name: &str| name.starts_with("MILLSTREAM_") && name != PLANTED_BUG;
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(&name.to_string_lossy())) {
             command.env_remove(name);
         }
         command.args(&self.arguments).envs(self.variables.iter().cloned()).current_dir(&self.directory);
+        command
+    }
+
+    /// Starts it, without waiting for anything.
+    pub(crate) fn spawn(&self) -> Starting {
+        let mut command = self.command();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary was built by cargo");
-        let stderr = child.stderr.take().expect("it is piped");
-        let log = Arc::new(Mutex::new(String::new()));
-        let (said, hears) = sync_channel(2);
-        let copy = Arc::clone(&log);
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let address = line.strip_prefix("  gRPC        ").map(|address| address.parse().expect("an address"));
-                *copy.lock().unwrap_or_else(PoisonError::into_inner) += &(line + "\n");
-                if let Some(address) = address {
-                    let _ = said.send(Said::Ready(address));
-                }
-            }
-            let _ = said.send(Said::Ended);
-        });
+        let (log, hears) = listen(child.stderr.take().expect("it is piped"));
         Starting { process: Process { child, log }, hears }
     }
 
     /// Starts it and waits until it serves.
     #[track_caller]
     pub(crate) fn start(&self) -> Broker {
-        match self.spawn().wait(PATIENCE) {
-            Ok(broker) => broker,
-            Err(starting) => panic!("the broker does not start: {}", starting.process.log()),
+        self.try_start().unwrap_or_else(|ended| panic!("the broker ended instead of serving: {}", ended.stderr))
+    }
+
+    /// Starts it and waits until it serves, or has refused to.
+    #[track_caller]
+    pub(crate) fn try_start(&self) -> Result<Broker, Ended> {
+        let Starting { mut process, hears } = self.spawn();
+        match hears.recv_timeout(PATIENCE) {
+            Ok(Said::Ready(address)) => Ok(Broker { process, hears, address }),
+            Ok(Said::Ended) => Err(process.ended()),
+            Err(waited) => panic!("the broker neither serves nor ends: {waited}: {}", process.log()),
         }
     }
 
@@ -119,10 +135,29 @@ impl Launch {
     }
 }
 
+/// What a broker lets know on standard error.
 #[derive(Debug, Clone, Copy)]
-enum Said {
+pub(crate) enum Said {
     Ready(SocketAddr),
     Ended,
+}
+
+/// Listens to the standard error of a broker: all of it as text, and what it lets know.
+pub(crate) fn listen(stderr: ChildStderr) -> (Arc<Mutex<String>>, Receiver<Said>) {
+    let log = Arc::new(Mutex::new(String::new()));
+    let (said, hears) = sync_channel(2);
+    let copy = Arc::clone(&log);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let address = line.strip_prefix("  gRPC        ").map(|address| address.parse().expect("an address"));
+            *copy.lock().unwrap_or_else(PoisonError::into_inner) += &(line + "\n");
+            if let Some(address) = address {
+                let _ = said.send(Said::Ready(address));
+            }
+        }
+        let _ = said.send(Said::Ended);
+    });
+    (log, hears)
 }
 
 /// How a process ended, and what it said.
@@ -180,13 +215,14 @@ impl Drop for Process {
     }
 }
 
-/// A broker on its way up.
+/// A broker on its way up. Dropped, it is killed.
 #[derive(Debug)]
 pub(crate) struct Starting {
     process: Process,
     hears: Receiver<Said>,
 }
 
+#[allow(dead_code, reason = "test binaries share this file, and not each of them kills a broker that starts")]
 impl Starting {
     /// Waits until it serves; gives it back if that takes longer than `patience`.
     pub(crate) fn wait(self, patience: Duration) -> Result<Broker, Self> {
@@ -196,12 +232,6 @@ impl Starting {
             Err(RecvTimeoutError::Timeout) => Err(Self { process, hears }),
             _ => panic!("the broker ended instead of serving: {}", process.log()),
         }
-    }
-
-    /// `kill -9`, and waits for the end.
-    pub(crate) fn kill(mut self) -> Ended {
-        self.process.signal(Signal::KILL);
-        self.process.ended()
     }
 }
 

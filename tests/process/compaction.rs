@@ -34,7 +34,7 @@ fn objects(lines: &str) -> Vec<Value> {
 
 /// 100 values of 10 keys.
 fn lines() -> String {
-    (0..100).map(|i| format!("k{}:v{i}\n", i % 10)).collect()
+    (0..100).map(|i| format!("k{}:v{i}\n", i % 10)).collect::<Vec<_>>().concat()
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn a_topic_is_compacted_read_and_inspected_from_the_command_line() {
     assert!(done[0]["bytes_after"].as_u64() < done[0]["bytes_before"].as_u64());
     assert!(millstream(at, "topic compact profiles", "", 0).contains("REMOVED"));
 
-    let expected: String = (90..100).map(|i| format!("{i} v{i}\n")).collect();
+    let expected: String = (90..100).map(|i| format!("{i} v{i}\n")).collect::<Vec<_>>().concat();
     let args = ["consume", "profiles", "-e", "-f", "%o %s\\n", "--broker", at];
     assert_eq!(run(args.into_iter(), "", 0), expected);
     let args = ["consume", "profiles", "-g", "billing", "-e", "-f", "%o %s\\n", "--broker", at];

@@ -61,7 +61,7 @@ fn fill_log(context: &StorageContext, directory: &Path, name: &TopicName, id: Lo
         encode_record(&mut set, None, Some(&value(name, id.partition, number)), std::iter::empty(), None);
         let payload = set.freeze();
         let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
-        let outcome = log.append(&[NewBatch { payload, summary, producer: None }], now_ms);
+        let outcome = log.append(&[NewBatch::new(payload, summary)], now_ms);
         assert!(outcome.error.is_none(), "{:?}", outcome.error);
     }
     log.close().expect("closes");

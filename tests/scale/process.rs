@@ -12,6 +12,9 @@ const MAPS_MAX: usize = 65_530;
 /// The kernel counts the time of processors in hundredths of a second.
 const CLOCK_TICK: Duration = Duration::from_millis(10);
 
+/// Longer than anything takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// What a process takes, at one moment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Usage {
@@ -90,14 +93,25 @@ fn upkeep(page: &str) -> (u32, f64) {
 
 /// The metrics page.
 pub(crate) async fn metrics(broker: &Broker) -> String {
-    let log = broker.log();
-    let address = log.lines().find_map(|line| line.strip_prefix("  admin       http://")).expect("it is announced");
+    let address = tokio::time::timeout(PATIENCE, admin_address(broker)).await.expect("it is announced");
     let mut stream = TcpStream::connect(address).await.expect("the admin door is open");
     let request = b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
     stream.write_all(request).await.expect("the admin door reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("the admin door answers");
     answer
+}
+
+/// It is announced in the line after the one that says that the broker is ready.
+async fn admin_address(broker: &Broker) -> String {
+    let mut looks = tokio::time::interval(Duration::from_millis(5));
+    loop {
+        looks.tick().await;
+        let log = broker.log();
+        if let Some(address) = log.lines().find_map(|line| line.strip_prefix("  admin       http://")) {
+            return address.to_owned();
+        }
+    }
 }
 
 /// The value of a series without labels.

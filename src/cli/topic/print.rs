@@ -4,7 +4,7 @@ use crate::cli::exit::CliError;
 use crate::cli::time::format_time;
 use crate::cli::{json, table};
 use crate::client::ClientError;
-use crate::client::admin::{CompactedPartition, PartitionDescription, TopicDescription, TopicSettings};
+use crate::client::admin::{CompactedPartition, DamagedRange, PartitionDescription, TopicDescription, TopicSettings};
 use crate::types::Cleanup;
 use crate::units::{format_bytes, format_count, format_duration_ms};
 use serde_json::{Value, json};
@@ -72,7 +72,27 @@ pub(super) fn describe(
         ]
     });
     let header = [">PARTITION", ">START", ">HIGH-WATERMARK", ">END", ">RECORDS", ">BYTES", ">SEGMENTS", ">TOKEN", ""];
-    table::print(header, rows)
+    table::print(header, rows)?;
+    print_damage(partitions)
+}
+
+/// Only if there is any.
+fn print_damage(partitions: &[PartitionDescription]) -> Result<(), CliError> {
+    let rows = partitions.iter().flat_map(|state| {
+        state.damaged.iter().map(|range| {
+            let offsets = [range.first_offset, range.next_offset].map(|offset| offset.to_string());
+            let [first, next] = offsets;
+            let place = [range.file.clone(), range.position.to_string(), range.what.clone()];
+            let [file, position, what] = place;
+            [state.partition.to_string(), first, next, file, position, what]
+        })
+    });
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    println_blank()?;
+    table::print([">DAMAGED PARTITION", ">FIRST", ">NEXT", "FILE", ">BYTE", "WHAT"], rows)
 }
 
 /// What compaction did, one partition a line. A partition that was not compacted is an error at the end.
@@ -165,6 +185,14 @@ fn partition_json(state: &PartitionDescription) -> Value {
         "high_watermark": state.high_watermark, "log_end_offset": state.log_end_offset,
         "log_bytes": state.log_bytes, "segments": state.segments, "fencing_token": state.fencing_token,
         "error": state.refusal.as_ref().map(|refusal| refusal.message.as_str()),
+        "damaged": state.damaged.iter().map(damaged_json).collect::<Vec<_>>(),
+    })
+}
+
+fn damaged_json(range: &DamagedRange) -> Value {
+    json!({
+        "first_offset": range.first_offset, "next_offset": range.next_offset, "file": range.file,
+        "position": range.position, "what": range.what,
     })
 }
 

@@ -10,5 +10,5 @@ mod topics;
 
 pub use groups::{GroupDescription, GroupListing, GroupMember, GroupPartition, GroupState};
 pub use offsets::{ListedOffset, OffsetQuery};
-pub use server::ServerInfo;
-pub use topics::{CompactedPartition, PartitionDescription, TopicDescription, TopicSettings};
+pub use server::{ClockStatus, DiskStatus, ScrubStatus, ServerInfo};
+pub use topics::{CompactedPartition, DamagedRange, PartitionDescription, TopicDescription, TopicSettings};

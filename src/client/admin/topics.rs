@@ -8,7 +8,7 @@ use crate::types::{Cleanup, Durability, Offset, TimestampMs, TopicName};
 use std::time::Duration;
 
 /// Compaction reads the whole topic before it answers.
-const COMPACTION_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+const COMPACTION_PATIENCE: Duration = Duration::from_hours(24);
 
 /// Options of a topic, any of them left out. On create an absent one has the broker's default, on update it stays as
 /// it is; in what the broker answers, all are there.
@@ -91,6 +91,23 @@ pub struct PartitionDescription {
     pub refusal: Option<Refusal>,
     /// The right to write that producers must have, if any.
     pub fencing_token: Option<u64>,
+    /// Damage that was found in its sealed segments.
+    pub damaged: Vec<DamagedRange>,
+}
+
+/// Records whose bytes on disk are not what was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedRange {
+    /// The first offset that cannot be read.
+    pub first_offset: Offset,
+    /// The first after it that can.
+    pub next_offset: Offset,
+    /// The segment file, on the broker's machine.
+    pub file: String,
+    /// Where in it the damage begins.
+    pub position: u64,
+    /// What is wrong there.
+    pub what: String,
 }
 
 impl Client {
@@ -264,5 +281,16 @@ fn partition_from_wire(state: proto::PartitionState) -> PartitionDescription {
         segments: state.segments,
         refusal: state.error.map(Refusal::from),
         fencing_token: state.fencing_token,
+        damaged: state.damaged.into_iter().map(damaged_from_wire).collect(),
+    }
+}
+
+fn damaged_from_wire(range: proto::DamagedRange) -> DamagedRange {
+    DamagedRange {
+        first_offset: Offset(range.first_offset),
+        next_offset: Offset(range.next_offset),
+        file: range.file,
+        position: range.position,
+        what: range.what,
     }
 }

@@ -1,7 +1,7 @@
 //! The last offset of each key, in bounded memory.
 //!
-//! A key is known by 128 bits: two SipHash values under keys drawn anew for each pass, so that nobody can make two record
-//! keys meet on purpose. Two of `n` keys meet by chance with a probability of n^2 / 2^129: for the largest map there is
+//! A key is known by 128 bits: two values of `SipHash` under keys drawn anew for each pass, so that nobody can make two
+//! record keys meet on purpose. Two of `n` keys meet by chance with a probability of n^2 / 2^129: for the largest map there is
 //! (1.8 million keys) 5e-27 a pass, which is far below that of a disk that returns wrong data with a right checksum.
 
 use crate::planted::{Bug, is_planted};

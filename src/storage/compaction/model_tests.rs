@@ -4,11 +4,11 @@ use super::test_log::{GRACE_MS, Keyed, Model, POLICY, batch, compact, index, ope
 use super::{CompactionPolicy, When};
 use crate::storage::compaction::frames::SealedFrames;
 use crate::storage::file_system::FileSystem;
-use crate::storage::log::Log;
+use crate::storage::log::{Log, NewBatch};
 use crate::storage::real_file_system::RealFileSystem;
 use crate::storage::segment::header::SEGMENT_HEADER_BYTES;
 use crate::storage::sim_file_system::SimFileSystem;
-use crate::types::Offset;
+use crate::types::{Offset, ProducerId, ProducerStamp};
 use proptest::prelude::*;
 use std::path::Path;
 use std::sync::Arc;
@@ -65,7 +65,9 @@ proptest! {
         for operation in operations {
             match operation {
                 Operation::Append(batches) => {
-                    batches.iter().for_each(|records| append(&mut log, &mut model, records, now_ms));
+                    for records in &batches {
+                        append(&mut log, &mut model, records, now_ms);
+                    }
                     log.sync().expect("syncs");
                 }
                 Operation::Seal => log.seal_now().expect("seals"),
@@ -337,9 +339,16 @@ fn damage_is_never_written_again_as_if_it_were_right() {
 fn a_frame_names_its_producer_only_with_the_first_record_of_the_batch() {
     let fs = new_disk();
     let mut log = open(&fs, Path::new(DIRECTORY));
-    append(&mut log, &mut Model::default(), &[(1, Some(1)), (2, Some(1)), (3, Some(1))], 1_000);
-    append(&mut log, &mut Model::default(), &[(2, Some(2)), (1, Some(2))], 1_000);
-    append(&mut log, &mut Model::default(), &[(2, Some(3)), (9, Some(3))], 1_000);
+    let stamped = |base_sequence, records: &[Keyed]| NewBatch {
+        producer: Some(ProducerStamp { id: ProducerId(3), epoch: 1, base_sequence }),
+        ..batch(records)
+    };
+    let batches = [
+        stamped(0, &[(1, Some(1)), (2, Some(1)), (3, Some(1))]),
+        stamped(3, &[(2, Some(2)), (1, Some(2))]),
+        stamped(5, &[(2, Some(3)), (9, Some(3))]),
+    ];
+    assert!(log.append(&batches, 1_000).error.is_none());
     log.sync().expect("syncs");
     log.seal_now().expect("seals");
     compact(&log, POLICY, 2_000);
@@ -350,4 +359,18 @@ fn a_frame_names_its_producer_only_with_the_first_record_of_the_batch() {
         found.push((header.base_offset.0, header.record_count, header.next_offset().0, header.producer.is_some()));
     }
     assert_eq!(found, [(0, 0, 2, false), (2, 1, 4, false), (4, 1, 5, false), (5, 2, 7, true)]);
+}
+
+/// The message id of a record that is gone is not found any more after a restart, and what has it would be appended again,
+/// behind what replaced it.
+#[test]
+fn what_is_younger_than_the_dedup_window_is_not_touched() {
+    let fs = new_disk();
+    let (log, model) = written(&fs, Path::new(DIRECTORY), 10);
+    let policy = CompactionPolicy { age_ms_min: 5_000, ..POLICY };
+    log.keeper().sync_sealed().expect("syncs");
+    let pass = |now_ms| log.keeper().compact(policy, When::Now, now_ms, &mut |_| true).expect("compacts");
+    assert_eq!(pass(5_999), None);
+    model.check(&log, 5_999);
+    assert!(pass(6_000).is_some_and(|pass| pass.removed_records > 0));
 }

@@ -14,6 +14,7 @@ use crate::storage::compaction::{CompactionState, swap};
 use crate::storage::error::{IoContext, StorageError};
 use crate::storage::keeper::{LogKeeper, next_offset_of};
 use crate::storage::log_state::LogState;
+use crate::storage::producers_file;
 use crate::storage::segment::Segment;
 use crate::storage::segment::header::SEGMENT_HEADER_BYTES;
 use crate::types::{Offset, TimestampMs};
@@ -28,6 +29,8 @@ const RETRY_MS: i64 = 60_000;
 pub struct CompactionPolicy {
     /// Tombstones stay this long after what they delete was removed.
     pub tombstone_grace_ms: u64,
+    /// Segments with younger records are not looked at: their message ids may still be asked for.
+    pub age_ms_min: u64,
     /// Small neighbours are merged up to this size.
     pub segment_bytes: u64,
     /// Most keys that one pass holds in memory; a log with more takes several.
@@ -136,7 +139,14 @@ impl Pass<'_> {
     fn scope(&self) -> Result<Option<Scope>, StorageError> {
         let checkpoint = *self.shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
         let segments = self.shared.segments();
-        let count = segments.iter().take_while(|segment| is_durable(segment, &checkpoint)).count();
+        let mut count = 0_usize;
+        for segment in segments.iter().take_while(|segment| is_durable(segment, &checkpoint)) {
+            let age_ms_min = self.policy.age_ms_min;
+            if age_ms_min > 0 && !plan::has_passed(age_ms_min, segment.facts()?.last_append_time_ms, self.now_ms) {
+                break;
+            }
+            count += 1;
+        }
         let Some(last) = count.checked_sub(1).map(|last| &segments[last]) else { return Ok(None) };
         let end = next_offset_of(last, segments.get(count))?;
         Ok(Some(Scope { segments: segments[..count].to_vec(), end }))
@@ -225,13 +235,15 @@ impl Pass<'_> {
         group.iter().try_for_each(|segment| segment.pin())?;
         let is_recovery_point = range.contains(&checkpoint.segment);
         if is_recovery_point {
-            // The position is one of the old file. The beginning of the file is a recovery point of both.
+            // The position is one of the old file. The beginning of the file is a recovery point of both, and how far
+            // the log is durable stays true.
             let position = u32::try_from(SEGMENT_HEADER_BYTES).expect("64 fits");
-            let next_offset = range.start;
-            let moved = Checkpoint { segment: range.start, position, next_offset, ..*checkpoint };
+            let moved = Checkpoint { segment: range.start, position, ..*checkpoint };
             moved.store(&**fs, directory)?;
             *checkpoint = moved;
         }
+        // What the old frames said of producers is only there from now on.
+        producers_file::make_durable(&**fs, directory)?;
         if let Err(error) = swap::replace(&**fs, directory, &cleaned.path, &range) {
             state.failure = Some(error.clone());
             return Err(error);
@@ -246,8 +258,7 @@ impl Pass<'_> {
         let at = self.shared.position_of(group).expect("only this and retention take segments out, under one lock");
         self.shared.change_segments(|segments| drop(segments.splice(at..at + group.len(), [Arc::new(segment)])));
         if is_recovery_point {
-            let moved =
-                Checkpoint { segment: range.start, position: end_position, next_offset: range.end, ..*checkpoint };
+            let moved = Checkpoint { position: end_position, ..*checkpoint };
             moved.store(&**fs, directory)?;
             *checkpoint = moved;
         }
@@ -280,7 +291,7 @@ fn backlog(scope: &Scope, progress: &Progress) -> Result<Backlog, StorageError> 
     let ends = scope.segments.iter().skip(1).map(|next| next.base_offset()).chain([scope.end]);
     let clean = ends.take_while(|end| *end <= progress.clean_below).count();
     let dirty = &scope.segments[clean..];
-    let since = dirty.first().map(|segment| segment.with_index(|index| index.last_append_time_ms));
+    let since = dirty.first().map(|segment| Ok::<_, StorageError>(segment.facts()?.last_append_time_ms));
     Ok(Backlog {
         dirty_bytes: bytes_of(dirty),
         total_bytes: bytes_of(&scope.segments),

@@ -150,9 +150,9 @@ mod tests {
     #[test]
     fn what_loses_nothing_is_left_alone_unless_it_is_small() {
         assert_eq!(groups(&segments(&[(600, 0), (600, 0)]), 1000, 9000), [0..0; 0]);
-        assert_eq!(groups(&segments(&[(400, 0), (400, 0), (600, 0)]), 1000, 9000), [0..2]);
+        assert_eq!(groups(&segments(&[(400, 0), (400, 0), (600, 0), (1, 1)]), 1000, 9000), [0..2, 3..4]);
         assert_eq!(groups(&segments(&[(400, 0)]), 1000, 9000), [0..0; 0]);
-        assert_eq!(groups(&segments(&[(10, 0), (600, 0), (10, 1)]), 1000, 9000), [2..3]);
+        assert_eq!(groups(&segments(&[(10, 0), (600, 0), (10, 1), (900, 1)]), 1000, 9000), [2..3, 3..4]);
     }
 
     #[test]

@@ -102,12 +102,12 @@ pub(super) fn write(
     let mut file = CleanedFile::create(fs, path, &header)?;
     let mut splitter = Splitter::default();
     for segment in group {
-        if !each_frame(segment, verdict, &mut splitter, pace, |frame| file.push(frame))? {
+        if !each_frame(segment, verdict, &mut splitter, pace, |frame| file.push(&frame))? {
             return Ok(None);
         }
     }
     if let Some(last) = splitter.finish() {
-        file.push(last)?;
+        file.push(&last)?;
     }
     file.finish().map(Some)
 }
@@ -165,14 +165,14 @@ impl CleanedFile {
         Ok(Self { file, seed, written_bytes: 0, buffer, cleaned })
     }
 
-    fn push(&mut self, frame: NewFrame) -> Result<(), StorageError> {
-        let (header, payload) = &frame;
+    fn push(&mut self, frame: &NewFrame) -> Result<(), StorageError> {
+        let (header, payload) = frame;
         debug_assert_eq!(header.base_offset, self.cleaned.index.next_offset, "coverage is dense");
         self.buffer.extend_from_slice(&header.encode(self.seed, payload));
         self.buffer.extend_from_slice(payload);
         let frame_bytes = u32::try_from(HEADER_BYTES + payload.len()).expect("frames are bounded by FRAME_BYTES_MAX");
         self.cleaned.index.push(header, frame_bytes);
-        debug_assert_eq!(next_offset(&frame), self.cleaned.index.next_offset);
+        debug_assert_eq!(next_offset(frame), self.cleaned.index.next_offset);
         if self.buffer.len() >= BUFFER_BYTES { self.write_buffer() } else { Ok(()) }
     }
 

@@ -80,16 +80,13 @@ impl Splitter {
             let time_ms = record.timestamp.unwrap_or(header.append_time_ms);
             if verdict.keeps(offset, record.key, record.is_tombstone) {
                 self.tombstones += u64::from(record.is_tombstone && verdict.may_drop_later(offset, record.key));
-                match runs.last_mut().filter(|run| run.first + run.count == number) {
-                    Some(run) => {
-                        run.count += 1;
-                        run.bytes.end = record.end;
-                        run.max_record_time_ms = run.max_record_time_ms.max(time_ms);
-                    }
-                    None => {
-                        let bytes = start..record.end;
-                        runs.push(Run { first: number, count: 1, bytes, max_record_time_ms: time_ms });
-                    }
+                if let Some(run) = runs.last_mut().filter(|run| run.first + run.count == number) {
+                    run.count += 1;
+                    run.bytes.end = record.end;
+                    run.max_record_time_ms = run.max_record_time_ms.max(time_ms);
+                } else {
+                    let bytes = start..record.end;
+                    runs.push(Run { first: number, count: 1, bytes, max_record_time_ms: time_ms });
                 }
             } else {
                 self.removed_records += 1;
@@ -107,22 +104,19 @@ impl Splitter {
 
     /// The first `count` offsets of `header` are compacted away.
     fn skip(&mut self, header: &FrameHeader, count: u32) {
-        match &mut self.held {
-            Some((held, _)) => {
-                held.last_offset_delta += count;
-                held.durable_mark = held.durable_mark.max(header.durable_mark);
-            }
-            None => {
-                let gap = FrameHeader {
-                    record_count: 0,
-                    last_offset_delta: count - 1,
-                    max_record_time_ms: header.append_time_ms,
-                    producer: None,
-                    ..*header
-                };
-                self.held = Some((gap, Bytes::new()));
-            }
+        if let Some((held, _)) = &mut self.held {
+            held.last_offset_delta += count;
+            held.durable_mark = held.durable_mark.max(header.durable_mark);
+            return;
         }
+        let gap = FrameHeader {
+            record_count: 0,
+            last_offset_delta: count - 1,
+            max_record_time_ms: header.append_time_ms,
+            producer: None,
+            ..*header
+        };
+        self.held = Some((gap, Bytes::new()));
     }
 }
 
@@ -135,7 +129,7 @@ pub(super) fn next_offset(frame: &NewFrame) -> Offset {
 mod tests {
     use super::*;
     use crate::storage::compaction::key_map::KeyMap;
-    use crate::storage::frame::FORMAT_RECORD_SET;
+    use crate::storage::frame::{FORMAT_RECORD_SET, HEADER_BYTES};
     use crate::types::record_set::encode_record;
     use crate::types::{ProducerId, ProducerStamp};
     use bytes::BytesMut;
@@ -210,6 +204,57 @@ mod tests {
         let verdict = Verdict { keys: KeyMap::new(1), below: Offset(0), tombstones_below: Offset(0), end: Offset(9) };
         for lie in [FrameHeader { record_count: 1, ..header }, FrameHeader { last_offset_delta: 0, ..header }] {
             assert!(Splitter::default().push(&lie, &payload, &verdict).is_err(), "{lie:?}");
+        }
+    }
+
+    /// The figures of `docs/decisions/0011-compaction-splits-batches.md`, and their bound: `cargo test --lib
+    /// what_splitting_costs -- --nocapture`.
+    #[test]
+    fn what_splitting_costs() {
+        const RECORDS: u64 = 20_000;
+        const BATCH: u64 = 500;
+        for value_bytes in [20_usize, 100, 1000] {
+            for kept_percent in [1_u64, 10, 50, 90, 99] {
+                let mut random = 88_172_645_463_325_252_u64;
+                let mut keys = KeyMap::new(100_000);
+                let mut frames = Vec::new();
+                for batch in 0..RECORDS / BATCH {
+                    let mut set = BytesMut::new();
+                    for offset in batch * BATCH..(batch + 1) * BATCH {
+                        random ^= random << 13;
+                        random ^= random >> 7;
+                        random ^= random << 17;
+                        let key = format!("{offset:08}");
+                        let value = vec![b'v'; value_bytes];
+                        encode_record(&mut set, Some(key.as_bytes()), Some(&value), std::iter::empty(), None);
+                        let is_last = random % 100 < kept_percent;
+                        keys.note(key.as_bytes(), Offset(if is_last { offset } else { RECORDS }));
+                    }
+                    let (header, _) = frame(batch * BATCH, "x");
+                    let count = u32::try_from(BATCH).expect("small");
+                    let header = FrameHeader { record_count: count, last_offset_delta: count - 1, ..header };
+                    frames.push((header, set.freeze()));
+                }
+                let verdict =
+                    Verdict { keys, below: Offset(RECORDS), tombstones_below: Offset(0), end: Offset(RECORDS) };
+                let mut splitter = Splitter::default();
+                let mut written = Vec::new();
+                for (header, payload) in &frames {
+                    written.extend(splitter.push(header, payload, &verdict).expect("valid"));
+                }
+                written.extend(splitter.finish());
+                let record_bytes = frames[0].1.len() / usize::try_from(BATCH).expect("small");
+                let before: usize = frames.iter().map(|(_, payload)| HEADER_BYTES + payload.len()).sum();
+                let payload: usize = written.iter().map(|(_, payload)| payload.len()).sum();
+                let headers = HEADER_BYTES * written.len();
+                println!(
+                    "records of {record_bytes} bytes, {kept_percent} % stay: {} % of the bytes, {} % headers",
+                    (payload + headers) * 100 / before,
+                    headers * 100 / before
+                );
+                let quarter = usize::try_from(RECORDS).expect("small") / 4;
+                assert!(written.len() <= quarter + quarter / 10, "a run takes a record that stays and one that goes");
+            }
         }
     }
 }

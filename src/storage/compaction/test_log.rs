@@ -5,18 +5,21 @@ use crate::storage::file_system::FileSystem;
 use crate::storage::log::{Log, LogOptions, NewBatch};
 use crate::storage::segment::header::LogId;
 use crate::types::record_set::{self, encode_record};
-use crate::types::{Offset, ProducerId, ProducerStamp, TopicId};
+use crate::types::{Offset, TopicId};
 use bytes::BytesMut;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Segments of a few batches.
 pub(super) const OPTIONS: LogOptions = LogOptions { segment_bytes: 1000, seal_age_ms: u64::MAX, reserve_bytes: 0 };
 pub(super) const GRACE_MS: i64 = 1_000;
-pub(super) const POLICY: CompactionPolicy =
-    CompactionPolicy { tombstone_grace_ms: GRACE_MS.cast_unsigned(), segment_bytes: 1000, keys_max: 1000 };
+pub(super) const POLICY: CompactionPolicy = CompactionPolicy {
+    tombstone_grace_ms: GRACE_MS.cast_unsigned(),
+    segment_bytes: 1000,
+    keys_max: 1000,
+    age_ms_min: 0,
+};
 pub(super) const ID: LogId = LogId { topic: TopicId(uuid::Uuid::from_u128(7)), partition: 0 };
 
 /// A key, and its value; `None` is a tombstone.
@@ -34,11 +37,7 @@ pub(super) fn batch(records: &[Keyed]) -> NewBatch {
     }
     let payload = set.freeze();
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
-    // Each is the first batch of a producer of its own, so that none is taken for a repeat.
-    static PRODUCERS: AtomicU64 = AtomicU64::new(1);
-    let id = ProducerId(PRODUCERS.fetch_add(1, Ordering::Relaxed));
-    let producer = Some(ProducerStamp { id, epoch: 1, base_sequence: 0 });
-    NewBatch { producer, ..NewBatch::new(payload, summary) }
+    NewBatch::new(payload, summary)
 }
 
 /// Every record there is, with its offset, read in pieces of about `bytes_max`.

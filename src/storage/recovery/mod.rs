@@ -26,7 +26,7 @@ use crate::storage::file_system::FileSystem;
 use crate::storage::segment::header::LogId;
 use crate::storage::segment::index::SparseIndex;
 use crate::storage::segment::{Segment, base_offset_of, file_stem};
-use crate::types::{Offset, TimestampMs};
+use crate::types::Offset;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use survey::{Survey, Surveyor};
@@ -63,9 +63,8 @@ pub(super) struct Recovered {
     pub(super) last_index: Option<SparseIndex>,
     /// The checkpoint as it stands on disk now.
     pub(super) checkpoint: Checkpoint,
-    /// The offset that the next record gets.
-    pub(super) next_offset: Offset,
-    pub(super) last_append_time_ms: TimestampMs,
+    /// Where the log was found to stand: all of it is durable.
+    pub(super) found: Checkpoint,
     pub(super) report: RecoveryReport,
 }
 
@@ -84,8 +83,8 @@ pub(super) fn recover(context: &StorageContext, directory: &Path, id: LogId) -> 
     for base in &bases[trusted..] {
         surveys.push(surveyor.survey(*base, &checkpoint)?);
     }
-    let mut report = RecoveryReport::default();
-    report.verified_bytes = surveys.iter().map(|survey| u64::from(survey.verified_bytes)).sum();
+    let verified_bytes = surveys.iter().map(|survey| u64::from(survey.verified_bytes)).sum();
+    let mut report = RecoveryReport { verified_bytes, ..RecoveryReport::default() };
     let verdict = judge::judge(directory, &checkpoint, bases.first().copied(), &surveys)?;
     report.damage = verdict.damage;
     if let Some(cut) = &verdict.cut {
@@ -117,8 +116,7 @@ pub(super) fn recover(context: &StorageContext, directory: &Path, id: LogId) -> 
             Err(error) => return Err(error),
         }
     }
-    let (next_offset, last_append_time_ms) = (found.next_offset, found.last_append_time_ms);
-    Ok(Recovered { segments, last_index, checkpoint, next_offset, last_append_time_ms, report })
+    Ok(Recovered { segments, last_index, checkpoint, found, report })
 }
 
 /// A checkpoint behind everything that was verified.
@@ -157,7 +155,7 @@ fn list_segments(fs: &dyn FileSystem, directory: &Path, id: LogId) -> Result<Vec
         } else if let Some(range) = swapped_range_of(&name) {
             finish_interrupted(fs, directory, id, &range)?;
             return list_segments(fs, directory, id);
-        } else if [".deleted", ".tmp", ".cleaned"].iter().any(|leftover| name.ends_with(leftover)) {
+        } else if [".deleted", ".tmp", ".cleaned", ".prepared"].iter().any(|leftover| name.ends_with(leftover)) {
             fs.remove_file(&path).context("delete", &path)?;
         }
     }

@@ -131,6 +131,22 @@ impl SparseIndex {
         run.checked_sub(1).and_then(|last| self.entries.get(last)).map_or(first, |entry| entry.position)
     }
 
+    /// The index as it was a few frames before `position`, which is the end of a frame: push the frames in between, and
+    /// it is what it was there. At least one frame is left out, so that the push of the last sets its append time.
+    #[must_use]
+    pub fn cut_before(mut self, position: u32) -> Self {
+        let kept = self.entries.partition_point(|entry| entry.position < position).saturating_sub(1);
+        let Some(first_left_out) = self.entries.get(kept).copied() else { return self };
+        self.entries.truncate(kept);
+        self.end_position = first_left_out.position;
+        self.next_offset = self.base_offset.advance(first_left_out.relative_offset.into());
+        self.max_record_time_ms = first_left_out.max_record_time_before_ms;
+        if kept == 0 {
+            return Self::new(self.base_offset);
+        }
+        self
+    }
+
     /// The bytes of an index file: header, entries, CRC-32 of both. `seed` ties it to its segment file.
     pub fn encode(&self, seed: u32) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_BYTES + self.entries.len() * ENTRY_BYTES + 4);
@@ -219,20 +235,24 @@ fn decode_entry(bytes: &[u8; ENTRY_BYTES]) -> Entry {
 mod tests {
     use super::*;
 
+    fn frames() -> Vec<FrameHeader> {
+        let frame = |i: u32| FrameHeader {
+            attributes: 1,
+            base_offset: Offset(100 + u64::from(i) * 10),
+            record_count: 10,
+            last_offset_delta: 9,
+            append_time_ms: 1000 + i64::from(i),
+            max_record_time_ms: if i == 20 { 5000 } else { 1000 + i64::from(i) },
+            leader_epoch: 0,
+            producer: None,
+            durable_mark: Offset(0),
+        };
+        (0..50).map(frame).collect()
+    }
+
     fn filled() -> SparseIndex {
         let mut index = SparseIndex::new(Offset(100));
-        for i in 0..50_u32 {
-            let frame = FrameHeader {
-                attributes: 1,
-                base_offset: Offset(100 + u64::from(i) * 10),
-                record_count: 10,
-                last_offset_delta: 9,
-                append_time_ms: 1000 + i64::from(i),
-                max_record_time_ms: if i == 20 { 5000 } else { 1000 + i64::from(i) },
-                leader_epoch: 0,
-                producer: None,
-                durable_mark: Offset(0),
-            };
+        for frame in frames() {
             index.push(&frame, 5_000);
         }
         index
@@ -249,6 +269,20 @@ mod tests {
         }
         assert!(index.position_of_time(1010) <= 64 + 10 * 5_000);
         assert!(index.position_of_time(4000) <= 64 + 20 * 5_000, "the out-of-order record at frame 20 is the first");
+    }
+
+    #[test]
+    fn an_index_cut_back_and_pushed_again_is_what_it_was() {
+        let (whole, frames) = (filled(), frames());
+        for count in 1..=frames.len() {
+            let mut expected = SparseIndex::new(Offset(100));
+            frames[..count].iter().for_each(|frame| expected.push(frame, 5_000));
+            let mut cut = whole.clone().cut_before(expected.end_position);
+            let from = usize::try_from(cut.next_offset.records_since(Offset(100)) / 10).expect("small");
+            assert!(from < count, "at least one frame is left out");
+            frames[from..count].iter().for_each(|frame| cut.push(frame, 5_000));
+            assert_eq!(cut, expected, "after {count} frames");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::limits::{BATCH_BYTES_LIMIT_MAX, SEGMENT_BYTES_MAX};
 use crate::planted::{Bug, is_planted};
 use crate::storage::context::StorageContext;
 use crate::storage::error::{IoContext, StorageError};
-use crate::storage::file_system::{FileSystem, OpenMode};
+use crate::storage::file_system::{File, FileSystem, OpenMode};
 use crate::storage::frame::HEADER_BYTES;
 use crate::storage::open_files::{OpenFiles, Opened, Purpose, Slot};
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -32,6 +32,7 @@ use std::sync::{Arc, OnceLock, PoisonError};
 
 /// How far the map of an active segment reaches: as far as the segment may ever grow. A first batch may be larger than
 /// the segment should be. It costs address space only, of which there are 128 TiB.
+#[expect(clippy::cast_possible_truncation, reason = "maps need 64 bits anyway")]
 const ACTIVE_VIEW_BYTES: usize = SEGMENT_BYTES_MAX as usize + BATCH_BYTES_LIMIT_MAX as usize + 2 * HEADER_BYTES;
 
 /// One segment of a log. Shared between the writer and readers.
@@ -95,15 +96,27 @@ pub fn base_offset_of(name: &str) -> Option<Offset> {
 impl Segment {
     /// Creates the file of a new active segment.
     pub fn create(context: &StorageContext, directory: &Path, header: &SegmentHeader) -> Result<Self, StorageError> {
-        let segment = Self::sealed(context, directory, header.log, header.base_offset, 0, false);
-        let Self { fs, open_files, path, .. } = &segment;
-        let file = open_files.take("create", path, || fs.open(path, OpenMode::CreateNew))?;
-        let bytes = header.encode();
-        if let Err(error) = file.write_all_at(0, &mut [IoSlice::new(&bytes)]) {
+        let path = directory.join(file_stem(header.base_offset)).with_extension("log");
+        let file = context.open_files.take("create", &path, || context.fs.open(&path, OpenMode::CreateNew))?;
+        let begun = Self::begin(context, directory, file, header);
+        if begun.is_err() {
             // Without its header it would be in the way of the next attempt.
-            let _ = fs.remove_file(path);
-            return Err(StorageError::io("write", path, error));
+            let _ = context.fs.remove_file(&path);
         }
+        begun
+    }
+
+    /// Begins a new active segment in a file without bytes, which gets its name from the caller.
+    pub(super) fn begin(
+        context: &StorageContext,
+        directory: &Path,
+        file: Arc<dyn File>,
+        header: &SegmentHeader,
+    ) -> Result<Self, StorageError> {
+        let segment = Self::sealed(context, directory, header.log, header.base_offset, 0, false);
+        let Self { open_files, path, .. } = &segment;
+        let bytes = header.encode();
+        file.write_all_at(0, &mut [IoSlice::new(&bytes)]).context("write", path)?;
         let seed = SegmentHeader::decode_seed(&bytes, header.log, header.base_offset)
             .map_err(|what| StorageError::corrupt(path, 0, what))?;
         open_files.insert(&segment.slot, open_files.opened(file, seed, ACTIVE_VIEW_BYTES));
@@ -199,7 +212,7 @@ impl Segment {
 
     /// Opens the file, for as long as anybody holds this segment: readers go on with it when its name is another's.
     pub fn pin(&self) -> Result<(), StorageError> {
-        self.open_to_change().map(drop)
+        self.open_files.open(&self.slot, Purpose::Keep, || self.open_file()).map(drop)
     }
 
     /// Gives a segment that was just written its index.
@@ -239,6 +252,11 @@ impl Segment {
         self.open()?.file.sync_data().context("sync", &self.path)?;
         self.slot.unpin();
         Ok(())
+    }
+
+    /// Whether it is open, most likely because somebody reads it.
+    pub fn is_open(&self) -> bool {
+        self.slot.is_open()
     }
 
     /// The open file, opened now if it was not.
@@ -321,6 +339,20 @@ impl Segment {
         let seed = self.open()?.seed;
         let bytes = self.with_index(|index| index.encode(seed))?;
         index_file::save(&*self.fs, &self.path, &bytes)
+    }
+
+    /// The same for the frames before `position`, which is the end of one: for a segment that is being appended to.
+    pub fn save_index_up_to(&self, position: u32) -> Result<(), StorageError> {
+        let opened = self.open()?;
+        // Copied, so that appends do not wait for the rest.
+        let mut index = self.with_index(SparseIndex::clone)?.cut_before(position);
+        let known = self.open_files.slice(&self.path, &opened, 0, position as usize)?;
+        drop(scan::scan(&known, opened.seed, false, &mut index));
+        if index.end_position != position {
+            let what = format!("no frame ends at byte {position}");
+            return Err(StorageError::corrupt(&self.path, index.end_position.into(), what));
+        }
+        index_file::save(&*self.fs, &self.path, &index.encode(opened.seed))
     }
 
     fn load_or_rebuild_index(&self, opened: &Opened) -> Result<SparseIndex, StorageError> {

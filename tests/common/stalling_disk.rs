@@ -1,0 +1,139 @@
+//! A disk whose syncs hang until they are let go. Everything else is the real disk.
+
+use millstream::storage::file_system::{File, FileSystem, OpenMode, View};
+use millstream::storage::real_file_system::RealFileSystem;
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+/// The disk. Clones are the same one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StallingDisk(Arc<Gate>);
+
+#[derive(Debug, Default)]
+struct Gate {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    stalled: bool,
+    waiting: usize,
+}
+
+impl StallingDisk {
+    /// From now on syncs hang, until the answer is dropped: also when a test fails, or its broker would never end.
+    pub(crate) fn stall(&self) -> Stall {
+        self.change(|state| state.stalled = true);
+        Stall(self.clone())
+    }
+
+    /// How many syncs hang now.
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).waiting
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.0.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.0.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.waiting += 1;
+        let mut state = self.0.changed.wait_while(state, |state| state.stalled).unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+    }
+}
+
+/// Syncs hang as long as this lives. Then those that hang succeed, and so do those that come.
+pub(crate) struct Stall(StallingDisk);
+
+impl Drop for Stall {
+    fn drop(&mut self) {
+        self.0.change(|state| state.stalled = false);
+    }
+}
+
+impl FileSystem for StallingDisk {
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        RealFileSystem.create_dir_all(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        RealFileSystem.list(path)
+    }
+
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let file = RealFileSystem.open(path, mode)?;
+        Ok(Arc::new(StallingFile { disk: self.clone(), file }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealFileSystem.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        RealFileSystem.remove_file(path)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        RealFileSystem.remove_dir_all(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.pass();
+        RealFileSystem.sync_dir(path)
+    }
+
+    fn sync_all(&self, path: &Path) -> io::Result<()> {
+        self.pass();
+        RealFileSystem.sync_all(path)
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        RealFileSystem.free_bytes(path)
+    }
+}
+
+#[derive(Debug)]
+struct StallingFile {
+    disk: StallingDisk,
+    file: Arc<dyn File>,
+}
+
+impl File for StallingFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read_exact_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(position, buffer)
+    }
+
+    fn write_all_at(&self, position: u64, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+        self.file.write_all_at(position, parts)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.file.allocate(len)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.disk.pass();
+        self.file.sync_data()
+    }
+
+    fn drop_cache(&self) -> io::Result<()> {
+        self.file.drop_cache()
+    }
+
+    fn view(&self, len: usize) -> io::Result<Arc<dyn View>> {
+        self.file.view(len)
+    }
+}

@@ -1,0 +1,48 @@
+//! What a history cannot show if the broker keeps its promises.
+
+use super::RecordId;
+
+/// A broken promise. Logs are named by topic and partition.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Anomaly {
+    #[error("lost: record {record:?} was acknowledged at {log} offset {offset}, and is not there")]
+    Lost { log: String, offset: u64, record: Option<RecordId> },
+    #[error("dirty read: a reader saw record {record:?} at {log} offset {offset}, which is gone later, or another one")]
+    DirtyRead { log: String, offset: u64, record: Option<RecordId> },
+    #[error("two answers: {log} offset {offset} is record {one}, and it is record {other}")]
+    Inconsistent { log: String, offset: u64, one: RecordId, other: RecordId },
+    #[error("invented: what is read at {log} offset {offset} was never sent there, or not with these bytes")]
+    Invented { log: String, offset: u64 },
+    #[error("refused and there: record {record} at {log} offset {offset} was refused as not appended")]
+    RefusedAndThere { log: String, offset: u64, record: RecordId },
+    #[error("duplicated: record {record} is there again at {log} offset {offset}: {copies} copies, {most} explained")]
+    Duplicated { log: String, offset: u64, record: RecordId, copies: u32, most: u32 },
+    #[error("reordered: record {record} at {log} offset {offset} stands behind {behind}, which was sent later")]
+    Reordered { log: String, offset: u64, record: RecordId, behind: RecordId },
+    #[error("gap: in {log} offset {expected} should come next, offset {found} does")]
+    Gap { log: String, expected: u64, found: u64 },
+    #[error("start moved: {log} starts at {start}; {why}")]
+    StartMoved { log: String, start: u64, why: String },
+    #[error("offline: {log} does not serve: {why}")]
+    Offline { log: String, why: String },
+    #[error("skipped: stream {stream} was to read {log} from {expected} on and got {found}; no deletion explains it")]
+    Skipped { stream: u32, log: String, expected: u64, found: u64 },
+    #[error("read twice: stream {stream} was past {expected} in {log} and got offset {found} again")]
+    ReadTwice { stream: u32, log: String, expected: u64, found: u64 },
+    #[error("not assigned: stream {stream} got records of {log}, which is not its own")]
+    NotAssigned { stream: u32, log: String },
+    #[error("two owners: in generation {generation} group {group} reads {log} with stream {one} and stream {other}")]
+    TwoOwners { group: u16, log: String, generation: u64, one: u32, other: u32 },
+    #[error("generation went back: group {group} was in {before} and gives out {log} in {generation}")]
+    GenerationWentBack { group: u16, log: String, before: u64, generation: u64 },
+    #[error("commit went back: group {group} had committed {committed} in {log}, and is at {found:?}")]
+    CommitWentBack { group: u16, log: String, committed: u64, found: Option<u64> },
+    #[error("commit invented: group {group} is at {found} in {log}; it never asked for more than {asked}")]
+    CommitInvented { group: u16, log: String, asked: u64, found: u64 },
+    #[error("topic lost: {topic} was created and is not there")]
+    TopicLost { topic: String },
+    #[error("topic came back: {topic} was deleted, or never asked for, and is there")]
+    TopicCameBack { topic: String },
+    #[error("no answer: record {record} was neither acknowledged nor refused")]
+    NoAnswer { record: RecordId },
+}

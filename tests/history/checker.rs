@@ -1,0 +1,97 @@
+//! The judge: takes events one by one, knows what must hold, and names what does not.
+//!
+//! Three parts that know nothing of each other: the records in the logs (`logs.rs`), the groups that read them
+//! (`groups.rs`), and the topics (here).
+
+use super::groups::Groups;
+use super::logs::Logs;
+use super::{Anomaly, Event};
+use std::collections::BTreeMap;
+
+/// More anomalies than these say nothing new.
+const ANOMALIES_MAX: usize = 1_000;
+
+/// The judge of one history.
+#[derive(Debug, Default)]
+pub(crate) struct Checker {
+    logs: Logs,
+    groups: Groups,
+    /// Whether a topic exists; `None` while nobody can know.
+    topics: BTreeMap<String, Option<bool>>,
+    anomalies: Vec<Anomaly>,
+}
+
+/// What a history amounts to.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) acked: u64,
+    /// Extra copies of records whose acknowledgement was in doubt.
+    pub(crate) repeated: u64,
+    /// Records that readers got.
+    pub(crate) polled: u64,
+    pub(crate) commits: u64,
+    /// Records that deletion or retention took.
+    pub(crate) deleted: u64,
+    /// Records that audits compared with what is known of them.
+    pub(crate) audited: u64,
+}
+
+impl Checker {
+    /// The anomalies of a whole history.
+    pub(crate) fn judge(history: &[Event]) -> Vec<Anomaly> {
+        let mut checker = Self::default();
+        for event in history {
+            checker.take(event);
+        }
+        checker.anomalies
+    }
+
+    /// What is wrong so far.
+    pub(crate) fn anomalies(&self) -> &[Anomaly] {
+        &self.anomalies
+    }
+
+    /// What was counted so far.
+    pub(crate) fn counts(&self) -> Counts {
+        let Counts { polled, commits, .. } = self.groups.counts;
+        Counts { polled, commits, ..self.logs.counts }
+    }
+
+    /// Goes on by one event.
+    pub(crate) fn take(&mut self, event: &Event) {
+        let Self { logs, groups, topics, anomalies } = self;
+        let found = &mut |anomaly| {
+            if anomalies.len() < ANOMALIES_MAX {
+                anomalies.push(anomaly);
+            }
+        };
+        match event {
+            Event::TopicAsked { topic, exists } => {
+                let known = topics.entry(topic.clone()).or_insert(Some(!exists));
+                *known = known.filter(|known| known == exists);
+            }
+            Event::TopicDone { topic, exists } => {
+                topics.insert(topic.clone(), Some(*exists));
+            }
+            Event::TopicsAudited { topics: there } => check_topics(topics, there, found),
+            _ => {}
+        }
+        logs.take(event, found);
+        groups.take(event, logs, found);
+    }
+}
+
+fn check_topics(topics: &mut BTreeMap<String, Option<bool>>, there: &[String], found: &mut impl FnMut(Anomaly)) {
+    for topic in there.iter().filter(|topic| !topics.contains_key(*topic)) {
+        found(Anomaly::TopicCameBack { topic: topic.clone() });
+    }
+    for (topic, known) in topics {
+        let is_there = there.contains(topic);
+        match known {
+            Some(true) if !is_there => found(Anomaly::TopicLost { topic: topic.clone() }),
+            Some(false) if is_there => found(Anomaly::TopicCameBack { topic: topic.clone() }),
+            // Whatever became of what was asked for, it stays so.
+            _ => *known = Some(is_there),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Everything a history is made of, and the recorder that many tasks share.
+
+use super::{Anomaly, Checker};
+use serde::{Deserialize, Serialize};
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The number of a record among those of its history, in the order in which they were to be sent.
+pub(crate) type RecordId = u32;
+
+/// Records that were read together, one for each offset from `base` on; `None` is a record that nobody sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Batch {
+    pub(crate) base: u64,
+    pub(crate) records: Vec<Option<RecordId>>,
+}
+
+impl Batch {
+    /// The offset after its last record.
+    pub(crate) fn end(&self) -> u64 {
+        self.base + self.records.len() as u64
+    }
+}
+
+/// What may go from a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Rule {
+    /// Nothing.
+    Keep,
+    /// What retention takes from the beginning; so many bytes it leaves.
+    Retain { bytes_min: u64 },
+    /// Records whose key has a later one.
+    Compact,
+}
+
+/// One thing that happened. Logs, producers, groups and streams go by numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Event {
+    /// Log `log` is this partition. What may go besides what is asked to be deleted, `rule` says.
+    Log { log: u16, topic: String, partition: u32, rule: Rule },
+    /// A producer, and the only topic it sends to.
+    Producer { producer: u16, topic: String, idempotent: bool },
+    /// A producer is about to send so many records.
+    Sent { producer: u16, first: RecordId, count: u32 },
+    /// Records were acknowledged, the first at `offset`, the others behind it.
+    Acked { first: RecordId, count: u32, log: u16, offset: u64 },
+    /// Records were not acknowledged, and are not sent again. `certain`: the broker said that nothing was appended.
+    Refused { first: RecordId, count: u32, certain: bool },
+    /// The deletion of what is before an offset is asked for.
+    DeleteAsked { log: u16, before: u64 },
+    /// It was confirmed; the log starts here.
+    DeleteDone { log: u16, start: u64 },
+    /// A stream is about to join its group.
+    Opened { stream: u32, group: u16 },
+    /// A stream was given a log to read.
+    Assigned { stream: u32, log: u16, generation: u64, offset: u64 },
+    /// A stream was told to give a log up.
+    Revoked { stream: u32, log: u16 },
+    /// Records came to a stream.
+    Polled { stream: u32, log: u16, batches: Vec<Batch> },
+    /// A commit is asked for, or may be made by the client on its own from now on.
+    CommitAsked { group: u16, log: u16, offset: u64 },
+    /// A commit was confirmed.
+    CommitDone { group: u16, log: u16, offset: u64 },
+    /// The topic shall exist, or exist no more.
+    TopicAsked { topic: String, exists: bool },
+    /// That was confirmed.
+    TopicDone { topic: String, exists: bool },
+    /// The broker is gone, and the next one was not started.
+    Down,
+    /// All there is in a log, read from its start to its end.
+    Audited { log: u16, start: u64, end: u64, bytes: u64, batches: Vec<Batch> },
+    /// A log that should serve does not.
+    Offline { log: u16, why: String },
+    /// The committed offsets of a group are about to be asked for.
+    CommitsAsked { group: u16 },
+    /// What they are.
+    Committed { group: u16, log: u16, offset: Option<u64> },
+    /// The topics there are.
+    TopicsAudited { topics: Vec<String> },
+    /// Every record sent was acknowledged or refused, and every log audited after that.
+    Finished,
+}
+
+/// A history in the making, and its checker, which is always as far as the last look.
+#[derive(Debug, Default)]
+pub(crate) struct Recorder(Mutex<History>);
+
+#[derive(Debug, Default)]
+struct History {
+    events: Vec<Event>,
+    records: RecordId,
+    checker: Checker,
+    checked: usize,
+}
+
+impl Recorder {
+    /// Adds one event.
+    pub(crate) fn record(&self, event: Event) {
+        self.lock().events.push(event);
+    }
+
+    /// Adds that a producer sends the next `count` records. Gives the number of the first.
+    pub(crate) fn sent(&self, producer: u16, count: u32) -> RecordId {
+        let mut history = self.lock();
+        let first = history.records;
+        history.records += count;
+        history.events.push(Event::Sent { producer, first, count });
+        first
+    }
+
+    /// Judges what was added since the last look. Gives all that is wrong so far.
+    pub(crate) fn look(&self) -> Vec<Anomaly> {
+        let History { events, checker, checked, .. } = &mut *self.lock();
+        for event in &events[*checked..] {
+            checker.take(event);
+        }
+        *checked = events.len();
+        checker.anomalies().to_vec()
+    }
+
+    /// Writes all of it to a file, one event a line.
+    pub(crate) fn dump(&self, path: &Path) -> std::io::Result<PathBuf> {
+        dump(&self.lock().events, path)
+    }
+
+    /// What was counted so far.
+    pub(crate) fn counts(&self) -> super::checker::Counts {
+        self.lock().checker.counts()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, History> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes a history, one event a line.
+pub(crate) fn dump(events: &[Event], path: &Path) -> std::io::Result<PathBuf> {
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    let mut file = BufWriter::new(file);
+    for event in events {
+        serde_json::to_writer(&mut file, event)?;
+        file.write_all(b"\n")?;
+    }
+    file.flush()?;
+    Ok(path.to_owned())
+}
