@@ -15,7 +15,7 @@ pub enum Bug {
     AckBeforeWrite,
     /// Commits, and all else that is asked of groups, are answered before the journal has them.
     CommitAckedBeforeDurable,
-    /// A failed sync is tried again; the second one succeeds and means nothing.
+    /// A sync of the active segment that failed is tried again at once; the second one succeeds and means nothing.
     RetryFailedSync,
     /// Readers are shown records before they are synced.
     WatermarkBeforeSync,

@@ -286,8 +286,8 @@ fn a_sync_that_fails() {
     let partition = stage.partition.clone();
     let upkeep = thread::spawn(move || {
         // It may meet the failure, or its consequences.
-        let _ = partition.keep();
-        let _ = partition.keep();
+        let _ = partition.keep(Some(0));
+        let _ = partition.keep(Some(0));
     });
     let answers: Answers = producers.into_iter().flat_map(|thread| thread.join().expect("it ends")).collect();
     upkeep.join().expect("it ends");

@@ -143,12 +143,16 @@ impl Run {
         self.note(failed.as_ref().err());
         let (orders, first) = (self.orders(), self.actor.history.sends.len());
         let failures = self.actor.produce(&orders).await;
+        let mut is_in_doubt = false;
         for status in failures {
-            self.note(Some(&status.into()));
+            let error = status.into();
+            self.note(Some(&error));
+            is_in_doubt |= !says_that_nothing_was_done(&error);
         }
         let acked = self.actor.history.sends[first..].iter().filter(|send| send.ack.is_some()).count();
-        if acked > 0 {
-            // Whether that was a lie shows when the disk is looked at; but this broker will not end by itself.
+        if acked > 0 || !is_in_doubt {
+            // Whether that was a lie shows when the disk is looked at. And where not even a new segment could be begun,
+            // nothing is in doubt. This broker will not end by itself.
             broker.kill();
             return;
         }
@@ -165,9 +169,9 @@ impl Run {
     fn note(&mut self, error: Option<&ClientError>) {
         let is_honest = match error {
             None | Some(ClientError::ConnectionLost { .. }) => true,
-            Some(ClientError::Refused(refusal)) => {
-                let nothing_done = refusal.metadata.get("no_side_effects").is_some_and(|word| word == "true");
-                nothing_done || ["OUTCOME_UNKNOWN", "GROUPS_STOPPED"].contains(&refusal.reason.as_str())
+            Some(error @ ClientError::Refused(refusal)) => {
+                let is_unknown = ["OUTCOME_UNKNOWN", "GROUPS_STOPPED"].contains(&refusal.reason.as_str());
+                is_unknown || says_that_nothing_was_done(error)
             }
             Some(_) => false,
         };
@@ -187,7 +191,14 @@ impl Run {
         self.findings.wrong.extend(judgement.refused.into_iter().map(in_round));
 
         let medium = disk.medium();
-        let broker = Launch::new(&medium.data_dir()).start();
+        let broker = match Launch::new(&medium.data_dir()).try_start() {
+            Ok(broker) => broker,
+            // What the broker before vouched for is not there.
+            Err(ended) => {
+                let what = format!("round {round}: the disk itself cannot be served: {}", ended.stderr);
+                return self.findings.phantoms.push(what);
+            }
+        };
         let on_disk = Observed::of(&connect(broker.address()).await, GROUP, &self.lines).await;
         broker.kill();
         match on_disk {
@@ -195,6 +206,11 @@ impl Run {
             Err(why) => self.findings.wrong.push(format!("round {round}: the disk itself: {why}")),
         }
     }
+}
+
+fn says_that_nothing_was_done(error: &ClientError) -> bool {
+    let says_so = |word: &String| word == "true";
+    error.refusal().is_some_and(|refusal| refusal.metadata.get("no_side_effects").is_some_and(says_so))
 }
 
 /// What is served and is not on the disk.
