@@ -51,7 +51,7 @@ fn walk(seed: u32, bytes: &[u8]) {
             assert!(index.end_position as usize <= bytes.len().max(64));
             for found in breaks {
                 assert!((found.position as usize) < bytes.len());
-                assert!(found.resumes.is_none_or(|offset| offset >= found.expected));
+                assert!(found.resumes.is_none_or(|(at, offset)| at >= found.position && offset >= found.expected));
             }
             let _ = find_frame_beyond(bytes, seed, 0, base);
         }
