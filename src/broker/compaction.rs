@@ -71,7 +71,7 @@ impl Broker {
 
     fn compact_one(&self, topic: &Topic, number: u32, partition: &PartitionHandle) {
         let mut throttle = Throttle::new(self.shutdown.clone());
-        match partition.compact_if_due(&mut |bytes| throttle.spend(bytes)) {
+        match partition.compact_if_due(self.watch_clock(), &mut |bytes| throttle.spend(bytes)) {
             Ok(None) => {}
             Ok(Some(outcome)) => {
                 let (records, elapsed) = (outcome.removed_records, throttle.started.elapsed());
@@ -111,7 +111,7 @@ impl Broker {
             let _held = &permit;
             !shutdown.is_draining()
         };
-        let compacted = partition.compact_now(go_on).await;
+        let compacted = partition.compact_now(self.watch_clock(), go_on).await;
         let outcome = compacted.map_err(|error| BrokerError::storage(topic.at(number), error))?.unwrap_or_default();
         self.count_compaction(topic, &outcome, started.elapsed());
         if outcome.is_stopped {

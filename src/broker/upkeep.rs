@@ -120,8 +120,8 @@ impl Broker {
         expired
     }
 
-    /// The time of day if it can be believed, so that retention may go by it.
-    fn watch_clock(&self) -> Option<TimestampMs> {
+    /// The time of day if it can be believed, so that retention and the grace time of tombstones may go by it.
+    pub(super) fn watch_clock(&self) -> Option<TimestampMs> {
         let now = read(&*self.clock);
         let mut watch = self.upkeep.clock_watch();
         let (turn, suspended) = (watch.observe(now), watch.is_suspended());

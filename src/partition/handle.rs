@@ -235,27 +235,33 @@ impl PartitionHandle {
         fenced.await.unwrap_or(Err(AppendError::Closed))
     }
 
-    /// One pass of compaction, if one is due. Blocks; call it from a thread of its own.
-    pub fn compact_if_due(&self, pace: &mut Pace<'_>) -> Result<Option<CompactionOutcome>, StorageError> {
+    /// One pass of compaction, if one is due. Blocks; call it from a thread of its own. For `now_ms` see
+    /// [`PartitionHandle::keep`].
+    pub fn compact_if_due(
+        &self,
+        now_ms: Option<TimestampMs>,
+        pace: &mut Pace<'_>,
+    ) -> Result<Option<CompactionOutcome>, StorageError> {
         let Some(policy) = lock(&self.0.options).compaction else { return Ok(None) };
-        self.0.keeper.compact(policy, When::IfDue, self.0.clock.now_ms(), pace)
+        self.0.keeper.compact(policy, When::IfDue, now_ms, pace)
     }
 
     /// Seals what is being written and compacts everything, with as many passes as it takes; `None` if the partition is
     /// not compacted. `go_on` is asked all the time, and stops it with `false`.
     pub async fn compact_now(
         &self,
+        now_ms: Option<TimestampMs>,
         mut go_on: impl FnMut() -> bool + Send + 'static,
     ) -> Result<Option<CompactionOutcome>, StorageError> {
         let Some(policy) = lock(&self.0.options).compaction else { return Ok(None) };
         let (reply, sealed) = oneshot::channel();
         self.push(Request::Seal(reply));
         sealed.await.unwrap_or(Ok(()))?;
-        let (keeper, clock) = (self.0.keeper.clone(), Arc::clone(&self.0.clock));
+        let keeper = self.0.keeper.clone();
         blocking(move || {
             keeper.sync_sealed()?;
             let mut sum = CompactionOutcome { is_complete: true, ..CompactionOutcome::default() };
-            while let Some(pass) = keeper.compact(policy, When::Now, clock.now_ms(), &mut |_| go_on())? {
+            while let Some(pass) = keeper.compact(policy, When::Now, now_ms, &mut |_| go_on())? {
                 sum = CompactionOutcome {
                     removed_records: sum.removed_records + pass.removed_records,
                     bytes_before: sum.bytes_before + pass.bytes_before,

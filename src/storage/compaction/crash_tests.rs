@@ -75,7 +75,7 @@ fn a_compaction_may_be_cut_off_at_any_operation() {
         for operation in 1.. {
             let (disk, log, model) = written(seed);
             disk.stop_at(Some(disk.operations() + operation));
-            let result = log.keeper().compact(POLICY, When::Now, NOW_MS, &mut |_| true);
+            let result = log.keeper().compact(POLICY, When::Now, Some(NOW_MS), &mut |_| true);
             let is_over = !disk.is_stopped();
             assert!(result.is_ok() || !is_over, "{result:?}");
             drop(log);
@@ -102,7 +102,7 @@ fn a_recovery_from_an_interrupted_compaction_may_be_cut_off_too() {
     for operation in 1.. {
         let (disk, log, model) = written(3);
         disk.stop_at(Some(disk.operations() + operation));
-        let _ = log.keeper().compact(POLICY, When::Now, NOW_MS, &mut |_| true);
+        let _ = log.keeper().compact(POLICY, When::Now, Some(NOW_MS), &mut |_| true);
         let is_over = !disk.is_stopped();
         drop(log);
         for again in (1..12).step_by(2) {
@@ -127,7 +127,7 @@ fn a_failing_disk_costs_a_pass_and_nothing_else() {
         for operation in 1.. {
             let (disk, mut log, mut model) = written(4);
             disk.plan(disk.operations() + operation, fault);
-            let failed = log.keeper().compact(POLICY, When::Now, NOW_MS, &mut |_| true).is_err();
+            let failed = log.keeper().compact(POLICY, When::Now, Some(NOW_MS), &mut |_| true).is_err();
             let has_happened = disk.happened().is_some();
             disk.plan(u64::MAX, fault);
             model.check(&log, NOW_MS);
@@ -135,7 +135,7 @@ fn a_failing_disk_costs_a_pass_and_nothing_else() {
             assert!(log.append(&[batch(&records)], NOW_MS).error.is_none(), "appends go on");
             model.records.extend(records);
             log.sync().expect("syncs");
-            let again = log.keeper().compact(POLICY, When::Now, NOW_MS, &mut |_| true);
+            let again = log.keeper().compact(POLICY, When::Now, Some(NOW_MS), &mut |_| true);
             assert!(failed || again.is_ok(), "{again:?}");
             model.check(&log, NOW_MS);
             drop(log);
@@ -158,7 +158,7 @@ fn passes_with_a_small_map_may_be_cut_off_too() {
         let policy = CompactionPolicy { keys_max: 3, ..POLICY };
         let mut is_done = false;
         for _ in 0..100 {
-            match log.keeper().compact(policy, When::Now, NOW_MS, &mut |_| true) {
+            match log.keeper().compact(policy, When::Now, Some(NOW_MS), &mut |_| true) {
                 Ok(Some(pass)) if !pass.is_complete => {}
                 result => {
                     is_done = result.is_ok();

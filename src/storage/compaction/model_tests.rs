@@ -77,7 +77,7 @@ proptest! {
                 }
                 Operation::CompactIfDue => {
                     log.keeper().sync_sealed().expect("syncs");
-                    let pass = log.keeper().compact(POLICY, When::IfDue, now_ms, &mut |_| true).expect("compacts");
+                    let pass = log.keeper().compact(POLICY, When::IfDue, Some(now_ms), &mut |_| true).expect("compacts");
                     if pass.is_some_and(|pass| pass.is_complete) {
                         model.compacted(&log, now_ms);
                     }
@@ -153,16 +153,16 @@ fn a_tombstone_stays_for_the_grace_time_and_goes_with_the_next_pass() {
     assert_eq!(offsets(&log), [2, 3], "1 ms before its time");
     log.close().expect("closes");
     let log = open(&fs, Path::new(DIRECTORY));
-    log.keeper().compact(POLICY, When::IfDue, first + GRACE_MS, &mut |_| true).expect("compacts");
+    log.keeper().compact(POLICY, When::IfDue, Some(first + GRACE_MS), &mut |_| true).expect("compacts");
     // What is being written since the start is not touched; the next segment begins, and then it goes.
     assert_eq!(offsets(&log), [2, 3]);
     let mut log = log;
     log.seal_now().expect("seals");
     log.keeper().sync_sealed().expect("syncs");
-    let pass = log.keeper().compact(POLICY, When::IfDue, first + GRACE_MS, &mut |_| true).expect("compacts");
+    let pass = log.keeper().compact(POLICY, When::IfDue, Some(first + GRACE_MS), &mut |_| true).expect("compacts");
     assert_eq!(pass.map(|pass| pass.removed_records), Some(1), "it is due without anything new");
     assert_eq!(offsets(&log), [3]);
-    assert_eq!(log.keeper().compact(POLICY, When::IfDue, i64::MAX, &mut |_| true).expect("compacts"), None);
+    assert_eq!(log.keeper().compact(POLICY, When::IfDue, Some(i64::MAX), &mut |_| true).expect("compacts"), None);
 }
 
 /// Otherwise whoever has read everything would be behind, for ever.
@@ -178,7 +178,7 @@ fn the_last_record_of_the_log_stays_even_if_it_is_a_tombstone() {
         let batches = log.reader().read(Offset(0), Offset(2), 1000).expect("readable");
         assert_eq!((batches[0].base_offset, batches[0].next_offset()), (Offset(1), Offset(2)));
     }
-    assert_eq!(log.keeper().compact(POLICY, When::IfDue, i64::MAX, &mut |_| true).expect("compacts"), None);
+    assert_eq!(log.keeper().compact(POLICY, When::IfDue, Some(i64::MAX), &mut |_| true).expect("compacts"), None);
 }
 
 /// A power cut takes what was not synced; what it was to replace must be there still.
@@ -201,7 +201,7 @@ fn nothing_is_replaced_by_what_a_power_cut_can_take() {
     append(&mut log, &mut model, &[(3, Some(5))], 1_000);
     // No merging: what is written again is synced, and would hide it.
     let policy = CompactionPolicy { segment_bytes: 1, ..POLICY };
-    log.keeper().compact(policy, When::Now, 2_000, &mut |_| true).expect("compacts");
+    log.keeper().compact(policy, When::Now, Some(2_000), &mut |_| true).expect("compacts");
     for _ in 0..50 {
         let after: Arc<dyn FileSystem> = Arc::new(disk.crash(Loss::Ordered));
         let found = read(&open(&after, Path::new(DIRECTORY)), 1 << 20);
@@ -293,7 +293,7 @@ fn a_pass_that_is_stopped_has_done_no_harm() {
             left -= 1;
             left >= 0
         };
-        let pass = log.keeper().compact(POLICY, When::Now, 2_000, &mut pace).expect("compacts");
+        let pass = log.keeper().compact(POLICY, When::Now, Some(2_000), &mut pace).expect("compacts");
         model.check(&log, 2_000);
         if pass.is_some_and(|pass| !pass.is_stopped) {
             assert!(frames > 20, "it read all that there is");
@@ -312,7 +312,7 @@ fn a_closed_log_is_not_compacted() {
     let (log, model) = written(&fs, Path::new(DIRECTORY), 10);
     let keeper = log.keeper();
     log.close().expect("closes");
-    let pass = keeper.compact(POLICY, When::Now, 2_000, &mut |_| true).expect("stops");
+    let pass = keeper.compact(POLICY, When::Now, Some(2_000), &mut |_| true).expect("stops");
     assert!(pass.is_none_or(|pass| pass.is_stopped));
     model.check(&open(&fs, Path::new(DIRECTORY)), 2_000);
 }
@@ -327,10 +327,10 @@ fn damage_is_never_written_again_as_if_it_were_right() {
     let (path, bytes) = files.iter().find(|(path, _)| path.extension().is_some_and(|e| e == "log")).expect("a segment");
     disk.flip_bit(path, (bytes.len() - 1) * 8);
     let before = disk.files();
-    let error = log.keeper().compact(POLICY, When::Now, 2_000, &mut |_| true).expect_err("damaged");
+    let error = log.keeper().compact(POLICY, When::Now, Some(2_000), &mut |_| true).expect_err("damaged");
     assert!(error.to_string().contains("corrupt"), "{error}");
     assert_eq!(disk.files(), before, "nothing was changed");
-    let again = log.keeper().compact(POLICY, When::IfDue, 2_001, &mut |_| true).expect("waits");
+    let again = log.keeper().compact(POLICY, When::IfDue, Some(2_001), &mut |_| true).expect("waits");
     assert_eq!(again, None, "it does not try at every round");
 }
 
@@ -361,6 +361,28 @@ fn a_frame_names_its_producer_only_with_the_first_record_of_the_batch() {
     assert_eq!(found, [(0, 0, 2, false), (2, 1, 4, false), (4, 1, 5, false), (5, 2, 7, true)]);
 }
 
+#[test]
+fn tombstones_stay_while_the_clock_cannot_be_believed() {
+    let fs = new_disk();
+    let mut log = open(&fs, Path::new(DIRECTORY));
+    append(&mut log, &mut Model::default(), &[(1, Some(1)), (1, None), (2, Some(2))], 1_000);
+    log.sync().expect("syncs");
+    log.seal_now().expect("seals");
+    log.keeper().sync_sealed().expect("syncs");
+    let pass = |when, now_ms| log.keeper().compact(POLICY, when, now_ms, &mut |_| true).expect("compacts");
+    let offsets = || read(&log, 1 << 20).into_keys().collect::<Vec<_>>();
+    for _ in 0..3 {
+        pass(When::Now, None);
+        assert_eq!(offsets(), [1, 2]);
+    }
+    // The grace time begins when there is a time.
+    pass(When::IfDue, Some(9_000));
+    pass(When::IfDue, Some(9_000 + GRACE_MS - 1));
+    assert_eq!(offsets(), [1, 2]);
+    pass(When::IfDue, Some(9_000 + GRACE_MS));
+    assert_eq!(offsets(), [2]);
+}
+
 /// The message id of a record that is gone is not found any more after a restart, and what has it would be appended again,
 /// behind what replaced it.
 #[test]
@@ -369,7 +391,7 @@ fn what_is_younger_than_the_dedup_window_is_not_touched() {
     let (log, model) = written(&fs, Path::new(DIRECTORY), 10);
     let policy = CompactionPolicy { age_ms_min: 5_000, ..POLICY };
     log.keeper().sync_sealed().expect("syncs");
-    let pass = |now_ms| log.keeper().compact(policy, When::Now, now_ms, &mut |_| true).expect("compacts");
+    let pass = |now_ms| log.keeper().compact(policy, When::Now, Some(now_ms), &mut |_| true).expect("compacts");
     assert_eq!(pass(5_999), None);
     model.check(&log, 5_999);
     assert!(pass(6_000).is_some_and(|pass| pass.removed_records > 0));

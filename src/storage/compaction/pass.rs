@@ -71,17 +71,19 @@ struct Scope {
 }
 
 impl LogKeeper {
-    /// Does one pass; `None` if there is nothing to do, or if a pass is not due.
+    /// Does one pass; `None` if there is nothing to do, or if a pass is not due. `now_ms` is the time, if it can be
+    /// believed; without it nothing goes because of its age.
     pub fn compact(
         &self,
         policy: CompactionPolicy,
         when: When,
-        now_ms: TimestampMs,
+        now_ms: Option<TimestampMs>,
         pace: &mut Pace<'_>,
     ) -> Result<Option<CompactionOutcome>, StorageError> {
         let shared = &*self.shared;
         let mut state = shared.compaction.lock().unwrap_or_else(PoisonError::into_inner);
-        if when == When::IfDue && (state.failure.is_some() || state.not_before_ms.is_some_and(|at| now_ms < at)) {
+        let must_wait = state.not_before_ms.is_some_and(|at| now_ms.is_none_or(|now_ms| now_ms < at));
+        if when == When::IfDue && (state.failure.is_some() || must_wait) {
             return Ok(None);
         }
         if let Some(failure) = &state.failure {
@@ -89,7 +91,7 @@ impl LogKeeper {
         }
         let mut pace = |bytes| !shared.is_closed() && pace(bytes);
         let result = Pass { shared, policy, now_ms, pace: &mut pace }.run(when, &mut state);
-        state.not_before_ms = result.is_err().then(|| now_ms.saturating_add(RETRY_MS));
+        state.not_before_ms = now_ms.filter(|_| result.is_err()).map(|now_ms| now_ms.saturating_add(RETRY_MS));
         result
     }
 }
@@ -97,7 +99,7 @@ impl LogKeeper {
 struct Pass<'a> {
     shared: &'a LogState,
     policy: CompactionPolicy,
-    now_ms: TimestampMs,
+    now_ms: Option<TimestampMs>,
     pace: &'a mut Pace<'a>,
 }
 
@@ -270,8 +272,8 @@ impl Pass<'_> {
         let is_over =
             |waiting: &Waiting| plan::has_passed(self.policy.tombstone_grace_ms, waiting.since_ms, self.now_ms);
         let still = before.waiting.filter(|waiting| !is_over(waiting));
-        let fresh = Waiting { below: clean_below, since_ms: self.now_ms };
-        let waiting = (tombstones > 0).then(|| still.unwrap_or(fresh));
+        let fresh = self.now_ms.map(|since_ms| Waiting { below: clean_below, since_ms });
+        let waiting = still.or(fresh).filter(|_| tombstones > 0);
         Progress { clean_below, tombstones, waiting, ..*before }
     }
 }
@@ -291,7 +293,7 @@ fn backlog(scope: &Scope, progress: &Progress) -> Result<Backlog, StorageError> 
     let ends = scope.segments.iter().skip(1).map(|next| next.base_offset()).chain([scope.end]);
     let clean = ends.take_while(|end| *end <= progress.clean_below).count();
     let dirty = &scope.segments[clean..];
-    let since = dirty.first().map(|segment| Ok::<_, StorageError>(segment.facts()?.last_append_time_ms));
+    let since = dirty.first().map(|segment| segment.facts().map(|facts| facts.last_append_time_ms));
     Ok(Backlog {
         dirty_bytes: bytes_of(dirty),
         total_bytes: bytes_of(&scope.segments),

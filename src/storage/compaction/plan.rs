@@ -25,16 +25,18 @@ pub(super) struct Backlog {
 
 /// Whether a pass is worth its reading and writing: half of what it may touch is dirty, or something has been dirty for
 /// longer than the grace time of tombstones, or tombstones have had that time.
-pub(super) fn is_due(backlog: Backlog, progress: &Progress, grace_ms: u64, now_ms: TimestampMs) -> bool {
+pub(super) fn is_due(backlog: Backlog, progress: &Progress, grace_ms: u64, now_ms: Option<TimestampMs>) -> bool {
     let is_much = backlog.dirty_bytes > 0 && backlog.dirty_bytes.saturating_mul(2) >= backlog.total_bytes;
     let is_old = backlog.dirty_since_ms.is_some_and(|since_ms| has_passed(grace_ms, since_ms, now_ms));
-    let is_over = progress.tombstones > 0 && droppable_below(progress, grace_ms, now_ms) > Offset::ZERO;
+    // Without a time to wait from, which a clock that could not be believed leaves, a pass gives them one.
+    let waits = progress.waiting.is_some_and(|waiting| !has_passed(grace_ms, waiting.since_ms, now_ms));
+    let is_over = progress.tombstones > 0 && now_ms.is_some() && !waits;
     is_much || is_old || is_over
 }
 
 /// Tombstones below this may go: a pass has removed what they delete, and that was the grace time ago or more. So whoever
 /// read an old value before that pass has had the grace time to come to the tombstone.
-pub(super) fn droppable_below(progress: &Progress, grace_ms: u64, now_ms: TimestampMs) -> Offset {
+pub(super) fn droppable_below(progress: &Progress, grace_ms: u64, now_ms: Option<TimestampMs>) -> Offset {
     if is_planted(Bug::TombstoneDroppedEarly) {
         return progress.clean_below;
     }
@@ -44,9 +46,10 @@ pub(super) fn droppable_below(progress: &Progress, grace_ms: u64, now_ms: Timest
     }
 }
 
-/// Whether `span_ms` have passed; a clock that went back says no.
-pub(super) fn has_passed(span_ms: u64, since_ms: TimestampMs, now_ms: TimestampMs) -> bool {
-    u64::try_from(now_ms.saturating_sub(since_ms)).is_ok_and(|passed_ms| passed_ms >= span_ms)
+/// Whether `span_ms` have passed; a clock that went back, or cannot be believed, says no.
+pub(super) fn has_passed(span_ms: u64, since_ms: TimestampMs, now_ms: Option<TimestampMs>) -> bool {
+    let passed_ms = now_ms.and_then(|now_ms| u64::try_from(now_ms.saturating_sub(since_ms)).ok());
+    passed_ms.is_some_and(|passed_ms| passed_ms >= span_ms)
 }
 
 /// Which records stay.
@@ -164,16 +167,18 @@ mod tests {
     fn a_pass_is_due_for_much_old_or_over() {
         let progress = Progress::default();
         let backlog = |dirty_bytes, dirty_since_ms| Backlog { dirty_bytes, total_bytes: 100, dirty_since_ms };
-        assert!(!is_due(backlog(0, None), &progress, GRACE_MS, 1000));
-        assert!(is_due(backlog(50, Some(1000)), &progress, GRACE_MS, 1000));
-        assert!(!is_due(backlog(49, Some(901)), &progress, GRACE_MS, 1000));
-        assert!(is_due(backlog(49, Some(900)), &progress, GRACE_MS, 1000));
+        assert!(!is_due(backlog(0, None), &progress, GRACE_MS, Some(1000)));
+        assert!(is_due(backlog(50, Some(1000)), &progress, GRACE_MS, Some(1000)));
+        assert!(!is_due(backlog(49, Some(901)), &progress, GRACE_MS, Some(1000)));
+        assert!(is_due(backlog(49, Some(900)), &progress, GRACE_MS, Some(1000)));
         let waiting = Some(Waiting { below: Offset(5), since_ms: 900 });
         let progress = Progress { tombstones: 1, waiting, ..progress };
-        assert!(is_due(backlog(0, None), &progress, GRACE_MS, 1000));
-        assert!(!is_due(backlog(0, None), &progress, GRACE_MS, 999));
-        assert!(!is_due(backlog(0, None), &progress, GRACE_MS, -5), "a clock that went back");
-        assert!(!is_due(backlog(0, None), &Progress { tombstones: 0, ..progress }, GRACE_MS, 1000));
+        assert!(is_due(backlog(0, None), &progress, GRACE_MS, Some(1000)));
+        assert!(!is_due(backlog(0, None), &progress, GRACE_MS, Some(999)));
+        assert!(!is_due(backlog(0, None), &progress, GRACE_MS, Some(-5)), "a clock that went back");
+        assert!(!is_due(backlog(0, None), &progress, GRACE_MS, None), "a clock that cannot be believed");
+        assert!(is_due(backlog(0, None), &Progress { waiting: None, ..progress }, GRACE_MS, Some(1000)));
+        assert!(!is_due(backlog(0, None), &Progress { tombstones: 0, ..progress }, GRACE_MS, Some(1000)));
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub(super) fn write(
     log: LogId,
     group: &[Arc<Segment>],
     verdict: &Verdict,
-    now_ms: TimestampMs,
+    now_ms: Option<TimestampMs>,
     pace: &mut Pace<'_>,
 ) -> Stoppable<Cleaned> {
     let base_offset = group.first().expect("a group has a segment").base_offset();
@@ -114,8 +114,8 @@ pub(super) fn write(
 
 /// The seed of a file's checksums comes from its base offset and the time of its creation: that of a cleaned file must be
 /// another than those of the files it replaces.
-fn created_at(group: &[Arc<Segment>], now_ms: TimestampMs) -> Result<TimestampMs, StorageError> {
-    group.iter().try_fold(now_ms, |latest, segment| {
+fn created_at(group: &[Arc<Segment>], now_ms: Option<TimestampMs>) -> Result<TimestampMs, StorageError> {
+    group.iter().try_fold(now_ms.unwrap_or(0), |latest, segment| {
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
         segment.open()?.file.read_exact_at(0, &mut bytes).context("read", segment.path())?;
         Ok(latest.max(SegmentHeader::created_at_of(&bytes).saturating_add(1)))

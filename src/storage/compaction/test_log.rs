@@ -68,7 +68,7 @@ pub(super) fn compact(log: &Log, policy: CompactionPolicy, now_ms: i64) -> Compa
     log.keeper().sync_sealed().expect("syncs");
     let mut sum = CompactionOutcome::default();
     loop {
-        let pass = log.keeper().compact(policy, When::Now, now_ms, &mut |_| true).expect("compacts");
+        let pass = log.keeper().compact(policy, When::Now, Some(now_ms), &mut |_| true).expect("compacts");
         let Some(pass) = pass else { return sum };
         sum.removed_records += pass.removed_records;
         if pass.is_complete {
