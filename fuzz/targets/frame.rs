@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use millstream::storage::frame::{FrameHeader, HEADER_BYTES};
 use millstream::storage::segment::index::SparseIndex;
-use millstream::storage::segment::scan::{find_frame_after, scan};
+use millstream::storage::segment::scan::{Scan, find_frame_after, find_frame_beyond, scan};
 use millstream::types::Offset;
 use millstream_fuzz::{bounded, sealed};
 
@@ -47,8 +47,13 @@ fn walk(seed: u32, bytes: &[u8]) {
     for verify in [true, false] {
         for base in [Offset::ZERO, Offset(bytes.first().copied().unwrap_or(0).into())] {
             let mut index = SparseIndex::new(base);
-            let _ = scan(bytes, seed, verify, &mut index);
+            let Scan { breaks, .. } = scan(bytes, seed, verify, &mut index);
             assert!(index.end_position as usize <= bytes.len().max(64));
+            for found in breaks {
+                assert!((found.position as usize) < bytes.len());
+                assert!(found.resumes.is_none_or(|(at, offset)| at >= found.position && offset >= found.expected));
+            }
+            let _ = find_frame_beyond(bytes, seed, 0, base);
         }
     }
 }

@@ -18,6 +18,9 @@ use serde::{Deserialize, Serialize};
 const IDS_KEY: &str = "ids";
 const NAME_KIND: &str = "name/";
 
+/// More ids than this are not given in the life of any broker.
+const RESERVED_BELOW_MAX: u64 = 1 << 62;
+
 #[derive(Serialize, Deserialize)]
 struct IdsValue {
     reserved_below: u64,
@@ -63,6 +66,10 @@ fn decode(entry: &JournalEntry) -> Result<Event, ProducerError> {
     let parse = |error: serde_json::Error| corrupt(error.to_string());
     if let (IDS_KEY, Some(value)) = (key.as_str(), &entry.value) {
         let IdsValue { reserved_below } = serde_json::from_slice(value).map_err(parse)?;
+        // Behind the last number there is none to reserve, and whoever asked for an id would wait for ever.
+        if reserved_below > RESERVED_BELOW_MAX {
+            return Err(corrupt(format!("{reserved_below} ids were never given; at most {RESERVED_BELOW_MAX} can be")));
+        }
         return Ok(Event::Reserved { below: reserved_below });
     }
     let name = key.strip_prefix(NAME_KIND).ok_or_else(|| corrupt("there is no such kind of key".to_owned()))?;

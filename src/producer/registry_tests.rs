@@ -198,3 +198,12 @@ fn a_name_makes_room_only_when_it_was_not_used_for_long() {
     assert!(matches!(fenced, Err(ProducerError::Fenced { current: None, .. })), "{fenced:?}");
     assert!(identities.admit(Identity { id: ProducerId(1), epoch: 1 }).is_ok());
 }
+
+/// A journal that reserved all numbers was believed, and whoever asked for an id then waited for ever. Found by fuzzing.
+#[test]
+fn a_journal_that_reserves_all_numbers_is_refused() {
+    let value = format!("{{\"reserved_below\":{}}}", u64::MAX);
+    let entry = JournalEntry { key: "ids".into(), value: Some(value.into()) };
+    let refused = ProducerRegistry::start(Arc::new(MemoryJournal::default()), &[entry], Arc::new(SystemClock));
+    assert!(matches!(refused, Err(ProducerError::Corrupt { .. })), "{refused:?}");
+}

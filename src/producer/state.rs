@@ -94,7 +94,7 @@ impl Identities {
 
     /// What to journal so that more ids may be given.
     pub(super) fn decide_reserve(&self) -> Event {
-        Event::Reserved { below: self.reserved_below.saturating_add(BLOCK) }
+        Event::Reserved { below: self.reserved_below + BLOCK }
     }
 
     /// What to journal so that a name has its next identity. `fresh` is an id that nobody has; there must be one if the
