@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::grpc::{self, DoorOptions, Listener};
 use crate::metrics::{Metrics, Readings};
 use crate::process_limits::ProcessLimits;
-use crate::shutdown::Shutdown;
+use crate::shutdown::{RemovedAtExit, Shutdown};
 use crate::storage::data_dir::DataDir;
 use crate::storage::real_file_system::RealFileSystem;
 use crate::topic::Catalog;
@@ -68,10 +68,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ServeError> {
     let admin_door = tokio::spawn(admin::serve(admin_socket, Arc::clone(&metrics), door));
 
     // Kept to the end: dropping it deletes an ephemeral broker's data.
-    let temporary = if config.broker.ephemeral { Some(temporary_directory()?) } else { None };
-    if let Some(directory) = &temporary {
-        shutdown.remove_at_exit(directory.path().to_owned());
-    }
+    let temporary = if config.broker.ephemeral { Some(temporary_directory(&shutdown)?) } else { None };
     let data_dir = temporary.as_ref().map_or(config.broker.data_dir.clone(), |dir| dir.path().to_owned());
     let options = broker_options(&config, data_dir.clone(), open_files_max);
     let fs = Arc::new(RealFileSystem);
@@ -100,8 +97,9 @@ pub fn check_data_dir(path: &Path) -> Result<(), ServeError> {
     Ok(())
 }
 
-fn temporary_directory() -> Result<tempfile::TempDir, ServeError> {
-    tempfile::Builder::new().prefix("millstream-").tempdir().map_err(ServeError::Temporary)
+fn temporary_directory(shutdown: &Shutdown) -> Result<RemovedAtExit, ServeError> {
+    let made = tempfile::Builder::new().prefix("millstream-").tempdir().map_err(ServeError::Temporary)?;
+    Ok(shutdown.remove_at_exit(made.keep()))
 }
 
 fn broker_options(config: &Config, data_dir: PathBuf, open_files_max: usize) -> BrokerOptions {

@@ -16,6 +16,9 @@ use tokio::sync::watch;
 /// Exit code of a process that was told twice.
 const EXIT_CODE_IMPATIENT: i32 = 1;
 
+/// Attempts to remove a directory that others still make files in.
+const REMOVALS_MAX: usize = 100;
+
 /// The one wish to stop, shared by everything that serves. Clones are the same wish.
 #[derive(Debug, Clone)]
 pub struct Shutdown {
@@ -36,9 +39,10 @@ impl Shutdown {
         self.draining.send_replace(true);
     }
 
-    /// Names the directory of an ephemeral broker, to be removed also when the process is told twice to end.
-    pub fn remove_at_exit(&self, directory: PathBuf) {
-        let _ = self.temporary.set(directory);
+    /// Names the directory of an ephemeral broker: removed when the guard is dropped, or the process is told twice to end.
+    pub fn remove_at_exit(&self, directory: PathBuf) -> RemovedAtExit {
+        let _ = self.temporary.set(directory.clone());
+        RemovedAtExit { directory }
     }
 
     /// Whether the drain has begun.
@@ -58,6 +62,25 @@ impl Shutdown {
     pub async fn overdue(&self) {
         self.draining().await;
         tokio::time::sleep(self.drain_timeout).await;
+    }
+}
+
+/// A directory that is removed when this is dropped.
+#[derive(Debug)]
+pub struct RemovedAtExit {
+    directory: PathBuf,
+}
+
+impl RemovedAtExit {
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.directory
+    }
+}
+
+impl Drop for RemovedAtExit {
+    fn drop(&mut self) {
+        remove(&self.directory);
     }
 }
 
@@ -87,7 +110,13 @@ pub async fn watch_signals(shutdown: Shutdown) -> std::io::Result<()> {
 
 #[expect(clippy::disallowed_methods, reason = "the process ends here; there is no broker to ask")]
 fn remove(directory: &Path) {
-    let _ = std::fs::remove_dir_all(directory);
+    // Other threads may be at work on their files; a file that comes while the rest goes keeps its directory.
+    for _ in 0..REMOVALS_MAX {
+        let removed = std::fs::remove_dir_all(directory);
+        if removed.is_ok() || !directory.exists() {
+            return;
+        }
+    }
 }
 
 #[cfg(test)]

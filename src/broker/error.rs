@@ -67,6 +67,16 @@ pub enum BrokerError {
         /// Why.
         cause: StorageError,
     },
+    /// The state behind a family of calls cannot be read. Calls that do not need it are served.
+    #[error("{what} are offline: {cause}; stop the broker, run millstream log repair {at}, and start it again")]
+    CoordinatorOffline {
+        /// Whose state.
+        what: &'static str,
+        /// The partition with their journal.
+        at: TopicPartition,
+        /// Why.
+        cause: Box<BrokerError>,
+    },
     /// The records are not what they should be.
     #[error("topic {topic}: {error}")]
     InvalidRecords {

@@ -23,10 +23,18 @@ pub(super) struct Expired {
 }
 
 /// Tells which groups lost something by it.
-pub(super) async fn tell_of_unread(groups: GroupCoordinator, metrics: Arc<Metrics>, expired: Vec<Expired>) {
+pub(super) async fn tell_of_unread(groups: Option<GroupCoordinator>, metrics: Arc<Metrics>, expired: Vec<Expired>) {
     if is_planted(Bug::ExpiredUnreadNotCounted) {
         return;
     }
+    let Some(groups) = groups else {
+        if !expired.is_empty() {
+            tracing::warn!(
+                "records were deleted while groups are offline; which groups had not read them is not known"
+            );
+        }
+        return;
+    };
     for expired in expired.chunks(PLACES_MAX) {
         let place = |expired: &Expired| LogPlace {
             topic_id: expired.topic_id,

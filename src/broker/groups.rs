@@ -36,12 +36,12 @@ pub struct DescribedGroup {
 impl Broker {
     /// Groups whose names begin with `prefix`.
     pub async fn list_groups(&self, prefix: &str) -> Result<Vec<GroupSummary>, BrokerError> {
-        Ok(self.groups.list(prefix.to_owned()).await?)
+        Ok(self.groups()?.list(prefix.to_owned()).await?)
     }
 
     /// Everything about a group.
     pub async fn describe_group(&self, group: &str) -> Result<DescribedGroup, BrokerError> {
-        let description = self.groups.describe(group_name(group)?).await?;
+        let description = self.groups()?.describe(group_name(group)?).await?;
         let offsets = description.partitions.iter().map(|partition| self.offsets_of(&partition.partition)).collect();
         Ok(DescribedGroup { description, offsets })
     }
@@ -53,7 +53,7 @@ impl Broker {
 
     /// Deletes a group that has no members.
     pub async fn delete_group(&self, group: &str) -> Result<(), BrokerError> {
-        self.groups.delete(group_name(group)?).await?;
+        self.groups()?.delete(group_name(group)?).await?;
         self.metrics.forget_group(group);
         Ok(())
     }
@@ -75,7 +75,7 @@ impl Broker {
             }
         }
         let places: Vec<_> = offsets.iter().map(|offset| (offset.topic.clone(), offset.partition)).collect();
-        let results = self.groups.commit(CommitRequest { group, member, offsets }).await?;
+        let results = self.groups()?.commit(CommitRequest { group, member, offsets }).await?;
         for ((topic, partition), result) in places.into_iter().zip(results) {
             if let Err(error) = result {
                 refused.push((topic.into(), partition, error.into()));
@@ -100,7 +100,7 @@ impl Broker {
     /// Committed offsets of a group, only of these topics if any are named.
     pub async fn committed(&self, group: &str, topics: &[String]) -> Result<Vec<CommittedOffset>, BrokerError> {
         let topics = topics.iter().map(|topic| TopicName::new(topic)).collect::<Result<_, _>>()?;
-        Ok(self.groups.committed(group_name(group)?, topics).await?)
+        Ok(self.groups()?.committed(group_name(group)?, topics).await?)
     }
 
     /// Sets the committed offsets of a group without members to a position in each partition (all of each topic if
@@ -126,7 +126,7 @@ impl Broker {
         }
         if !dry_run {
             let offsets = targets.iter().map(|target| self.offset_to_commit(target)).collect::<Result<_, _>>()?;
-            for result in self.groups.seek(group, offsets).await? {
+            for result in self.groups()?.seek(group, offsets).await? {
                 result?;
             }
         }

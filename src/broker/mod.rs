@@ -1,12 +1,13 @@
 //! The broker as one thing: every operation a door can ask for, in the words of [`crate::types`].
 //!
 //! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`],
-//! `producers`; `startup` and `opener` open everything, `upkeep`, [`compaction`] and `scrubber` look after it,
+//! `producers`; `startup`, `opener` and `coordinators` open everything, `upkeep`, [`compaction`] and `scrubber` look after it,
 //! `clock_watch`, `disk_watch` and `expired` know when that needs a word. The state lives below: topics and partitions
 //! in the table of `topic_table`, groups in their coordinator. Doors translate to and from these calls and own nothing.
 
 mod clock_watch;
 pub mod compaction;
+mod coordinators;
 mod disk_watch;
 pub mod error;
 mod expired;
@@ -43,16 +44,15 @@ pub use topic_table::Topic;
 pub use upkeep::ClockStatus;
 
 use crate::clock::SharedClock;
-use crate::group::GroupCoordinator;
 use crate::metrics::{GroupReading, Metrics};
 use crate::partition::StoragePool;
-use crate::producer::ProducerRegistry;
 use crate::shutdown::Shutdown;
 use crate::storage::StorageContext;
 use crate::storage::data_dir::DataDir;
 use crate::storage::file_system::FileSystem;
 use crate::topic::Catalog;
 use crate::types::TimestampMs;
+use coordinators::Coordinators;
 use disk_watch::DiskWatch;
 use scrubber::Scrubber;
 use std::sync::{Arc, Mutex};
@@ -73,8 +73,7 @@ pub struct Broker {
     topics: TopicTable,
     /// Held while the catalog is changed: one change at a time, durable before it shows.
     catalog: tokio::sync::Mutex<Catalog>,
-    groups: GroupCoordinator,
-    producers: ProducerRegistry,
+    coordinators: Coordinators,
     upkeep: Upkeep,
     disk: Arc<DiskWatch>,
     scrubber: Arc<Scrubber>,

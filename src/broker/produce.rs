@@ -134,7 +134,7 @@ impl Broker {
             return Err(BrokerError::invalid("partition", what));
         }
         match request.producer {
-            Some(ProducerStamp { id, epoch, .. }) => Ok(self.producers.admit(Identity { id, epoch })?),
+            Some(ProducerStamp { id, epoch, .. }) => Ok(self.producers()?.admit(Identity { id, epoch })?),
             None => Ok(None),
         }
     }

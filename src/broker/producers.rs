@@ -12,7 +12,7 @@ impl Broker {
             return Err(BrokerError::Draining);
         }
         let name = name.map(ProducerName::new).transpose().map_err(ProducerError::from)?;
-        Ok(self.producers.init(name).await?)
+        Ok(self.producers()?.init(name).await?)
     }
 
     /// Raises the fencing token of a partition; `None` takes it away. Durable, and obeyed, when it returns.

@@ -19,7 +19,8 @@ impl Broker {
             open_max: files.capacity,
             evictions: files.evictions,
         };
-        let mut readings = Readings { files, ..Readings::default() };
+        let coordinators = self.coordinator_readings();
+        let mut readings = Readings { files, coordinators, ..Readings::default() };
         for topic in self.topics.all() {
             for (number, state) in (0..).zip(self.partition_states(&topic)) {
                 let Ok(state) = state else { continue };

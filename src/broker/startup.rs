@@ -1,24 +1,21 @@
 //! From a data directory to an open broker, and back.
 //!
 //! Order: lock, format, catalog, everything made durable that a broker which did not stop cleanly has left in memory,
-//! logs (side by side on as many threads as there are for storage), groups and producers replayed from their journals. A
-//! partition whose log does not open is offline, with its reason; the broker serves the others.
+//! logs (side by side on as many threads as there are for storage), coordinators replayed from their journals. A partition
+//! whose log does not open is offline, with its reason, and so is a coordinator; the broker serves the others.
 
 use crate::broker::Broker;
+use crate::broker::coordinators::{self, Coordinators};
 use crate::broker::disk_watch::DiskWatch;
 use crate::broker::error::BrokerError;
 use crate::broker::opener::{Opener, create_directories, remove_directory};
 use crate::broker::produce::PERMIT_BYTES;
 use crate::broker::scrubber::{ScrubOptions, Scrubber};
-use crate::broker::topic_table::TopicTable;
 use crate::broker::upkeep::Upkeep;
 use crate::clock::SharedClock;
-use crate::group::GroupCoordinator;
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::partition::journal::JournalEntry;
-use crate::partition::{PartitionJournal, StoragePool};
-use crate::producer::ProducerRegistry;
+use crate::partition::StoragePool;
 use crate::shutdown::Shutdown;
 use crate::storage::data_dir::DataDir;
 use crate::storage::file_system::FileSystem;
@@ -31,13 +28,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
-
-/// The internal topics that consumer groups and identities of producers keep their state in.
-const GROUPS_TOPIC: &str = "__groups";
-const PRODUCERS_TOPIC: &str = "__producers";
-
-/// A journal with more entries than this, and mostly out of date, is rewritten when the broker starts.
-const JOURNAL_ENTRIES_KEPT: u64 = 10_000;
 
 /// Threads that close logs, besides those there are.
 const CLOSING_THREADS: usize = 32;
@@ -81,7 +71,7 @@ impl Broker {
         let pool = StoragePool::start(options.storage_threads)
             .map_err(|error| BrokerError::Files(StorageError::io("start threads for", data_dir.path(), error)))?;
         finish_deletions(&*fs, &data_dir, &mut catalog).map_err(BrokerError::Files)?;
-        for name in [GROUPS_TOPIC, PRODUCERS_TOPIC] {
+        for name in coordinators::TOPICS {
             add_internal_topic(&*fs, &data_dir, &mut catalog, name, clock.now_ms()).map_err(BrokerError::Files)?;
         }
 
@@ -95,8 +85,7 @@ impl Broker {
             reserve_bytes: options.disk_free_bytes_min,
         };
         let topics = opener.open_all(&catalog, options.storage_threads);
-        let groups = start_groups(journal_in(GROUPS_TOPIC, &topics)?, &clock, &topics).await?;
-        let producers = start_producers(journal_in(PRODUCERS_TOPIC, &topics)?, &clock).await?;
+        let coordinators = Coordinators::start(&clock, &topics).await;
 
         let watched = data_dir.path().to_owned();
         let disk = DiskWatch::new(Arc::clone(&fs), watched, Arc::clone(&metrics), options.disk_free_bytes_min);
@@ -119,8 +108,7 @@ impl Broker {
             context,
             topics,
             catalog: tokio::sync::Mutex::new(catalog),
-            groups,
-            producers,
+            coordinators,
             upkeep,
             pool,
             compacting: Arc::new(Semaphore::new(1)),
@@ -219,40 +207,4 @@ fn add_internal_topic(
     create_directories(fs, data_dir, entry.id, 0..1)?;
     catalog.topics.insert(name, entry);
     catalog.store(fs, &data_dir.catalog_path())
-}
-
-fn journal_in(name: &str, topics: &TopicTable) -> Result<PartitionJournal, BrokerError> {
-    let topic = topics.get(&TopicName::new(name)?).expect("it was added before the logs were opened");
-    Ok(PartitionJournal::new(name, topic.partition(0)?.clone()))
-}
-
-/// Replays the producers' journal, and rewrites one that is mostly out of date.
-async fn start_producers(journal: PartitionJournal, clock: &SharedClock) -> Result<ProducerRegistry, BrokerError> {
-    let replayed = journal.replay().await.map_err(BrokerError::Files)?;
-    let producers = ProducerRegistry::start(Arc::new(journal.clone()), &replayed, Arc::clone(clock))?;
-    rewrite_if_long(&journal, producers.snapshot()).await;
-    Ok(producers)
-}
-
-/// Nobody else calls yet, so the snapshot is the whole state.
-async fn rewrite_if_long(journal: &PartitionJournal, snapshot: Vec<JournalEntry>) {
-    let entries = journal.len();
-    if entries > JOURNAL_ENTRIES_KEPT
-        && (snapshot.len() as u64) < entries / 2
-        && let Err(error) = journal.replace(snapshot).await
-    {
-        tracing::warn!(%error, "a journal was not rewritten; it is at the next start");
-    }
-}
-
-/// Replays the groups' journal, starts their coordinator, and rewrites a journal that is mostly out of date.
-async fn start_groups(
-    journal: PartitionJournal,
-    clock: &SharedClock,
-    topics: &TopicTable,
-) -> Result<GroupCoordinator, BrokerError> {
-    let replayed = journal.replay().await.map_err(BrokerError::Files)?;
-    let groups = GroupCoordinator::start(Arc::new(journal.clone()), replayed, Arc::clone(clock), topics.snapshot())?;
-    rewrite_if_long(&journal, groups.snapshot().await?).await;
-    Ok(groups)
 }

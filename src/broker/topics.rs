@@ -59,7 +59,7 @@ impl Broker {
         })?;
         let opened = tokio::task::block_in_place(|| self.open_partitions(&name, &entry, 0..partitions));
         let topic = self.topics.put(open_topic(&name, &entry, opened, &self.metrics));
-        self.groups.topics_changed(self.topics.snapshot()).await?;
+        self.tell_groups_of_topics().await?;
         tracing::info!(topic = %name, partitions, %id, "created a topic");
         Ok(topic)
     }
@@ -129,7 +129,7 @@ impl Broker {
             .partitions
             .extend(tokio::task::block_in_place(|| self.open_partitions(&name, &changed.entry, before..partitions)));
         let changed = self.topics.put(changed);
-        self.groups.topics_changed(self.topics.snapshot()).await?;
+        self.tell_groups_of_topics().await?;
         Ok(changed)
     }
 
@@ -147,7 +147,7 @@ impl Broker {
         })?;
         let removed = self.topics.remove(&name);
         self.metrics.forget_topic(&name);
-        self.groups.topics_changed(self.topics.snapshot()).await?;
+        self.tell_groups_of_topics().await?;
         // Nobody needs these records any more; what matters is that nothing is written after the files are gone. All are
         // asked at once: there may be 10,000.
         let partitions = removed.iter().flat_map(|topic| topic.partitions.iter().flatten());
@@ -171,7 +171,7 @@ impl Broker {
         drop(permit);
         // A task of its own: whoever asked may be gone before the groups are told of.
         let expired = topic.take_expired(partition).into_iter().collect();
-        let telling = tell_of_unread(self.groups.clone(), Arc::clone(&self.metrics), expired);
+        let telling = tell_of_unread(self.groups().ok().cloned(), Arc::clone(&self.metrics), expired);
         let _ = tokio::spawn(telling).await;
         self.disk.look();
         deleted.map_err(|error| BrokerError::storage(topic.at(partition), error))

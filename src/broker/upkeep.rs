@@ -86,7 +86,8 @@ impl Broker {
                     Ok(Some(expired)) => expired,
                     Err(_) => Vec::new(),
                 };
-                let Some((groups, metrics)) = broker.upgrade().map(|b| (b.groups.clone(), Arc::clone(&b.metrics)))
+                let Some((groups, metrics)) =
+                    broker.upgrade().map(|b| (b.groups().ok().cloned(), Arc::clone(&b.metrics)))
                 else {
                     return;
                 };

@@ -1,5 +1,5 @@
-//! Accepting connections: a bound on how many, no delay on small messages, and patience when the process is out of
-//! file descriptors (the library's own loop would spin).
+//! Accepting connections: a bound on how many, no delay on small messages, patience when the process is out of file
+//! descriptors (the library's own loop would spin), and an end that the client gets to hear of.
 
 use crate::metrics::{ConnectionCounted, Metrics};
 use futures_util::Stream;
@@ -7,15 +7,19 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 /// How long to wait after an accept that failed: for the process's file descriptors, for the most part.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
+
+/// How long the broker listens on after its last word. See [`Connection::poll_shutdown`].
+const LINGER: Duration = Duration::from_secs(1);
 
 /// A bound socket that admits a limited number of connections at one time.
 #[derive(Debug)]
@@ -53,7 +57,7 @@ impl Listener {
                     // Without this a small answer waits up to 44 ms for the client's delayed acknowledgement.
                     let _ = stream.set_nodelay(true);
                     let counted = self.metrics.connection_opened();
-                    return Connection { stream, _permit: permit, _counted: counted };
+                    return Connection { stream, lingering: None, _permit: permit, _counted: counted };
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");
@@ -68,6 +72,8 @@ impl Listener {
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
+    /// Set once the broker has said its last word.
+    lingering: Option<Pin<Box<Sleep>>>,
     _permit: OwnedSemaphorePermit,
     _counted: ConnectionCounted,
 }
@@ -107,7 +113,23 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
+    /// Says that nothing more comes, then reads until the client has closed its side too. If a socket is closed while
+    /// bytes wait in it unread, the kernel resets the connection, and a client that was still sending loses what it was
+    /// told last: the answers, and why its stream ends.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if self.lingering.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        }
+        let connection = &mut *self;
+        let lingering = connection.lingering.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        while lingering.as_mut().poll(cx).is_pending() {
+            let mut unread = [0; 4096];
+            let mut buf = ReadBuf::new(&mut unread);
+            match ready!(Pin::new(&mut connection.stream).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => {}
+                _ => break,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }

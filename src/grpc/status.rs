@@ -124,6 +124,7 @@ fn row(error: &BrokerError) -> Row {
             Row::new(Code::DataLoss, "PARTITION_OFFLINE").at(at)
         }
         E::PartitionOffline { at, .. } => Row::new(Code::Unavailable, "PARTITION_OFFLINE").at(at),
+        E::CoordinatorOffline { at, .. } => Row::new(Code::Unavailable, "COORDINATOR_OFFLINE").at(at),
         E::InvalidRecords { topic, error } => records_row(error).fact("topic", topic),
         E::BatchTooLarge { topic, bytes, limit_bytes } => Row::new(Code::InvalidArgument, "BATCH_TOO_LARGE")
             .fact("topic", topic)

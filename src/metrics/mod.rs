@@ -22,7 +22,7 @@ mod expired;
 mod readings;
 
 use expired::ExpiredUnread;
-pub use readings::{GroupReading, OpenFilesReading, PartitionReading, Readings};
+pub use readings::{CoordinatorReading, GroupReading, OpenFilesReading, PartitionReading, Readings};
 
 /// Upper bounds of the sync histogram, in seconds: 50 us (a disk with a protected cache) to 6.5 s (one that fails).
 const SYNC_SECONDS_BUCKETS: [f64; 18] = [
@@ -425,12 +425,14 @@ mod tests {
         let page = Metrics::default().render(Readings {
             partitions: vec![partition],
             groups: vec![group],
+            coordinators: vec![CoordinatorReading { journal: "__groups", is_online: false }],
             files,
             scrub_damaged_ranges: 3,
         });
         for line in [
             "# TYPE millstream_partition_log_bytes gauge",
             "millstream_scrub_damaged_ranges 3",
+            "millstream_coordinator_online{journal=\"__groups\"} 0",
             "millstream_partition_log_start_offset{topic=\"orders\",partition=\"2\"} 5",
             "millstream_partition_high_watermark{topic=\"orders\",partition=\"2\"} 90",
             "millstream_partition_log_end_offset{topic=\"orders\",partition=\"2\"} 100",

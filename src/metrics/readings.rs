@@ -14,10 +14,21 @@ pub struct Readings {
     pub partitions: Vec<PartitionReading>,
     /// Every partition that a group has committed to.
     pub groups: Vec<GroupReading>,
+    /// Every coordinator.
+    pub coordinators: Vec<CoordinatorReading>,
     /// Damaged ranges that scrubs have found, of all partitions.
     pub scrub_damaged_ranges: u64,
     /// Segment files.
     pub files: OpenFilesReading,
+}
+
+/// Whether a coordinator serves.
+#[derive(Debug, Clone, Copy)]
+pub struct CoordinatorReading {
+    /// The internal topic with its journal.
+    pub journal: &'static str,
+    /// Its journal could be read.
+    pub is_online: bool,
 }
 
 /// How many segment files are open.
@@ -97,6 +108,8 @@ impl Collector for Readings {
             });
             gauge(&mut encoder, name, help, samples)?;
         }
+        let online = self.coordinators.iter().map(|c| ([("journal", c.journal)], u64::from(c.is_online)));
+        gauge(&mut encoder, "coordinator_online", "1 if the calls that need this journal are served", online)?;
         let help = "Ranges of records in sealed segments that scrubs have found damaged";
         let metric = encoder.encode_descriptor("scrub_damaged_ranges", help, None, MetricType::Gauge)?;
         ConstGauge::new(self.scrub_damaged_ranges).encode(metric)?;

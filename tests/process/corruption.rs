@@ -2,7 +2,7 @@
 
 use crate::broker::{Broker, Launch, reason_of};
 use millstream::client::admin::TopicSettings;
-use millstream::client::{Client, ClientError, NewRecord, PartitionReader, ProducerOptions};
+use millstream::client::{Client, ClientError, NewRecord, PartitionOffset, PartitionReader, ProducerOptions};
 use millstream::types::{Offset, TopicName, TopicPartition};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -175,4 +175,62 @@ async fn damage_before_valid_frames_costs_what_is_damaged_and_changes_nothing() 
         assert!(now[..first_frames] == damaged[..first_frames], "what was there is as it was");
         broker.stop();
     }
+}
+
+/// The log of one of the broker's own topics: its only segment.
+async fn journal(client: &Client, directory: &Path, name: &str) -> PathBuf {
+    let (description, _) = client.topic(&TopicName::new(name).expect("valid")).await.expect("the topic is there");
+    directory.join("topics").join(description.topic_id).join("0").join("00000000000000000000.log")
+}
+
+/// Groups that lose their journal must not begin at their first offsets again, and nobody else must suffer for it: damage
+/// there once kept the whole broker from starting.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_journal_takes_only_the_calls_that_need_it_offline() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (broker, client) = filled(directory.path()).await;
+    let commit = async |client: &Client, offset: u64| {
+        client.commit_offsets("billing", vec![PartitionOffset::new(at(0), Offset(offset))]).await
+    };
+    for offset in [3, 4, 5] {
+        commit(&client, offset).await.expect("committed");
+    }
+    let journals =
+        [journal(&client, directory.path(), "__groups").await, journal(&client, directory.path(), "__producers").await];
+    broker.stop();
+    // In the header of each one's first frame; there are more behind it.
+    journals.iter().for_each(|journal| flip(journal, HEADER_BYTES + 8, 0x04));
+
+    let broker = Launch::new(directory.path()).start();
+    let client = broker.client().await;
+    let refused = [
+        commit(&client, 6).await.map(drop).expect_err("groups are offline"),
+        client.fetch_offsets("billing", &[]).await.map(drop).expect_err("groups are offline"),
+        append(&client, 0, RECORDS).await.map(drop).expect_err("producers are offline"),
+    ];
+    for (error, journal) in refused.iter().zip(["__groups", "__groups", "__producers"]) {
+        assert_eq!(reason_of(error), "COORDINATOR_OFFLINE", "{error}");
+        assert!(error.to_string().contains(&format!("log repair {journal}/0")), "it says what to do: {error}");
+    }
+    assert_eq!(read(&client, 0, 0, RECORDS).await.expect("records are served"), RECORDS);
+    let more = TopicName::new("more").expect("valid");
+    client.create_topic(&more, 1, &TopicSettings::default()).await.expect("topics are made");
+    let options = ProducerOptions { idempotent: false, ..ProducerOptions::default() };
+    let producer = client.producer("more", options).await.expect("it needs no identity");
+    producer.send(NewRecord::value(b"x")).await.expect("sent").wait().await.expect("appended");
+    client.delete_topic(&more).await.expect("topics are deleted");
+    assert_eq!(broker.stop().code, Some(0));
+
+    for name in ["__groups/0", "__producers/0"] {
+        let words = ["log", "repair", name, "--accept-loss"];
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_millstream"));
+        let output = command.args(words).arg("--data-dir").arg(directory.path()).output().expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let broker = Launch::new(directory.path()).start();
+    let client = broker.client().await;
+    let committed = client.fetch_offsets("billing", &[]).await.expect("groups are back");
+    assert_eq!(committed[0].offset, Offset(5), "the entries behind the damage stand");
+    append(&client, 0, RECORDS).await.expect("producers are back");
+    broker.stop();
 }

@@ -126,7 +126,7 @@ impl Subscription {
     /// The client has stopped working on what was revoked in `generation`.
     pub async fn release(&self, generation: Generation) -> Result<(), BrokerError> {
         let member = self.member("released")?.clone();
-        Ok(self.broker.groups.release(group_name(&self.request.group)?, member, generation).await?)
+        Ok(self.broker.groups()?.release(group_name(&self.request.group)?, member, generation).await?)
     }
 
     fn member(&self, field: &'static str) -> Result<&MemberId, BrokerError> {
@@ -305,5 +305,5 @@ async fn join(broker: &Broker, request: &OpenSubscription, topics: &[OpenedTopic
         client_id: request.client_id.clone(),
         peer: request.peer.clone(),
     };
-    Ok(broker.groups.join(join).await?)
+    Ok(broker.groups()?.join(join).await?)
 }

@@ -1,0 +1,116 @@
+//! The coordinators, each over its journal in an internal topic: consumer groups, and identities of producers.
+//!
+//! One whose journal cannot be read is offline, with its reason, until the journal is repaired and the broker restarted:
+//! groups must not begin at their first offsets again because a byte of `__groups` is damaged. All else is served.
+
+use crate::broker::Broker;
+use crate::broker::error::BrokerError;
+use crate::broker::topic_table::TopicTable;
+use crate::clock::SharedClock;
+use crate::group::GroupCoordinator;
+use crate::metrics::CoordinatorReading;
+use crate::partition::PartitionJournal;
+use crate::partition::journal::JournalEntry;
+use crate::producer::ProducerRegistry;
+use crate::types::{TopicName, TopicPartition};
+use std::sync::Arc;
+
+const GROUPS_TOPIC: &str = "__groups";
+const PRODUCERS_TOPIC: &str = "__producers";
+
+/// The internal topics that coordinators keep their state in.
+pub(super) const TOPICS: [&str; 2] = [GROUPS_TOPIC, PRODUCERS_TOPIC];
+
+/// A journal with more entries than this, and mostly out of date, is rewritten when the broker starts.
+const JOURNAL_ENTRIES_KEPT: u64 = 10_000;
+
+/// Those of one broker.
+#[derive(Debug)]
+pub(super) struct Coordinators {
+    groups: Result<GroupCoordinator, BrokerError>,
+    producers: Result<ProducerRegistry, BrokerError>,
+}
+
+impl Coordinators {
+    /// Replays every journal.
+    pub(super) async fn start(clock: &SharedClock, topics: &TopicTable) -> Self {
+        let groups = start_groups(clock, topics).await;
+        let producers = start_producers(clock, topics).await;
+        Self {
+            groups: groups.map_err(|cause| offline("consumer groups", GROUPS_TOPIC, cause)),
+            producers: producers.map_err(|cause| offline("idempotent producers", PRODUCERS_TOPIC, cause)),
+        }
+    }
+}
+
+impl Broker {
+    /// The consumer groups.
+    pub(super) fn groups(&self) -> Result<&GroupCoordinator, BrokerError> {
+        self.coordinators.groups.as_ref().map_err(Clone::clone)
+    }
+
+    /// The identities of producers.
+    pub(super) fn producers(&self) -> Result<&ProducerRegistry, BrokerError> {
+        self.coordinators.producers.as_ref().map_err(Clone::clone)
+    }
+
+    /// Tells the groups which topics there are now. Those that are offline learn it when they start.
+    pub(super) async fn tell_groups_of_topics(&self) -> Result<(), BrokerError> {
+        match &self.coordinators.groups {
+            Ok(groups) => Ok(groups.topics_changed(self.topics.snapshot()).await?),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Which of them serve.
+    pub(super) fn coordinator_readings(&self) -> Vec<CoordinatorReading> {
+        let Coordinators { groups, producers } = &self.coordinators;
+        [(GROUPS_TOPIC, groups.is_ok()), (PRODUCERS_TOPIC, producers.is_ok())]
+            .map(|(journal, is_online)| CoordinatorReading { journal, is_online })
+            .into()
+    }
+}
+
+fn offline(what: &'static str, journal: &str, cause: BrokerError) -> BrokerError {
+    tracing::error!(%what, journal, %cause, "a coordinator is offline; log repair mends its journal");
+    let at = TopicPartition { topic: TopicName::new(journal).expect("a valid name"), partition: 0 };
+    BrokerError::CoordinatorOffline { what, at, cause: Box::new(cause) }
+}
+
+fn journal_in(name: &str, topics: &TopicTable) -> Result<PartitionJournal, BrokerError> {
+    let topic = topics.get(&TopicName::new(name)?).expect("it was added before the logs were opened");
+    Ok(PartitionJournal::new(name, topic.partition(0)?.clone()))
+}
+
+async fn replay(journal: &PartitionJournal) -> Result<Vec<JournalEntry>, BrokerError> {
+    journal.replay().await.map_err(BrokerError::Files)
+}
+
+/// Replays the groups' journal, starts their coordinator, and rewrites a journal that is mostly out of date.
+async fn start_groups(clock: &SharedClock, topics: &TopicTable) -> Result<GroupCoordinator, BrokerError> {
+    let journal = journal_in(GROUPS_TOPIC, topics)?;
+    let replayed = replay(&journal).await?;
+    let groups = GroupCoordinator::start(Arc::new(journal.clone()), replayed, Arc::clone(clock), topics.snapshot())?;
+    rewrite_if_long(&journal, groups.snapshot().await?).await;
+    Ok(groups)
+}
+
+/// The same for the producers' journal.
+async fn start_producers(clock: &SharedClock, topics: &TopicTable) -> Result<ProducerRegistry, BrokerError> {
+    let journal = journal_in(PRODUCERS_TOPIC, topics)?;
+    let replayed = replay(&journal).await?;
+    let producers = ProducerRegistry::start(Arc::new(journal.clone()), &replayed, Arc::clone(clock))?;
+    rewrite_if_long(&journal, producers.snapshot()).await;
+    Ok(producers)
+}
+
+/// Nobody else calls yet, so the snapshot is the whole state.
+async fn rewrite_if_long(journal: &PartitionJournal, snapshot: Vec<JournalEntry>) {
+    let entries = journal.len();
+    if entries > JOURNAL_ENTRIES_KEPT
+        && (snapshot.len() as u64) < entries / 2
+        && let Err(error) = journal.replace(snapshot).await
+    {
+        tracing::warn!(%error, "a journal was not rewritten; it is at the next start");
+    }
+}
