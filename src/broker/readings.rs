@@ -20,7 +20,7 @@ impl Broker {
             evictions: files.evictions,
         };
         let coordinators = self.coordinator_readings();
-        let mut readings = Readings { files, coordinators, ..Readings::default() };
+        let mut readings = Readings { coordinators, files, ..Readings::default() };
         for topic in self.topics.all() {
             for (number, state) in (0..).zip(self.partition_states(&topic)) {
                 let Ok(state) = state else { continue };
