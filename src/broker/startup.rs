@@ -1,7 +1,7 @@
 //! From a data directory to an open broker, and back.
 //!
 //! Order: lock, format, catalog, everything made durable that a broker which did not stop cleanly has left in memory,
-//! logs (side by side on as many threads as there are for storage), coordinators replayed from their journals. A partition
+//! logs (side by side), coordinators replayed from their journals. A partition
 //! whose log does not open is offline, with its reason, and so is a coordinator; the broker serves the others.
 
 use crate::broker::Broker;
@@ -28,6 +28,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
+
+/// Threads that open logs: after a crash each of them waits for the disk to read its tail again.
+const OPENING_THREADS: usize = 16;
 
 /// Threads that close logs, besides those there are.
 const CLOSING_THREADS: usize = 32;
@@ -84,7 +87,7 @@ impl Broker {
             metrics: &metrics,
             reserve_bytes: options.disk_free_bytes_min,
         };
-        let topics = opener.open_all(&catalog, options.storage_threads);
+        let topics = opener.open_all(&catalog, OPENING_THREADS);
         let coordinators = Coordinators::start(&clock, &topics).await;
 
         let watched = data_dir.path().to_owned();

@@ -1,10 +1,11 @@
 //! What upkeep promises: the cost of a start after a crash stays bounded, and deletion never leaves a hole.
 
+use crate::storage::frames::{Frames, Next};
 use crate::storage::keeper::LogKeeper;
 use crate::storage::log::{Log, LogOptions, NewBatch};
 use crate::storage::real_file_system::RealFileSystem;
 use crate::storage::recovery::RecoveryReport;
-use crate::storage::segment::header::{LogId, SegmentHeader};
+use crate::storage::segment::header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::storage::segment::index::SparseIndex;
 use crate::storage::segment::scan::scan;
 use crate::storage::sim_disk::Loss;
@@ -156,4 +157,29 @@ fn deletion_cut_off_at_any_operation_leaves_no_hole() {
         }
     }
     println!("{cuts} power cuts during a deletion");
+}
+
+/// A reader that found its segment before a deletion reads on in it: the name goes, the bytes stay.
+#[test]
+fn a_reader_that_holds_a_segment_keeps_it() {
+    let disk = SimFileSystem::new(1);
+    let mut log = open_on(&disk);
+    for _ in 0..30 {
+        append(&mut log, 600);
+    }
+    log.sync().expect("syncs");
+    keep(&log.keeper(), 1);
+    let held = Arc::clone(&log.keeper().shared.segments()[0]);
+    let next_offset = log.keeper().shared.segments()[1].base_offset();
+    let walk = || Frames::new(&held, u32::try_from(SEGMENT_HEADER_BYTES).expect("small"));
+    assert!(walk().peek().is_ok_and(|first| first.is_some()), "the reader has the file open");
+    log.keeper().delete_before(Offset(20)).expect("deletes");
+    assert!(!disk.files().contains_key(held.path()), "its name is gone");
+
+    let mut frames = walk();
+    for offset in 0..next_offset.0 {
+        let read = frames.next_batch(Offset(offset), offset == 0).expect("readable");
+        assert!(matches!(read, Next::Batch(batch, _) if batch.base_offset == Offset(offset)), "offset {offset}");
+    }
+    assert!(matches!(frames.next_batch(next_offset, false), Ok(Next::End)));
 }

@@ -199,7 +199,9 @@ async fn a_damaged_journal_takes_only_the_calls_that_need_it_offline() {
         [journal(&client, directory.path(), "__groups").await, journal(&client, directory.path(), "__producers").await];
     broker.stop();
     // In the header of each one's first frame; there are more behind it.
-    journals.iter().for_each(|journal| flip(journal, HEADER_BYTES + 8, 0x04));
+    for journal in &journals {
+        flip(journal, HEADER_BYTES + 8, 0x04);
+    }
 
     let broker = Launch::new(directory.path()).start();
     let client = broker.client().await;
