@@ -120,7 +120,8 @@ mod tests {
         let block = buffer.stamp((1 << 47) + 5, 2, |number| 100 + u64::from(number));
         assert_eq!(block.record_count(), 2);
         let stamps: Vec<_> = block.records().filter_map(Stamp::of).collect();
-        let expected = |number| Stamp { sender: 65_535, sequence: (1 << 47) + 5 + number, intended_ns: 100 + number };
+        let expected =
+            |number: u64| Stamp { sender: 65_535, sequence: (1 << 47) + 5 + number, intended_ns: 100 + number };
         assert_eq!(stamps, [expected(0), expected(1)]);
         assert_eq!(Stamp::of(&[0; 15]), None);
     }

@@ -142,6 +142,7 @@ pub(super) async fn conduct<E: Error>(
     mut stop: Stop,
 ) -> Result<Span, BenchError<E>> {
     tokio::select! {
+        biased;
         () = tokio::time::sleep(length.warm_up) => {}
         () = stop.wait() => {
             stage.enter(Phase::Over);
@@ -185,7 +186,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_run_that_is_stopped_says_so() {
         let stage = || Arc::new(Stage::new(RunClock::start()));
-        let length = Length { warm_up: Duration::from_secs(1), duration: Duration::from_secs(60) };
+        let length = Length { warm_up: Duration::from_secs(1), duration: Duration::from_mins(1) };
         let (handle, stop) = Stop::new();
         let conductor = tokio::spawn(conduct::<std::io::Error>(stage(), length, None, stop.clone()));
         tokio::time::sleep(Duration::from_secs(2)).await;

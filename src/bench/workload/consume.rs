@@ -20,7 +20,7 @@ pub(super) async fn run<T: Target>(
     for reader in 1..=readers {
         run.start_backlog_reader(format!("reader {reader}"), backlog.records);
     }
-    let span = run.conduct(bench.load.length).await?;
+    let span = run.measure().await?;
     let done = run.finish().await?;
     let part = done.read_back("consume", span.seconds, bench.load.record_bytes);
     Ok(Outcome { measured: measured(&span, vec![part]), steps: Vec::new(), stopped: span.stopped })

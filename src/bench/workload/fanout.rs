@@ -23,7 +23,7 @@ pub(super) async fn run<T: Target>(
         run.start_reader(format!("group {number}"), ReadFrom::Beginning, Some(group), lag).await?;
     }
     run.start_senders(&load.shares(), &Rhythm::Closed(Some(lag))).await?;
-    let span = run.conduct(load.length).await?;
+    let span = run.measure().await?;
     let done = run.finish().await?;
     check_count(bench, topic, done.acked).await?;
     let parts = vec![done.produced(span.seconds, load.record_bytes), done.followed(span.seconds, load.record_bytes)];

@@ -23,7 +23,7 @@ pub(super) async fn run<T: Target>(
     }
     run.start_senders(&load.shares(), &Rhythm::Rate(rate)).await?;
     run.start_backlog_reader("the backlog reader".to_owned(), backlog.records);
-    let span = run.conduct(load.length).await?;
+    let span = run.measure().await?;
     let done = run.finish().await?;
     check_count(bench, topic, backlog.records + done.acked).await?;
     let (seconds, record_bytes) = (span.seconds, load.record_bytes);

@@ -8,7 +8,7 @@ use super::{Bench, Outcome};
 pub(super) async fn run<T: Target>(bench: &Bench<T>, topic: &str) -> Result<Outcome, BenchError<T::Error>> {
     let mut run = Run::new(bench, topic);
     run.start_senders(&bench.load.shares(), &Rhythm::Closed(None)).await?;
-    let span = run.conduct(bench.load.length).await?;
+    let span = run.measure().await?;
     let done = run.finish().await?;
     check_count(bench, topic, done.acked).await?;
     let produced = done.produced(span.seconds, bench.load.record_bytes);

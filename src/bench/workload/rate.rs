@@ -149,13 +149,12 @@ mod tests {
     #[test]
     fn the_knee_of_a_curve_is_found_from_either_side() {
         // Latency as of a server with one queue: it grows without bound towards capacity.
-        let p99_ms = |rate: u64, capacity: u64| if rate >= capacity { 1e9 } else { 500.0 / (capacity - rate) as f64 };
+        let p99_us = |rate: u64, capacity: u64| 500_000 / capacity.saturating_sub(rate).max(1);
         for capacity in [1_000, 73_123, 5_000_000] {
             for start in [500, 20_000, 30_000_000] {
-                let (found, probes) = search(start, |rate| p99_ms(rate, capacity) < 5.0);
-                let highest = (capacity - 100) as f64;
-                let found = found.expect("there is one") as f64;
-                assert!(found <= highest && found > highest / 1.06, "{found} of {highest}, from {start}");
+                let (found, probes) = search(start, |rate| p99_us(rate, capacity) < 5_000);
+                let (found, highest) = (found.expect("there is one"), capacity - 100);
+                assert!(found <= highest && found * 106 > highest * 100, "{found} of {highest}, from {start}");
                 assert!(probes < PROBES_MAX, "{probes}");
             }
         }

@@ -11,6 +11,7 @@ use super::super::stage::{Length, RunClock, Span, Stage, conduct};
 use super::super::tally::{Begin, Tally};
 use super::super::target::{ReadFrom, ReaderOptions, SenderOptions, Target};
 use super::Bench;
+use crate::units::format_duration_ms;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,6 +129,14 @@ impl<'b, T: Target> Run<'b, T> {
     fn tally(&self, begin: Begin) -> Tally {
         let load = &self.bench.load;
         Tally::new(&self.stage, self.clock, load.producers + 1, load.record_bytes, begin)
+    }
+
+    /// Conducts the only stretch of a workload, and tells whoever waits.
+    pub(super) async fn measure(&mut self) -> Result<Span, BenchError<T::Error>> {
+        let length = self.bench.load.length;
+        let ms = |time: Duration| format_duration_ms(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        (self.bench.notice)(&format!("measuring for {} after {}", ms(length.duration), ms(length.warm_up)));
+        self.conduct(length).await
     }
 
     pub(super) async fn conduct(&mut self, length: Length) -> Result<Span, BenchError<T::Error>> {
