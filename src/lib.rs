@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! cli -> client -> proto                                   the command line is an ordinary client
+//! cli::bench -> bench -> client                            workloads, measured; a broker as a child process
 //! cli::serve -> server -> { grpc, admin } -> broker        one process: doors, then the facade
 //! cli::log -> { inspect, repair } -> { topic, storage }      a data directory without a broker: looked at, mended
 //! broker -> { topic, group, producer } -> partition -> storage -> types, limits
@@ -12,6 +13,7 @@
 
 pub mod admin;
 pub mod announce;
+pub mod bench;
 pub mod broker;
 pub mod cli;
 pub mod client;

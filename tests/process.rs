@@ -10,6 +10,8 @@
 //! Many kills under load are `tests/kill.rs`, kills at each system call `tests/syscalls.rs`; a full disk needs a small
 //! disk, `tests/full_disk.rs`.
 
+#[path = "process/bench.rs"]
+mod bench;
 #[path = "process/broker.rs"]
 mod broker;
 #[path = "process/compaction.rs"]

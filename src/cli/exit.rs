@@ -33,6 +33,9 @@ pub(super) enum CliError {
     /// It was looked at, and something is wrong. What it is has been printed.
     #[error("{0} problems were found")]
     ProblemsFound(u64),
+    /// A benchmark gave no figures that could be believed.
+    #[error("{0}")]
+    Bench(String),
     /// Some of it was done. What was not is said in the words of the error inside.
     #[error("{done}; then: {rest}")]
     Partial { done: String, rest: Box<CliError> },
@@ -78,7 +81,7 @@ impl CliError {
                 Code::DeadlineExceeded => 4,
                 _ => 1,
             },
-            Self::Inspect(_) | Self::Client(_) | Self::Io { .. } | Self::Input { .. } => 1,
+            Self::Inspect(_) | Self::Client(_) | Self::Io { .. } | Self::Input { .. } | Self::Bench(_) => 1,
             Self::Partial { .. } | Self::ProblemsFound(_) => 5,
             Self::Interrupted => 130,
             Self::OutputClosed => 0,

@@ -4,10 +4,11 @@
 //! verb but `serve` and `log` is an ordinary client of a broker, and has a file or folder of its own:
 //!
 //! ```text
-//! serve   topic   produce/   consume/   group   broker   log/   completion   version        verbs
+//! serve   topic   produce/   consume/   group   broker   log/   bench/   completion   version     verbs
 //! exit   interrupt   units   time   json   table   confirm                  what they share
 //! ```
 
+mod bench;
 mod broker;
 mod completion;
 mod confirm;
@@ -65,6 +66,8 @@ enum Verb {
     Broker(broker::BrokerVerbArgs),
     /// Look at the files of a data directory, without a broker: segments, frames, whether all is whole.
     Log(log::LogArgs),
+    /// Measure a broker: throughput, latency, cost of a record; make a page of the results.
+    Bench(bench::BenchArgs),
     /// Print a completion script for a shell.
     Completion(completion::CompletionArgs),
     /// Print the version.
@@ -104,6 +107,7 @@ fn run(arguments: Vec<OsString>) -> ExitCode {
         Verb::Group(args) => exit::report(block_on(group::run(args))),
         Verb::Broker(args) => exit::report(block_on(broker::run(args))),
         Verb::Log(args) => exit::report(log::run(args)),
+        Verb::Bench(args) => exit::report(bench::run(args)),
         Verb::Completion(args) => exit::report(completion::run(&args)),
         Verb::Version(args) => exit::report(block_on(version::run(args))),
     }

@@ -5,7 +5,12 @@ use crate::source::{Source, line_at};
 /// What each module may use besides itself; `a::b` allows only that part of `a`. Tests may use anything.
 const ARROWS: &[(&str, &[&str])] = &[
     // The command line is an ordinary client; only `serve` starts a server, only `log` looks at files.
-    ("cli", &["client", "config", "server", "inspect", "repair", "shutdown", "types", "limits", "clock", "units"]),
+    (
+        "cli",
+        &["bench", "client", "config", "server", "inspect", "repair", "shutdown", "types", "limits", "clock", "units"],
+    ),
+    // Measures from outside, as any client does.
+    ("bench", &["client", "types", "limits", "units"]),
     // Looks at a data directory on its own: no broker, no client.
     ("inspect", &["storage", "topic", "types", "limits"]),
     // The one thing beside the broker that writes to a data directory.

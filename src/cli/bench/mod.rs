@@ -1,0 +1,230 @@
+//! `millstream bench`: runs a workload against a broker and prints what it found; `bench report` makes a page of it.
+//!
+//! ```text
+//! load      flags -> Load, checked          system    a broker of our own, or one that runs
+//! print     figures -> table and lines      report    JSON files -> HTML
+//! ```
+//!
+//! Ctrl-C ends a run early; what was measured is printed and said to be partial. A second Ctrl-C ends it at once.
+
+mod load;
+mod print;
+mod report;
+mod system;
+
+use super::exit::CliError;
+use super::interrupt::interrupt;
+use crate::bench::result::RunResult;
+use crate::bench::workload::{Bench, Workload};
+use crate::bench::{BenchError, Millstream, Stop};
+use crate::clock::{Clock as _, SystemClock};
+use crate::units::{parse_bytes, parse_duration, parse_rate};
+use clap::{Args, Subcommand};
+use load::LoadArgs;
+use report::ReportArgs;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use system::SystemArgs;
+
+/// Options of `bench`.
+#[derive(Debug, Args)]
+pub(super) struct BenchArgs {
+    #[command(subcommand)]
+    verb: BenchVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum BenchVerb {
+    /// Send as fast as acknowledgements come: records a second, latency of acknowledgements, cost of a record.
+    #[command(after_help = "\
+Examples:
+  millstream bench produce
+  millstream bench produce --durability written --record-bytes 1KiB --json runs.json
+  millstream bench produce --in-flight 1                      one record on its way at a time
+  millstream bench produce --in-flight 1 --producers 64       many producers with one record each
+  millstream bench produce --server 10.0.0.7:7171 --producers 4 --partitions 4")]
+    Produce(RunArgs),
+    /// Read records that are there already, as fast as they come.
+    #[command(after_help = "\
+Examples:
+  millstream bench consume
+  millstream bench consume --backlog-bytes 1GiB --readers 4")]
+    Consume {
+        /// How much to write first.
+        #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_bytes)]
+        backlog_bytes: u64,
+        /// How many read, each all of it.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        readers: u32,
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Send at a fixed rate and follow: the time from when a record was meant to be sent until it is read.
+    #[command(after_help = "\
+Examples:
+  millstream bench e2e
+  millstream bench e2e --rate 20000 --durability written --duration 30s")]
+    E2e {
+        /// Records a second, of all producers together.
+        #[arg(long, value_name = "N/s", default_value = "10000", value_parser = parse_rate)]
+        rate: u64,
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Send to many consumer groups, each of which gets every record.
+    #[command(after_help = "\
+Examples:
+  millstream bench fanout
+  millstream bench fanout --groups 50 --durability written")]
+    Fanout {
+        /// How many consumer groups.
+        #[arg(long, value_name = "N", default_value_t = 8)]
+        groups: u32,
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Send at a fixed rate and follow, while another reader reads old records as fast as it can.
+    #[command(after_help = "\
+Examples:
+  millstream bench mixed
+  millstream bench mixed --rate 50000 --readers 4 --backlog-bytes 2GiB")]
+    Mixed {
+        /// Records a second, of all producers together.
+        #[arg(long, value_name = "N/s", default_value = "10000", value_parser = parse_rate)]
+        rate: u64,
+        /// How many follow.
+        #[arg(long, value_name = "N", default_value_t = 2)]
+        readers: u32,
+        /// How much old records there are.
+        #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_bytes)]
+        backlog_bytes: u64,
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Measure appending and following as the log grows: at 1 GB, 2 GB, 4 GB and so on.
+    #[command(after_help = "\
+Examples:
+  millstream bench backlog --data-dir bench-data
+  millstream bench backlog --backlog-bytes 50GB --record-bytes 1000 --data-dir bench-data")]
+    Backlog {
+        /// The size of the last step.
+        #[arg(long, value_name = "SIZE", default_value = "4GB", value_parser = parse_bytes)]
+        backlog_bytes: u64,
+        /// Records a second while following is measured.
+        #[arg(long, value_name = "N/s", default_value = "10000", value_parser = parse_rate)]
+        rate: u64,
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Find the highest rate at which 99 of 100 records are read in time.
+    #[command(after_help = "\
+Examples:
+  millstream bench rate --duration 3s
+  millstream bench rate --p99-below 2ms --durability written --start 100000")]
+    Rate {
+        /// Within this time.
+        #[arg(long, value_name = "TIME", default_value = "5ms", value_parser = parse_duration)]
+        p99_below: Duration,
+        /// Records a second to begin with.
+        #[arg(long, value_name = "N/s", default_value = "10000", value_parser = parse_rate)]
+        start: u64,
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Make one HTML page, with charts, of the results in JSON files.
+    #[command(after_help = "\
+Examples:
+  millstream bench report runs.json
+  millstream bench report before.json after.json -o page.html")]
+    Report(ReportArgs),
+}
+
+/// What all workloads take.
+#[derive(Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    system: SystemArgs,
+    /// Add the result to this file, as one line of JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Call the run this in the report.
+    #[arg(long, value_name = "TEXT", requires = "json")]
+    label: Option<String>,
+}
+
+/// Runs a workload, or makes a report.
+pub(super) fn run(args: BenchArgs) -> Result<(), CliError> {
+    let (workload, args) = match args.verb {
+        BenchVerb::Produce(run) => (Workload::Produce, run),
+        BenchVerb::Consume { backlog_bytes, readers, run } => (Workload::Consume { backlog_bytes, readers }, run),
+        BenchVerb::E2e { rate, run } => (Workload::EndToEnd { rate }, run),
+        BenchVerb::Fanout { groups, run } => (Workload::Fanout { groups }, run),
+        BenchVerb::Mixed { rate, readers, backlog_bytes, run } => {
+            (Workload::Mixed { rate, readers, backlog_bytes }, run)
+        }
+        BenchVerb::Backlog { backlog_bytes, rate, run } => (Workload::Backlog { backlog_bytes, rate }, run),
+        BenchVerb::Rate { p99_below, start, run } => (Workload::Rate { p99_below, start }, run),
+        BenchVerb::Report(args) => return report::run(&args),
+    };
+    let load = args.load.check(&workload)?;
+    // A file that cannot be written is better known before the run than after it.
+    let json = args.json.as_deref().map(open_to_add).transpose()?;
+    let system = args.system.start()?;
+    let started_at_ms = SystemClock.now_ms();
+    // The transport, the senders and the readers share the processors with the broker; one thread each is enough.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| CliError::Io { what: "cannot start".to_owned(), source })?;
+    let result: Result<RunResult, CliError> = runtime.block_on(async {
+        let (stop_handle, stop) = Stop::new();
+        let running = async {
+            let target = Millstream::connect(system.address(), system.process_id()).await?;
+            let bench = Bench { target, load, stop, notice: |text| eprintln!("{text}") };
+            Ok(bench.run(&workload, started_at_ms, args.label.clone()).await?)
+        };
+        let running = std::pin::pin!(running);
+        let told_twice = async {
+            interrupt().await;
+            stop_handle.stop();
+            eprintln!("stopping; once more ends it at once");
+            interrupt().await;
+        };
+        tokio::select! {
+            result = running => result,
+            () = told_twice => Err(CliError::Interrupted),
+        }
+    });
+    runtime.shutdown_background();
+    drop(system);
+    let result = result?;
+    print::result(&result)?;
+    if let (Some(mut file), Some(path)) = (json, &args.json) {
+        let line = result.to_line() + "\n";
+        file.write_all(line.as_bytes()).map_err(|source| cannot_write(path, source))?;
+    }
+    if result.partial { Err(CliError::Interrupted) } else { Ok(()) }
+}
+
+fn open_to_add(path: &Path) -> Result<File, CliError> {
+    let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+    file.map_err(|source| cannot_write(path, source))
+}
+
+fn cannot_write(path: &Path, source: std::io::Error) -> CliError {
+    CliError::Io { what: format!("cannot write {}", path.display()), source }
+}
+
+impl From<BenchError<crate::client::ClientError>> for CliError {
+    fn from(error: BenchError<crate::client::ClientError>) -> Self {
+        match error {
+            BenchError::System { source, .. } => Self::Client(source),
+            BenchError::NothingMeasured(what) => Self::NoData(format!("nothing was measured: {what}")),
+            error => Self::Bench(error.to_string()),
+        }
+    }
+}
