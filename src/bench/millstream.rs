@@ -25,6 +25,7 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// A broker at an address.
 #[derive(Debug, Clone)]
 pub struct Millstream {
+    name: &'static str,
     address: String,
     process_id: Option<u32>,
     version: String,
@@ -36,7 +37,12 @@ impl Millstream {
     pub async fn connect(address: &str, process_id: Option<u32>) -> Result<Self, ClientError> {
         let admin = Client::connect(address).await?;
         let version = admin.server_info().await?.version;
-        Ok(Self { address: address.to_owned(), process_id, version, admin })
+        Ok(Self { name: "millstream", address: address.to_owned(), process_id, version, admin })
+    }
+
+    /// The same under another name: of something that speaks Millstream's protocol.
+    pub fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
     }
 
     async fn consumer(&self, options: &ReaderOptions) -> Result<Consumer, ClientError> {
@@ -62,7 +68,7 @@ impl Target for Millstream {
     type Reader = MillstreamReader;
 
     fn system(&self) -> String {
-        "millstream".to_owned()
+        self.name.to_owned()
     }
 
     fn version(&self) -> String {

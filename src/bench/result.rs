@@ -157,8 +157,8 @@ impl RunResult {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::latency::Latencies;
     use super::*;
+    use crate::bench::latency::Latencies;
 
     /// A run of `system`, with figures that grow with `size`.
     pub(crate) fn run(system: &str, workload: &str, size: u32) -> RunResult {
