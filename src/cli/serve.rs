@@ -131,7 +131,11 @@ fn serve(config: Config) -> Result<(), EndError> {
         let (listen, admin) = (config.broker.listen, config.broker.admin);
         tracing::warn!(%listen, %admin, "insecure_listen: whoever reaches this port can read, write and delete");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(EndError::Runtime)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.network_threads())
+        .enable_all()
+        .build()
+        .map_err(EndError::Runtime)?;
     let shutdown = Shutdown::new(Duration::from_millis(config.broker.drain_timeout_ms));
     runtime.block_on(async {
         tokio::spawn(shutdown::watch_signals(shutdown.clone()));

@@ -81,6 +81,7 @@ pub(super) const KEYS: &[Key] = &[
     key!(broker.insecure_listen as "insecure_listen", Flag),
     key!(broker.ephemeral as "ephemeral", Flag),
     key!(broker.auto_create_topics as "auto_create_topics", Flag),
+    key!(broker.network_threads as "network_threads", Small, Things, (0, 1024)),
     key!(broker.storage_threads as "storage_threads", Small, Things, (0, 16)),
     key!(broker.drain_timeout_ms as "drain_timeout_ms", Large, Milliseconds, (0, DAY_MS)),
     key!(broker.retention_check_ms as "retention_check_ms", Large, Milliseconds, (100, DAY_MS)),

@@ -48,6 +48,8 @@ pub struct BrokerConfig {
     pub ephemeral: bool,
     /// Create a topic when a client first produces to it. Follows `ephemeral` when no source sets it.
     pub auto_create_topics: bool,
+    /// Threads that serve connections; 0 = one for each core but one, see [`Config::network_threads`].
+    pub network_threads: u32,
     /// Threads that do disk work; 0 = one for each core, see [`Config::storage_threads`].
     pub storage_threads: u32,
     /// How long a stop waits for calls under way.
@@ -129,6 +131,7 @@ impl Default for BrokerConfig {
             insecure_listen: false,
             ephemeral: false,
             auto_create_topics: false,
+            network_threads: 0,
             storage_threads: 0,
             drain_timeout_ms: 30_000,
             retention_check_ms: 5_000,
@@ -163,11 +166,20 @@ impl Default for LogConfig {
 }
 
 impl Config {
+    /// How many threads serve connections: as configured, or one for each core but one, which is left to the threads
+    /// that do disk work. A thread more than there are cores for costs each call a wake-up.
+    pub fn network_threads(&self) -> usize {
+        match self.broker.network_threads {
+            0 => (cores() - 1).max(1),
+            chosen => chosen as usize,
+        }
+    }
+
     /// How many threads do disk work: as configured, or one for each core, within 2 and 16. Below 2 one slow sync
     /// would hold every partition; above 16 the disk, not the threads, is what is waited for.
     pub fn storage_threads(&self) -> usize {
         match self.broker.storage_threads {
-            0 => std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(2, 16),
+            0 => cores().clamp(2, 16),
             chosen => chosen as usize,
         }
     }
@@ -176,6 +188,10 @@ impl Config {
     pub fn is_exposed(&self) -> bool {
         !(self.broker.listen.ip().is_loopback() && self.broker.admin.ip().is_loopback())
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
 }
 
 #[cfg(test)]

@@ -67,17 +67,14 @@ struct Partition {
 }
 
 impl Work for Partition {
-    fn run(self: Arc<Self>) {
+    fn run(&self) -> bool {
         let drain = lock(&self.inbox).drain();
         let result = lock(&self.writer).handle(drain, &self.clock, &self.high_watermark);
         if let Err(error) = result {
             tracing::error!(%error, "a partition cannot be written any more; the broker must be restarted");
             self.run_queue.fail(&error.to_string());
         }
-        if lock(&self.inbox).must_reschedule() {
-            let queue = Arc::clone(&self.run_queue);
-            queue.push(self);
-        }
+        lock(&self.inbox).must_reschedule()
     }
 }
 

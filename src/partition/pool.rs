@@ -19,8 +19,8 @@ pub struct StoragePool {
 
 /// Something with work waiting: a partition. One thread at a time runs it.
 pub(super) trait Work: std::fmt::Debug + Send + Sync {
-    /// Does one drain, and hands itself to the queue again if there is more.
-    fn run(self: Arc<Self>);
+    /// Does one drain. Whether there is more.
+    fn run(&self) -> bool;
 }
 
 /// Partitions that wait for a thread.
@@ -56,8 +56,9 @@ impl StoragePool {
             threads.push(Builder::new().name(name).spawn(move || {
                 // A broker whose writer died half-way must not go on as if nothing happened.
                 let _guard = AbortOnPanic;
-                while let Some(partition) = queue.next() {
-                    partition.run();
+                let mut more = None;
+                while let Some(partition) = queue.next(more.take()) {
+                    more = partition.run().then_some(partition);
                 }
             })?);
         }
@@ -107,8 +108,11 @@ impl RunQueue {
         });
     }
 
-    fn next(&self) -> Option<Arc<dyn Work>> {
+    /// The partition whose turn it is. `again`, which the thread has just run, stands behind the others. Nobody is woken
+    /// for it: this thread takes one, and for each of the others somebody was.
+    fn next(&self, again: Option<Arc<dyn Work>>) -> Option<Arc<dyn Work>> {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        ready.partitions.extend(again);
         loop {
             if let Some(partition) = ready.partitions.pop_front() {
                 return Some(partition);

@@ -177,6 +177,7 @@ pub(super) fn run(args: BenchArgs) -> Result<(), CliError> {
     let started_at_ms = SystemClock.now_ms();
     // The transport, the senders and the readers share the processors with the broker; one thread each is enough.
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
         .enable_all()
         .build()
         .map_err(|source| CliError::Io { what: "cannot start".to_owned(), source })?;
