@@ -35,7 +35,10 @@ pub enum BenchError<E: Error> {
         /// How many there are.
         found: u64,
     },
-    /// Nothing of the wanted length was measured.
+    /// It was told to stop before there was anything to show.
+    #[error("stopped {0}")]
+    Stopped(&'static str),
+    /// There is no figure to show.
     #[error("nothing was measured: {0}")]
     NothingMeasured(&'static str),
     /// A task of the benchmark itself broke.

@@ -58,13 +58,15 @@ impl Lag {
         }
     }
 
-    /// Waits until another block may be sent, and counts it.
-    pub(super) async fn wait(&self, stage: &Stage) {
-        let sent = self.sent.fetch_add(self.batch_records, Ordering::Relaxed);
-        let slowest = || self.read.iter().map(|read| read.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX);
-        while sent.saturating_sub(slowest()) > self.records_max && stage.phase() != Phase::Over {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+    /// Whether senders must wait for a reader.
+    pub(super) fn is_too_far(&self) -> bool {
+        let slowest = self.read.iter().map(|read| read.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX);
+        self.sent.load(Ordering::Relaxed).saturating_sub(slowest) > self.records_max
+    }
+
+    /// Counts a block that is sent.
+    pub(super) fn sends_block(&self) {
+        self.sent.fetch_add(self.batch_records, Ordering::Relaxed);
     }
 
     fn has_read(&self, reader: usize, records: u64) {

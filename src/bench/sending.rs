@@ -13,6 +13,10 @@ use super::stage::{Phase, RunClock, Stage};
 use super::target::Sender;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// A sender that is too far ahead of a reader looks again after this long.
+const LAG_PAUSE: Duration = Duration::from_millis(1);
 
 /// What one sender is to do.
 #[derive(Debug, Clone)]
@@ -92,7 +96,15 @@ impl<S: Sender> Sending<S> {
                 continue;
             }
             if let Some(lag) = lag {
-                lag.wait(&self.plan.stage).await;
+                if lag.is_too_far() {
+                    if self.waiting.is_empty() {
+                        tokio::time::sleep(LAG_PAUSE).await;
+                    } else {
+                        self.settle().await?;
+                    }
+                    continue;
+                }
+                lag.sends_block();
             }
             let now_ns = self.plan.clock.now_ns();
             self.block(self.plan.batch_records, |_| now_ns, now_ns, now_ns).await?;

@@ -146,7 +146,7 @@ pub(super) async fn conduct<E: Error>(
         () = tokio::time::sleep(length.warm_up) => {}
         () = stop.wait() => {
             stage.enter(Phase::Over);
-            return Err(BenchError::NothingMeasured("it was stopped during the warm-up"));
+            return Err(BenchError::Stopped("during the warm-up"));
         }
     }
     let reading = |process_id| Reading::of(process_id).ok();
@@ -194,6 +194,6 @@ mod tests {
         let span = conductor.await.expect("no panic").expect("something was measured");
         assert!(span.stopped && span.system.is_none());
         let early = conduct::<std::io::Error>(stage(), length, None, stop).await;
-        assert!(matches!(early, Err(BenchError::NothingMeasured(_))));
+        assert!(matches!(early, Err(BenchError::Stopped(_))));
     }
 }

@@ -82,8 +82,8 @@ impl Axis {
     /// Values with a line and a number.
     fn ticks(&self) -> Vec<(f64, String)> {
         let label = |value: f64| match self.scale {
-            Scale::LogTime => time_of_tick(value),
-            _ => rate(value).replace(".00", "").replace(".0", ""),
+            Scale::LogTime => of_tick(&time(value)),
+            _ => of_tick(&rate(value)),
         };
         let values: Vec<f64> = match self.scale {
             Scale::Nines => return nines_ticks(self.to),
@@ -116,9 +116,12 @@ fn nines_ticks(to: f64) -> Vec<(f64, String)> {
     named.iter().filter(|(nines, _)| *nines <= to + 0.01).map(|(nines, name)| (*nines, (*name).to_owned())).collect()
 }
 
-/// The unit without the digits that a round number does not need.
-fn time_of_tick(us: f64) -> String {
-    time(us).replace(".00 ", " ").replace(".0 ", " ")
+/// A number with its unit, without the digits that a round number does not need.
+fn of_tick(text: &str) -> String {
+    let unit = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit);
+    let round = if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number };
+    [round, unit].concat()
 }
 
 /// 1, 2 or 5 times a power of ten, about as large as `step`.
@@ -204,7 +207,9 @@ mod tests {
         assert_eq!(labels(&log), ["1 ms", "10 ms", "100 ms", "1 s"]);
         let nines = Axis::over(Scale::Nines, [0.0, 3.2].into_iter());
         assert_eq!(labels(&nines), ["0", "50", "90", "99", "99.9"]);
-        for axis in [linear, log, nines] {
+        let small = Axis::over(Scale::Linear, [0.1441].into_iter());
+        assert_eq!(labels(&small), ["0", "0.05", "0.1", "0.15"]);
+        for axis in [linear, log, nines, small] {
             assert!(axis.ticks().iter().all(|(value, _)| (0.0..=1.0).contains(&axis.place(*value))), "{axis:?}");
         }
     }

@@ -30,7 +30,7 @@ pub(super) async fn run<T: Target>(
         let there = (filler.records + appended) * record_bytes;
         match filler.write(size.saturating_sub(there)).await {
             // The steps before this one were measured whole.
-            Err(BenchError::NothingMeasured(_)) if !steps.is_empty() => {
+            Err(BenchError::Stopped(_)) if !steps.is_empty() => {
                 stopped = true;
                 break;
             }

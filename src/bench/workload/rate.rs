@@ -89,7 +89,7 @@ pub(super) async fn run<T: Target>(
     let mut stopped = false;
     while let Some(rate) = search.next_probe() {
         let paced = match paced(bench, topic, &shares, rate, bench.load.length).await {
-            Err(BenchError::NothingMeasured(_)) if best.is_some() => {
+            Err(BenchError::Stopped(_)) if best.is_some() => {
                 stopped = true;
                 break;
             }
@@ -111,7 +111,7 @@ pub(super) async fn run<T: Target>(
     }
     match best {
         Some(measured) => Ok(Outcome { measured, steps, stopped }),
-        None if stopped => Err(BenchError::NothingMeasured("it was stopped before a rate was met")),
+        None if stopped => Err(BenchError::Stopped("before a rate was met")),
         None => Err(BenchError::NothingMeasured("no rate met the bound; try a longer --p99-below")),
     }
 }

@@ -278,7 +278,7 @@ impl<'b, T: Target> Filler<'b, T> {
         let sent = tokio::select! {
             sent = send(sender, plan) => sent?,
             () = stop.wait() => {
-                return Err(BenchError::NothingMeasured("it was stopped while the backlog was written"));
+                return Err(BenchError::Stopped("while the backlog was written"));
             }
         };
         self.records += sent.acked;

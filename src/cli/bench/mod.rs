@@ -224,6 +224,8 @@ impl From<BenchError<crate::client::ClientError>> for CliError {
     fn from(error: BenchError<crate::client::ClientError>) -> Self {
         match error {
             BenchError::System { source, .. } => Self::Client(source),
+            // What there is to say is said by the one who stopped it.
+            BenchError::Stopped(_) => Self::Interrupted,
             BenchError::NothingMeasured(what) => Self::NoData(format!("nothing was measured: {what}")),
             error => Self::Bench(error.to_string()),
         }

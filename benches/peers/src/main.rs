@@ -1,0 +1,53 @@
+//! The workloads of `millstream bench` against other systems, in turn with Millstream, in one run.
+//!
+//! ```text
+//! rounds     each round runs each workload on each system in turn; ratios are of one round, then median, least, most
+//! child      a server as a process of its own, on a free port, in a directory that is deleted
+//! null       the same gRPC services, storing nothing: the ceiling of the wire (also the program of that child)
+//! file       one file in this process, synced for all who wait together: the ceiling of the disk
+//! nats, redis_streams    others, through the clients their authors advise
+//! ```
+
+mod child;
+mod file;
+mod nats;
+mod null;
+mod redis_streams;
+mod rounds;
+
+use clap::{Parser, Subcommand};
+use rounds::RunArgs;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Debug, Parser)]
+#[command(name = "millstream-peers")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run workloads on systems, interleaved, and print ratios.
+    Run(RunArgs),
+    /// Be the server that stores nothing.
+    NullServer {
+        /// Keep so many bytes of each topic in memory, for those who read.
+        #[arg(long, default_value_t = 0)]
+        keep_bytes: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads can be started");
+    match Cli::parse().verb {
+        Verb::Run(args) => runtime.block_on(rounds::run(&args)),
+        Verb::NullServer { keep_bytes } => {
+            runtime.block_on(null::serve(keep_bytes));
+            ExitCode::SUCCESS
+        }
+    }
+}
