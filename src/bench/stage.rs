@@ -141,12 +141,14 @@ pub(super) async fn conduct<E: Error>(
     process_id: Option<u32>,
     mut stop: Stop,
 ) -> Result<Span, BenchError<E>> {
-    tokio::select! {
-        biased;
-        () = tokio::time::sleep(length.warm_up) => {}
-        () = stop.wait() => {
-            stage.enter(Phase::Over);
-            return Err(BenchError::Stopped("during the warm-up"));
+    // Even a timer of no time takes until the next tick, in which a stop would still be one of the warm-up.
+    if !length.warm_up.is_zero() {
+        tokio::select! {
+            () = tokio::time::sleep(length.warm_up) => {}
+            () = stop.wait() => {
+                stage.enter(Phase::Over);
+                return Err(BenchError::Stopped("during the warm-up"));
+            }
         }
     }
     let reading = |process_id| Reading::of(process_id).ok();

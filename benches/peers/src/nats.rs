@@ -26,6 +26,9 @@ use std::sync::Arc;
 /// Messages asked for, and taken, at once.
 const CHUNK: usize = 1_000;
 
+/// More acknowledgements than any workload has open.
+const ACKS_MAX: usize = 1 << 20;
+
 /// What the client said; its errors have a type for each call.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -65,7 +68,9 @@ impl Nats {
 }
 
 async fn connect(address: &str) -> Result<Context, NatsError> {
-    Ok(jetstream::new(async_nats::connect(address).await.map_err(nats)?))
+    let client = async_nats::connect(address).await.map_err(nats)?;
+    // Blocks are bound by the workload; at a bound of its own the client would wait for answers that nobody takes.
+    Ok(jetstream::ContextBuilder::new().max_ack_inflight(ACKS_MAX).build(client))
 }
 
 impl Target for Nats {
