@@ -2,15 +2,18 @@
 //!
 //! The disk below is that of the temporary directory. Compare lines of one run; machines drift.
 
-use bytes::{Bytes, BytesMut};
+mod common;
+
+use common::{batch, index_of, log, set};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use millstream::storage::log::NewBatch;
-use millstream::storage::real_file_system::RealFileSystem;
-use millstream::storage::segment::header::LogId;
-use millstream::storage::{Log, LogOptions};
-use millstream::types::record_set::{self, encode_record};
-use millstream::types::{Offset, TopicId};
+use millstream::clock::SystemClock;
+use millstream::partition::{PartitionHandle, PartitionOptions, StoragePool};
+use millstream::storage::Log;
+use millstream::storage::frame::FrameHeader;
+use millstream::storage::retention::RetentionPolicy;
+use millstream::types::record_set;
+use millstream::types::{Durability, Offset};
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -20,29 +23,6 @@ fn main() {
 
 /// Records of 100 bytes, as many as make a set of about this size.
 const SET_BYTES: [usize; 3] = [1 << 10, 64 << 10, 1 << 20];
-
-fn set(bytes: usize) -> Bytes {
-    let mut set = BytesMut::new();
-    while set.len() < bytes {
-        encode_record(&mut set, None, Some(&[b'v'; 100]), std::iter::empty(), None);
-    }
-    set.freeze()
-}
-
-fn batch(bytes: usize) -> NewBatch {
-    let payload = set(bytes);
-    let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
-    NewBatch::new(payload, summary)
-}
-
-/// A log in a directory that goes away with it.
-fn log() -> (tempfile::TempDir, Log) {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let id = LogId { topic: TopicId(uuid::Uuid::from_u128(1)), partition: 0 };
-    let options = LogOptions { segment_bytes: 128 << 20, seal_age_ms: u64::MAX, reserve_bytes: 0 };
-    let (log, _) = Log::open(Arc::new(RealFileSystem), directory.path(), id, options).expect("opens");
-    (directory, log)
-}
 
 /// The one walk over every byte that comes from outside.
 #[divan::bench(args = SET_BYTES)]
@@ -120,4 +100,57 @@ fn read(bencher: Bencher<'_, '_>, bytes: usize) {
             next = read.last().expect("there is more").next_offset();
         }
     });
+}
+
+/// Producers with one small record each on its way, every acknowledgement behind a sync: what they share is the sync.
+#[divan::bench(args = [1, 16, 64], sample_size = 1, sample_count = 50)]
+fn synced_append_of_producers(bencher: Bencher<'_, '_>, producers: usize) {
+    const ROUNDS: usize = 20;
+    let (_directory, log) = log();
+    let pool = StoragePool::start(2).expect("threads start");
+    let options = PartitionOptions {
+        log: common::OPTIONS,
+        durability: Durability::Synced,
+        retention: RetentionPolicy::KEEP_ALL,
+        compaction: None,
+    };
+    let partition = PartitionHandle::new(log, options, &pool, Arc::new(SystemClock), Arc::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let batch = batch(100);
+    bencher.counter(ItemsCount::new(producers * ROUNDS)).bench_local(|| {
+        runtime.block_on(futures_util::future::join_all((0..producers).map(async |_| {
+            for _ in 0..ROUNDS {
+                partition.append(batch.clone(), None, None).await.expect("the disk works");
+            }
+        })))
+    });
+}
+
+/// Header and checksum of a frame.
+#[divan::bench(args = SET_BYTES)]
+fn encode_frame(bencher: Bencher<'_, '_>, bytes: usize) {
+    let (header, payload) = (common::header(), set(bytes));
+    bencher.counter(BytesCount::new(payload.len())).bench(|| header.encode(7, divan::black_box(&payload)));
+}
+
+/// What a reader does for each frame before it believes it.
+#[divan::bench(args = SET_BYTES)]
+fn verify_frame(bencher: Bencher<'_, '_>, bytes: usize) {
+    let frame = common::frame(bytes);
+    bencher
+        .counter(BytesCount::new(frame.len()))
+        .bench(|| FrameHeader::decode_verified(7, divan::black_box(&frame)).expect("it is whole"));
+}
+
+/// Where in a segment of 64 Ki frames an offset is, and a time.
+#[divan::bench]
+fn look_up_offset(bencher: Bencher<'_, '_>) {
+    let index = index_of(1 << 16);
+    bencher.bench(|| index.position_of_offset(divan::black_box(Offset(40_000))));
+}
+
+#[divan::bench]
+fn look_up_time(bencher: Bencher<'_, '_>) {
+    let index = index_of(1 << 16);
+    bencher.bench(|| index.position_of_time(divan::black_box(40_000)));
 }

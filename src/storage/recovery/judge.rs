@@ -32,6 +32,24 @@ pub(super) struct Verdict {
     pub(super) next_offset: Offset,
 }
 
+/// What every break is held against.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// Records before this were deleted; they are missed by nobody.
+    log_start: Offset,
+    /// Records before this were synced.
+    durable_end: Offset,
+}
+
+impl Known {
+    /// Where the log ends if it breaks off at `expected` and that is a tear: nothing that was synced and not deleted comes
+    /// from there on. A deletion may have moved the log start beyond what was synced.
+    fn end_if_torn(self, expected: Offset) -> Option<Offset> {
+        let end = expected.max(self.log_start);
+        (end >= self.durable_end).then_some(end)
+    }
+}
+
 /// Judges the breaks of the segments behind the checkpoint, in order. `first_base`: of the first segment there is.
 pub(super) fn judge(
     directory: &Path,
@@ -44,6 +62,7 @@ pub(super) fn judge(
     let durable_end = if is_planted(Bug::TruncatesInTheMiddle) { Offset::ZERO } else { durable_end };
     let mut verdict = Verdict::default();
     let log_start = checkpoint.log_start_offset;
+    let known = Known { log_start, durable_end };
     // Where the first survey should begin: the segments before it are not looked at.
     let first_surveyed = surveys.first().map_or(checkpoint.segment, |survey| survey.base);
     let is_first = first_base.is_none_or(|first| first >= first_surveyed);
@@ -60,13 +79,13 @@ pub(super) fn judge(
             return Err(StorageError::corrupt(&survey.path, 0, what));
         }
         if survey.base > expected {
-            if expected >= durable_end {
-                verdict.cut = Some(Cut { survey: at, position: None, next_offset: expected });
+            if let Some(next_offset) = known.end_if_torn(expected).filter(|end| survey.base > *end) {
+                verdict.cut = Some(Cut { survey: at, position: None, next_offset });
                 break;
             }
             verdict.missing(directory, expected, survey.base);
         }
-        match judge_segment(survey, at, following, durable_end, &mut verdict)? {
+        match judge_segment(survey, at, following, known, &mut verdict)? {
             Some(next) => expected = next,
             None => break,
         }
@@ -92,10 +111,10 @@ fn judge_segment(
     survey: &Survey,
     at: usize,
     following: Option<Offset>,
-    durable_end: Offset,
+    known: Known,
     verdict: &mut Verdict,
 ) -> Result<Option<Offset>, StorageError> {
-    let base = survey.base;
+    let (base, durable_end) = (survey.base, known.durable_end);
     match (&survey.beginning, following) {
         (Beginning::Header, _) => {}
         (Beginning::Unwritten, _) if base >= durable_end => {
@@ -115,9 +134,8 @@ fn judge_segment(
         }
     }
     for found in &survey.breaks {
-        if found.expected >= durable_end {
-            let (position, next_offset) = (Some(found.position), found.expected);
-            verdict.cut = Some(Cut { survey: at, position, next_offset });
+        if let Some(next_offset) = known.end_if_torn(found.expected) {
+            verdict.cut = Some(Cut { survey: at, position: Some(found.position), next_offset });
             return Ok(None);
         }
         let next = found.resumes.map(|(_, offset)| offset).or(following).unwrap_or(durable_end);
