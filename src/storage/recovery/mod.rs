@@ -103,8 +103,9 @@ pub(super) fn recover(context: &StorageContext, directory: &Path, id: LogId) -> 
     let found = found_state(&checkpoint, &surveys, verdict.next_offset);
     let changed = stored != Some(found) && !segments.is_empty();
     let is_unsynced = has_cut || context.tail == Tail::MaybeUnsynced;
-    if changed && is_unsynced {
-        // The bytes are synced; with the names of the files, what readers see from here on cannot vanish.
+    if is_unsynced && (changed || stored.is_some()) {
+        // The bytes are synced; with the names of the files, what readers see from here on cannot vanish. Nor can the
+        // checkpoint, which a deletion may have stored and not synced: what it deleted would come back.
         fs.sync_dir(directory).context("sync", directory)?;
     }
     // Otherwise this is left to upkeep and to the close, which it costs nothing more.
