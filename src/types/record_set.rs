@@ -12,7 +12,7 @@ mod outline;
 pub use outline::{RecordOutline, outlines};
 
 use crate::types::TimestampMs;
-use crate::types::wire::{Cursor, Fault, WIRE_BYTES, WIRE_VARINT, field_len, put_bytes_header, put_varint, varint_len};
+use crate::types::wire::{Cursor, Fault, Prefix, WIRE_BYTES, WIRE_VARINT, field_len, varint_len};
 use bytes::{BufMut, Bytes};
 
 /// Longest header key, in bytes.
@@ -259,30 +259,36 @@ pub fn encode_identified_record<'h>(
         + timestamp.map_or(0, |time| 1 + varint_len(time.cast_unsigned()))
         + optional(message_id.map(str::as_bytes));
 
-    put_bytes_header(out, 1, body);
+    let mut prefix = Prefix::default();
+    prefix.bytes_header(1, body);
     for (field, bytes) in [(KEY, key), (VALUE, value)] {
         if let Some(bytes) = bytes {
-            put_bytes_header(out, field, bytes.len());
-            out.put_slice(bytes);
+            prefix.bytes_header(field, bytes.len());
+            prefix.flush(out, bytes);
         }
     }
     for (key, value) in headers {
-        put_bytes_header(out, HEADERS, header_len(key, value));
+        prefix.bytes_header(HEADERS, header_len(key, value));
         for (field, bytes) in [(1, key.as_bytes()), (2, value)] {
             if !bytes.is_empty() {
-                put_bytes_header(out, field, bytes.len());
-                out.put_slice(bytes);
+                prefix.bytes_header(field, bytes.len());
+                prefix.flush(out, bytes);
             }
         }
+        // A header without key and value has nothing but its own length.
+        prefix.flush(out, &[]);
     }
     if let Some(time) = timestamp {
-        put_varint(out, u64::from(TIMESTAMP << 3 | WIRE_VARINT));
-        put_varint(out, time.cast_unsigned());
+        prefix.varint(u64::from(TIMESTAMP << 3 | WIRE_VARINT));
+        prefix.varint(time.cast_unsigned());
+        prefix.flush(out, &[]);
     }
     if let Some(id) = message_id {
-        put_bytes_header(out, MESSAGE_ID, id.len());
-        out.put_slice(id.as_bytes());
+        prefix.bytes_header(MESSAGE_ID, id.len());
+        prefix.flush(out, id.as_bytes());
     }
+    // A record without anything has nothing but its own length.
+    prefix.flush(out, &[]);
 }
 
 #[inline]

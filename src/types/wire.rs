@@ -24,6 +24,17 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     pub(super) fn varint(&mut self) -> Result<u64, Fault> {
+        match self.bytes.get(self.position) {
+            // Nearly all of them: tags, and lengths below 128.
+            Some(&byte) if byte < 0x80 => {
+                self.position += 1;
+                Ok(byte.into())
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Fault> {
         let start = self.position;
         let mut value = 0_u64;
         for shift in (0..70).step_by(7) {
@@ -101,15 +112,44 @@ pub(super) fn field_len(len: usize) -> usize {
     1 + varint_len(len as u64) + len
 }
 
-pub(super) fn put_bytes_header(out: &mut impl BufMut, field: u32, len: usize) {
-    put_varint(out, u64::from(field << 3 | WIRE_BYTES));
-    put_varint(out, len as u64);
+/// Tags, lengths and numbers on their way into a buffer: gathered here, so that the buffer is asked for room once for
+/// all that stand before the next bytes.
+#[derive(Default)]
+pub(super) struct Prefix {
+    bytes: [u8; Self::BYTES_MAX],
+    len: usize,
 }
 
-pub(super) fn put_varint(out: &mut impl BufMut, mut value: u64) {
-    while value >= 0x80 {
-        out.put_u8(value.to_le_bytes()[0] | 0x80);
-        value >>= 7;
+impl Prefix {
+    /// Two tags and two lengths, or a tag and a number.
+    const BYTES_MAX: usize = 32;
+
+    #[inline]
+    pub(super) fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.byte(value.to_le_bytes()[0] | 0x80);
+            value >>= 7;
+        }
+        self.byte(value.to_le_bytes()[0]);
     }
-    out.put_u8(value.to_le_bytes()[0]);
+
+    #[inline]
+    pub(super) fn bytes_header(&mut self, field: u32, len: usize) {
+        self.varint(u64::from(field << 3 | WIRE_BYTES));
+        self.varint(len as u64);
+    }
+
+    /// Writes what was gathered, and `bytes` behind it.
+    #[inline]
+    pub(super) fn flush(&mut self, out: &mut impl BufMut, bytes: &[u8]) {
+        out.put_slice(&self.bytes[..self.len]);
+        out.put_slice(bytes);
+        self.len = 0;
+    }
+
+    #[inline]
+    fn byte(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
 }
