@@ -287,8 +287,10 @@ pub fn encode_identified_record<'h>(
         prefix.bytes_header(MESSAGE_ID, id.len());
         prefix.flush(out, id.as_bytes());
     }
-    // A record without anything has nothing but its own length.
-    prefix.flush(out, &[]);
+    if body == 0 {
+        // A record without anything has nothing but its own length.
+        prefix.flush(out, &[]);
+    }
 }
 
 #[inline]

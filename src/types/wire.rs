@@ -139,12 +139,14 @@ impl Prefix {
         self.varint(len as u64);
     }
 
-    /// Writes what was gathered, and `bytes` behind it.
+    /// Writes what was gathered, if anything was, and `bytes` behind it.
     #[inline]
     pub(super) fn flush(&mut self, out: &mut impl BufMut, bytes: &[u8]) {
-        out.put_slice(&self.bytes[..self.len]);
+        if self.len > 0 {
+            out.put_slice(&self.bytes[..self.len]);
+            self.len = 0;
+        }
         out.put_slice(bytes);
-        self.len = 0;
     }
 
     #[inline]
