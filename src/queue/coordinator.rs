@@ -4,7 +4,7 @@
 //! comes when everything the answer says is durable. A full inbox makes callers wait. Once the journal has failed,
 //! every call, waiting or later, gets [`QueueError::Stopped`]. Dropping every handle ends the task.
 
-use super::describe::{DyingMessage, QueueDescription};
+use super::describe::{DyingMessage, PeekedPartition, QueueDescription};
 use super::error::QueueError;
 use super::event::{Departure, ReceiverKind, Window};
 use super::hand_out::{Found, LeasedMessage, Reservation};
@@ -27,6 +27,20 @@ pub struct QueueCoordinator {
     /// Why the task stopped, once it has.
     stop_cause: Arc<OnceLock<String>>,
     deaths: Arc<Notify>,
+}
+
+/// Verbs that are on their way.
+#[derive(Debug)]
+pub struct PendingSettle {
+    answer: oneshot::Receiver<Result<SettleResults, QueueError>>,
+    coordinator: QueueCoordinator,
+}
+
+impl PendingSettle {
+    /// Waits until they are carried out and durable; one result for each, in order.
+    pub async fn finish(self) -> Result<SettleResults, QueueError> {
+        self.answer.await.unwrap_or_else(|_| Err(self.coordinator.stopped()))
+    }
 }
 
 impl QueueCoordinator {
@@ -85,6 +99,11 @@ impl QueueCoordinator {
         self.call(|reply| Command::Describe { queue, reply }).await
     }
 
+    /// Up to `most` messages of each partition of a queue that are not done.
+    pub async fn peek(&self, queue: QueueName, most: usize) -> Result<Vec<PeekedPartition>, QueueError> {
+        self.call(|reply| Command::Peek { queue, most, reply }).await
+    }
+
     /// Queues whose names begin with `prefix`, in order of name.
     pub async fn list(&self, prefix: String) -> Result<Vec<QueueDescription>, QueueError> {
         self.call(|reply| Command::List { prefix, reply }).await
@@ -121,7 +140,16 @@ impl QueueCoordinator {
 
     /// Settles messages; one result for each, in order.
     pub async fn settle(&self, queue: QueueName, settles: Vec<Settle>) -> Result<SettleResults, QueueError> {
-        self.call(|reply| Command::Settle { queue, settles, reply }).await
+        self.begin_settle(queue, settles).await?.finish().await
+    }
+
+    /// The same in two steps: when this returns, the place of the verbs among all others is fixed.
+    pub async fn begin_settle(&self, queue: QueueName, settles: Vec<Settle>) -> Result<PendingSettle, QueueError> {
+        let (reply, answer) = oneshot::channel();
+        if self.inbox.send(Command::Settle { queue, settles, reply }).await.is_err() {
+            return Err(self.stopped());
+        }
+        Ok(PendingSettle { answer, coordinator: self.clone() })
     }
 
     /// Gives up a place at a queue, and what the receiver had.

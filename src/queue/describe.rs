@@ -3,7 +3,7 @@
 use super::event::{DeathReason, ReceiverKind};
 use super::ids::{PartitionKey, Place, QueueName};
 use super::policy::QueueConfig;
-use super::progress::{MessageState, Progress};
+use super::progress::{Message, MessageState, Progress};
 use super::state::{Counts, QueueState};
 use crate::types::{Offset, TimestampMs, TopicName};
 
@@ -43,6 +43,34 @@ pub struct QueuePartition {
     pub dying: u64,
 }
 
+/// Where a message is, as far as outside matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageStage {
+    /// Nobody has it, and it may be handed out.
+    Available,
+    /// With a receiver.
+    Leased,
+    /// Failed, and not yet due again.
+    Waiting,
+    /// Behind another message of its key.
+    Blocked,
+    /// On its way to the dead letter topic.
+    Dying,
+}
+
+/// What a look at one partition is to show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeekedPartition {
+    /// The topic.
+    pub topic: TopicName,
+    /// The partition.
+    pub at: PartitionKey,
+    /// The first messages that are not done and were handed out or read before, with their attempts.
+    pub open: Vec<(Offset, MessageStage, u32)>,
+    /// From here on every record is available, if there was room to name all before it.
+    pub frontier: Offset,
+}
+
 /// A message that is to be written to the dead letter topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DyingMessage {
@@ -71,6 +99,21 @@ impl QueueState {
         partitions.sort_by(|a, b| (&a.topic, a.at).cmp(&(&b.topic, b.at)));
         let streams = self.receivers.values().filter(|receiver| receiver.kind == ReceiverKind::Stream).count();
         QueueDescription { config: self.config.clone(), receivers: streams, counts: self.counts, partitions }
+    }
+
+    /// Up to `most` messages of each partition that are not done.
+    pub(super) fn peek(&self, most: usize) -> Vec<PeekedPartition> {
+        let peeked = self.partitions.iter().map(|(at, progress)| {
+            let open = progress.open.iter().take(most);
+            let open = open.map(|(offset, message)| (*offset, stage(progress, *offset, message), message.attempts));
+            PeekedPartition {
+                topic: progress.topic.clone(),
+                at: *at,
+                open: open.collect(),
+                frontier: progress.frontier,
+            }
+        });
+        peeked.collect()
     }
 
     /// Up to `most` messages that are to be written to the dead letter topic.
@@ -105,17 +148,27 @@ fn describe_partition(at: PartitionKey, progress: &Progress) -> QueuePartition {
         dying: 0,
     };
     for (offset, message) in &progress.open {
-        let count = match message.state {
-            MessageState::Leased(_) => &mut described.leased,
-            MessageState::Waiting { .. } => &mut described.waiting,
-            MessageState::Dying { .. } => &mut described.dying,
-            MessageState::Reserved { .. } => &mut described.available,
-            MessageState::Available if progress.ready.contains(offset) || progress.unread.contains(offset) => {
-                &mut described.available
-            }
-            MessageState::Available => &mut described.blocked,
+        let count = match stage(progress, *offset, message) {
+            MessageStage::Leased => &mut described.leased,
+            MessageStage::Waiting => &mut described.waiting,
+            MessageStage::Dying => &mut described.dying,
+            MessageStage::Available => &mut described.available,
+            MessageStage::Blocked => &mut described.blocked,
         };
         *count += 1;
     }
     described
+}
+
+fn stage(progress: &Progress, offset: Offset, message: &Message) -> MessageStage {
+    match message.state {
+        MessageState::Leased(_) => MessageStage::Leased,
+        MessageState::Waiting { .. } => MessageStage::Waiting,
+        MessageState::Dying { .. } => MessageStage::Dying,
+        MessageState::Reserved { .. } => MessageStage::Available,
+        MessageState::Available if progress.ready.contains(&offset) || progress.unread.contains(&offset) => {
+            MessageStage::Available
+        }
+        MessageState::Available => MessageStage::Blocked,
+    }
 }

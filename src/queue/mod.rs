@@ -35,8 +35,8 @@ mod model_tests;
 #[cfg(test)]
 mod test_support;
 
-pub use coordinator::QueueCoordinator;
-pub use describe::{DyingMessage, QueueDescription, QueuePartition};
+pub use coordinator::{PendingSettle, QueueCoordinator};
+pub use describe::{DyingMessage, MessageStage, PeekedPartition, QueueDescription, QueuePartition};
 pub use error::{QueueError, SettleError};
 pub use event::{DeathReason, Departure, ReceiverKind, Window};
 pub use hand_out::{Found, FoundMessage, LeasedMessage, Reservation};

@@ -4,6 +4,7 @@
 //! lost itself, so it goes by a list beside the inbox, which holds at most one entry per receiver.
 
 use super::ids::{QueueName, ReceiverId};
+use crate::types::TopicName;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
@@ -14,6 +15,8 @@ pub struct QueueReceiver {
     pub queue: QueueName,
     /// Who this receiver is at it.
     pub id: ReceiverId,
+    /// The topics of the queue.
+    pub topics: Vec<TopicName>,
     pub(super) wake: Arc<Notify>,
     pub(super) departures: Arc<Departures>,
 }

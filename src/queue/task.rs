@@ -7,7 +7,7 @@
 //!
 //! The journal is cut here, too, while it grows: this task alone appends to it, so its snapshot is the whole state.
 
-use super::describe::{DyingMessage, QueueDescription};
+use super::describe::{DyingMessage, PeekedPartition, QueueDescription};
 use super::error::QueueError;
 use super::event::{Decision, Departure, Event, Now, ReceiverKind, Window};
 use super::hand_out::{Found, LeasedMessage, Reservation};
@@ -49,6 +49,7 @@ pub(super) enum Command {
     Update { queue: QueueName, policy: Option<QueuePolicy>, paused: Option<bool>, reply: Reply<QueueConfig> },
     Delete { queue: QueueName, reply: Reply<()> },
     Describe { queue: QueueName, reply: Reply<QueueDescription> },
+    Peek { queue: QueueName, most: usize, reply: Reply<Vec<PeekedPartition>> },
     List { prefix: String, reply: Reply<Vec<QueueDescription>> },
     Open { queue: QueueName, kind: ReceiverKind, window: Window, reply: Reply<QueueReceiver> },
     Widen { queue: QueueName, receiver: ReceiverId, more: Window, reply: Reply<()> },
@@ -201,6 +202,9 @@ impl Task {
                 self.settle(Ok(Decision { reply: (), events }), reply, drain);
             }
             Command::Describe { queue, reply } => drain.answer(reply, self.queues.describe(&queue)),
+            Command::Peek { queue, most, reply } => {
+                drain.answer(reply, self.queues.get(&queue).map(|state| state.peek(most)));
+            }
             Command::List { prefix, reply } => drain.answer(reply, Ok(self.queues.list(&prefix))),
             Command::Dying { most, reply } => drain.answer(reply, Ok(self.queues.dying(most))),
             Command::Snapshot { reply } => drain.answer(reply, Ok(self.queues.snapshot())),
@@ -228,7 +232,8 @@ impl Task {
             self.enact(Decision { reply: (), events }, drain);
             let wake = Arc::new(Notify::new());
             self.memory.wakers.insert(id, Arc::clone(&wake));
-            QueueReceiver { queue, id, wake, departures: Arc::clone(&self.memory.departures) }
+            let topics = self.queues.get(&queue).map(|state| state.config.topics.clone()).unwrap_or_default();
+            QueueReceiver { queue, id, topics, wake, departures: Arc::clone(&self.memory.departures) }
         });
         // Should the caller be gone, its receiver is dropped with the answer, and that is a departure.
         drain.answer(reply, receiver);
