@@ -102,9 +102,11 @@ impl Reading {
                     for batch in batches.iter() {
                         self.take_batch(batch.base_offset, batch.append_time_ms, &batch.payload, &mut next, range.end)?;
                     }
-                    // What no batch has was compacted away. Nothing at all: the log ends here after all.
+                    // What no batch has was compacted away. Nothing at all cannot be below the high watermark; should it
+                    // be, it is not asked for again and again.
                     let end = batches.next_offset.min(range.end);
                     if end == next && batches.is_empty() {
+                        push(&mut self.found.unreadable, next..range.end);
                         return Ok(());
                     }
                     push(&mut self.found.absent, next..end);
@@ -148,9 +150,10 @@ impl Reading {
                 break;
             }
             let bytes = body.len() as u64;
-            let fits = match self.records.is_empty() {
-                true => bytes <= self.room.first_bytes,
-                false => self.taken_bytes + bytes <= self.room.bytes,
+            let fits = if self.records.is_empty() {
+                bytes <= self.room.first_bytes
+            } else {
+                self.taken_bytes + bytes <= self.room.bytes
             };
             if !fits {
                 return Err(Full);

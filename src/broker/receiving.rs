@@ -82,17 +82,17 @@ impl Broker {
     ) -> Result<Vec<Received>, BrokerError> {
         let deadline = tokio::time::Instant::now() + wait_max;
         let window = Window { messages: messages_max, bytes: bytes_max };
-        let mut receiver = self.open_receiver(queue, ReceiverKind::Call, window).await?;
+        let mut place = self.open_receiver(queue, ReceiverKind::Call, window).await?;
         loop {
             if self.shutdown.is_draining() {
                 return Ok(Vec::new());
             }
-            let received = receiver.take(messages_max, bytes_max).await?;
+            let received = place.take(messages_max, bytes_max).await?;
             if !received.is_empty() {
                 return Ok(received);
             }
             tokio::select! {
-                () = receiver.more() => {}
+                () = place.more() => {}
                 () = tokio::time::sleep_until(deadline) => return Ok(Vec::new()),
                 () = self.shutdown.draining() => {}
             }

@@ -149,8 +149,8 @@ async fn hand_out(mut receiver: Receiver, outbox: &Outbox, bytes_max: u64, shutd
         if shutdown.is_draining() {
             return Ok(());
         }
-        let received = receiver.take(limits::DELIVERY_MESSAGES_MAX, bytes_max).await?;
-        if received.is_empty() {
+        let messages = receiver.take(limits::DELIVERY_MESSAGES_MAX, bytes_max).await?;
+        if messages.is_empty() {
             drop(room);
             tokio::select! {
                 () = receiver.more() => {}
@@ -158,7 +158,7 @@ async fn hand_out(mut receiver: Receiver, outbox: &Outbox, bytes_max: u64, shutd
             }
             continue;
         }
-        let messages = streaming_receive_response::Messages { messages: messages_out(received) };
+        let messages = streaming_receive_response::Messages { messages: messages_out(messages) };
         room.send(Ok(proto::StreamingReceiveResponse { response: Some(Response::Messages(messages)) }));
     }
 }

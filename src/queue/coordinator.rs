@@ -20,6 +20,9 @@ use crate::partition::journal::{CutJournal, JournalEntry};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+/// The journal is cut when at least this much, and several times the last snapshot, was appended to it.
+const CUT_BYTES_MIN: usize = 16 << 20;
+
 /// Queues, for whoever wants to receive, settle or look. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct QueueCoordinator {
@@ -57,6 +60,17 @@ impl QueueCoordinator {
         clock: SharedClock,
         logs: Arc<dyn Logs>,
     ) -> Result<Self, QueueError> {
+        Self::start_cutting(journal, replayed, clock, logs, CUT_BYTES_MIN)
+    }
+
+    /// The same with a journal that is cut earlier or later.
+    pub(super) fn start_cutting(
+        journal: Arc<dyn CutJournal>,
+        replayed: Vec<JournalEntry>,
+        clock: SharedClock,
+        logs: Arc<dyn Logs>,
+        cut_bytes_min: usize,
+    ) -> Result<Self, QueueError> {
         let queues = Queues::replay(replayed)?;
         let (inbox, commands) = mpsc::channel(INBOX_COMMANDS_MAX);
         let (stop_cause, deaths) = (Arc::new(OnceLock::new()), Arc::new(Notify::new()));
@@ -68,6 +82,7 @@ impl QueueCoordinator {
             inbox: commands,
             stop_cause: Arc::clone(&stop_cause),
             deaths: Arc::clone(&deaths),
+            cut_bytes_min,
             memory: TaskMemory::new(),
         };
         tokio::spawn(task.run());

@@ -48,8 +48,8 @@ pub enum QueueError {
         /// Most receivers of one queue.
         limit: usize,
     },
-    /// The receiver is over: its queue was deleted.
-    #[error("the receiver of queue {queue} is over: the queue was deleted")]
+    /// The receiver is over: its queue was deleted, and created again since.
+    #[error("the receiver of queue {queue} is over: the queue was deleted and created again; open another stream")]
     ReceiverOver {
         /// The queue.
         queue: QueueName,

@@ -54,7 +54,9 @@ pub(super) fn encode(event: &Event) -> Option<JournalEntry> {
         Event::PartitionDropped { queue, at } => Some(tombstone(partition_key(PROGRESS_KIND, queue, *at))),
         Event::Delivered { queue, at, messages, at_ms, .. } => {
             let mut ranges = Vec::new();
-            messages.iter().for_each(|message| push_offset(&mut ranges, message.offset));
+            for message in messages {
+                push_offset(&mut ranges, message.offset);
+            }
             let value = DeliveredValue { ranges, at_ms: *at_ms };
             Some(entry(partition_key(DELIVERED_KIND, queue, *at), &value))
         }

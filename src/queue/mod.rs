@@ -31,7 +31,11 @@ mod task;
 mod token;
 
 #[cfg(test)]
+mod coordinator_tests;
+#[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod state_tests;
 #[cfg(test)]
 mod test_support;
 

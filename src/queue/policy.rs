@@ -144,7 +144,7 @@ impl RetryPolicy {
             delay_ms = u64::try_from(next).unwrap_or(u64::MAX).max(delay_ms + 1).min(self.max_ms);
         }
         let off = u128::from(delay_ms) * u128::from(self.jitter_percent) * u128::from(scramble(seed) >> 32);
-        delay_ms - u64::try_from(off / 100 >> 32).unwrap_or(delay_ms).min(delay_ms)
+        delay_ms - u64::try_from((off / 100) >> 32).unwrap_or(delay_ms).min(delay_ms)
     }
 
     /// Whether a message that was delivered this often is given up.
@@ -194,7 +194,8 @@ mod tests {
 
     #[test]
     fn values_out_of_bounds_are_refused_by_name() {
-        let cases: [(fn(&mut QueuePolicy), &str); 6] = [
+        type Change = fn(&mut QueuePolicy);
+        let cases: [(Change, &str); 6] = [
             (|policy| policy.lease_ms = 0, "lease_ms"),
             (|policy| policy.max_lease_ms = policy.lease_ms - 1, "max_lease_ms"),
             (|policy| policy.retry.min_ms = policy.retry.max_ms + 1, "retry.min_ms"),

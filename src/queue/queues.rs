@@ -119,7 +119,7 @@ impl Queues {
                             waiting.entry(*at).or_default().failed.push((*offset, until));
                         }
                         MessageState::Available if message.attempts > 0 => {
-                            over.push(Place { at: *at, offset: *offset })
+                            over.push(Place { at: *at, offset: *offset });
                         }
                         _ => {}
                     }

@@ -379,9 +379,10 @@ impl QueueState {
     fn set_state(&mut self, place: Place, state: MessageState) {
         self.leave(place);
         let Some(message) = self.message_mut(place) else { return };
-        message.state = state.clone();
         let key = message.key;
-        self.enter(place, &state);
+        let entered = state.clone();
+        message.state = state;
+        self.enter(place, &entered);
         if let MessageKey::Hash(key) = key {
             self.refresh(key);
         }

@@ -36,8 +36,7 @@ const DRAIN_COMMANDS_MAX: usize = 256;
 /// A drain takes no further request once its entries have this many bytes. The last one may exceed it.
 const DRAIN_BYTES_MAX: usize = 1 << 20;
 
-/// The journal is cut when at least this much, and several times the last snapshot, was appended to it.
-const CUT_BYTES_MIN: usize = 16 << 20;
+/// The journal is cut when so many times the last snapshot was appended to it.
 const CUT_SNAPSHOTS: usize = 4;
 
 type Reply<R> = oneshot::Sender<Result<R, QueueError>>;
@@ -73,6 +72,8 @@ pub(super) struct Task {
     pub(super) stop_cause: Arc<OnceLock<String>>,
     /// Rung when there is something to write to a dead letter topic.
     pub(super) deaths: Arc<Notify>,
+    /// The journal is cut when at least so much was appended to it.
+    pub(super) cut_bytes_min: usize,
     pub(super) memory: TaskMemory,
 }
 
@@ -297,7 +298,7 @@ impl Task {
 
     /// Replaces a journal that has grown long by the present state.
     async fn cut_if_long(&mut self) {
-        if self.memory.bytes_since_cut < CUT_BYTES_MIN.max(CUT_SNAPSHOTS * self.memory.snapshot_bytes) {
+        if self.memory.bytes_since_cut < self.cut_bytes_min.max(CUT_SNAPSHOTS * self.memory.snapshot_bytes) {
             return;
         }
         let snapshot = self.queues.snapshot();
