@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-async fn start(journal: &Arc<MemoryJournal>, records: u64) -> QueueCoordinator {
+fn start(journal: &Arc<MemoryJournal>, records: u64) -> QueueCoordinator {
     let entries = journal.entries.lock().unwrap().clone();
     let logs = Arc::new(ListedLogs::holding(&[(0, records)]));
     let journal = Arc::<MemoryJournal>::clone(journal);
@@ -23,7 +23,7 @@ async fn start(journal: &Arc<MemoryJournal>, records: u64) -> QueueCoordinator {
 }
 
 async fn with_queue(journal: &Arc<MemoryJournal>, records: u64) -> QueueCoordinator {
-    let queues = start(journal, records).await;
+    let queues = start(journal, records);
     let request = CreateQueue {
         name: queue("work"),
         topics: vec![topic("orders")],
@@ -141,7 +141,7 @@ async fn a_long_journal_is_cut_while_it_is_in_use_and_says_the_same() {
     }
     assert!(longest > 50, "it is not cut all the time");
     let snapshot = queues.snapshot().await.unwrap();
-    let again = start(&journal, 1).await;
+    let again = start(&journal, 1);
     let same = again.snapshot().await.unwrap();
     assert_eq!(snapshot[1..], same[1..], "all but the number of the start");
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! QueueCoordinator (handle) -> inbox -> task (the one owner) -> queues -> state: decide, then apply
-//!                                         |                               hand_out, settle, expiry
+//!                                         |                               hand_out, settle, expiry, transitions
 //!                                         +-> CutJournal: one append per drain, then answers and wakes
 //! ```
 //!
@@ -29,6 +29,7 @@ mod settle;
 mod state;
 mod task;
 mod token;
+mod transitions;
 
 #[cfg(test)]
 mod coordinator_tests;

@@ -325,8 +325,10 @@ async fn a_look_changes_nothing_and_tells_where_each_message_is() {
         let request = PeekRequest { queue: "work".into(), max_messages: 0 };
         let peeked = broker.queues().peek(request).await.expect("it answers").into_inner().messages;
         let peeked: Vec<_> = peeked.iter().map(|found| (found.offset, found.state(), found.attempts)).collect();
-        use MessageState::{Available, Leased, Waiting};
-        assert_eq!(peeked, [(1, Waiting, 1), (2, Leased, 1), (3, Available, 0)]);
+        assert_eq!(
+            peeked,
+            [(1, MessageState::Waiting, 1), (2, MessageState::Leased, 1), (3, MessageState::Available, 0),]
+        );
     }
     assert_eq!(seen(&receive(&broker, 10).await), expect(&[("m3", 1)]));
 }
