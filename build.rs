@@ -12,6 +12,10 @@ use std::path::PathBuf;
 /// The message whose fields the broker carries as opaque bytes.
 const OPAQUE_MESSAGE: &str = ".millstream.v1.RecordSet";
 
+/// And the one that is opaque where a queue hands it out.
+const RECORD: &str = ".millstream.v1.Record";
+const RECORD_CARRIERS: [&str; 2] = ["QueueMessage", "PeekedMessage"];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
     // Bugs that the tests must catch are only there in a build that asks for them: see src/planted.rs.
@@ -40,14 +44,19 @@ fn write(path: PathBuf, bytes: Vec<u8>) -> std::io::Result<()> {
     std::fs::write(path, bytes)
 }
 
-/// The same descriptors with every field of type [`OPAQUE_MESSAGE`] declared as `bytes`.
+/// The same descriptors with every field of type [`OPAQUE_MESSAGE`], and of [`RECORD`] in one of [`RECORD_CARRIERS`],
+/// declared as `bytes`.
 fn with_opaque_records(mut set: FileDescriptorSet) -> FileDescriptorSet {
     let fields = set
         .file
         .iter_mut()
         .flat_map(|file| &mut file.message_type)
-        .flat_map(|message| &mut message.field)
-        .filter(|field| field.type_name() == OPAQUE_MESSAGE);
+        .flat_map(|message| {
+            let carries = RECORD_CARRIERS.contains(&message.name());
+            message.field.iter_mut().map(move |field| (carries, field))
+        })
+        .filter(|(carries, field)| field.type_name() == OPAQUE_MESSAGE || (*carries && field.type_name() == RECORD))
+        .map(|(_, field)| field);
     for field in fields {
         field.set_type(Type::Bytes);
         field.type_name = None;

@@ -92,6 +92,35 @@ pub const DEDUP_WINDOW_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// Most message ids that one partition holds within its window, about 80 bytes each.
 pub const DEDUP_IDS_MAX: usize = 1_000_000;
 
+/// Most queues of one broker, topics of one queue, and receivers of one queue.
+pub const QUEUES_MAX: usize = 1_000;
+/// See [`QUEUES_MAX`].
+pub const QUEUE_TOPICS_MAX: usize = 100;
+/// See [`QUEUES_MAX`].
+pub const QUEUE_RECEIVERS_MAX: usize = 10_000;
+
+/// Messages of a queue that are handed out and not done when its creator does not say, and the most there may be. Each
+/// takes about 300 bytes of memory.
+pub const QUEUE_IN_FLIGHT_DEFAULT: u32 = 10_000;
+/// See [`QUEUE_IN_FLIGHT_DEFAULT`].
+pub const QUEUE_IN_FLIGHT_MAX: u32 = 100_000;
+
+/// Shortest and longest lease, and longest lease with all its extensions, in milliseconds.
+pub const LEASE_MS_MIN: u64 = 10;
+/// See [`LEASE_MS_MIN`].
+pub const LEASE_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
+
+/// Longest time that a message waits after it failed, in milliseconds.
+pub const RETRY_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
+
+/// Most messages in one delivery, and most verbs in one settle.
+pub const DELIVERY_MESSAGES_MAX: u32 = 1_000;
+/// See [`DELIVERY_MESSAGES_MAX`].
+pub const SETTLES_MAX: usize = 10_000;
+
+/// How much of the reason for a nack or reject is kept, in bytes.
+pub const SETTLE_REASON_BYTES_MAX: usize = 1_024;
+
 const _: () = assert!(BATCH_BYTES_LIMIT_MIN <= BATCH_BYTES_LIMIT_MAX);
 // A batch and its frame header always fit an empty segment's 32-bit positions.
 const _: () = assert!(SEGMENT_BYTES_MAX + (BATCH_BYTES_LIMIT_MAX as u64) < u32::MAX as u64);

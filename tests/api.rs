@@ -37,6 +37,10 @@ mod observation;
 mod produce;
 #[path = "api/produce_stream.rs"]
 mod produce_stream;
+#[path = "api/queue_streams.rs"]
+mod queue_streams;
+#[path = "api/queues.rs"]
+mod queues;
 #[path = "api/restart.rs"]
 mod restart;
 #[path = "api/retention.rs"]

@@ -28,6 +28,8 @@ mod idempotence;
 mod inspection;
 #[path = "process/ledger.rs"]
 mod ledger;
+#[path = "process/queue.rs"]
+mod queue;
 #[path = "process/refusals.rs"]
 mod refusals;
 #[path = "process/stopping.rs"]

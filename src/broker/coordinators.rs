@@ -1,9 +1,10 @@
-//! The coordinators, each over its journal in an internal topic: consumer groups, and identities of producers.
+//! The coordinators, each over its journal in an internal topic: consumer groups, identities of producers, queues.
 //!
 //! One whose journal cannot be read is offline, with its reason, until the journal is repaired and the broker restarted:
 //! groups must not begin at their first offsets again because a byte of `__groups` is damaged. All else is served.
 
 use crate::broker::Broker;
+use crate::broker::dead_letters::Undertaker;
 use crate::broker::error::BrokerError;
 use crate::broker::topic_table::TopicTable;
 use crate::clock::SharedClock;
@@ -12,14 +13,16 @@ use crate::metrics::CoordinatorReading;
 use crate::partition::PartitionJournal;
 use crate::partition::journal::JournalEntry;
 use crate::producer::ProducerRegistry;
+use crate::queue::QueueCoordinator;
 use crate::types::{TopicName, TopicPartition};
 use std::sync::Arc;
 
 const GROUPS_TOPIC: &str = "__groups";
 const PRODUCERS_TOPIC: &str = "__producers";
+const QUEUES_TOPIC: &str = "__queues";
 
 /// The internal topics that coordinators keep their state in.
-pub(super) const TOPICS: [&str; 2] = [GROUPS_TOPIC, PRODUCERS_TOPIC];
+pub(super) const TOPICS: [&str; 3] = [GROUPS_TOPIC, PRODUCERS_TOPIC, QUEUES_TOPIC];
 
 /// A journal with more entries than this, and mostly out of date, is rewritten when the broker starts.
 const JOURNAL_ENTRIES_KEPT: u64 = 10_000;
@@ -29,16 +32,23 @@ const JOURNAL_ENTRIES_KEPT: u64 = 10_000;
 pub(super) struct Coordinators {
     groups: Result<GroupCoordinator, BrokerError>,
     producers: Result<ProducerRegistry, BrokerError>,
+    queues: Result<QueueCoordinator, BrokerError>,
+    /// Held for its drop, which ends its task.
+    _undertaker: Option<Undertaker>,
 }
 
 impl Coordinators {
     /// Replays every journal.
-    pub(super) async fn start(clock: &SharedClock, topics: &TopicTable) -> Self {
+    pub(super) async fn start(clock: &SharedClock, topics: &Arc<TopicTable>) -> Self {
         let groups = start_groups(clock, topics).await;
         let producers = start_producers(clock, topics).await;
+        let queues = start_queues(clock, topics).await;
+        let undertaker = queues.as_ref().ok().map(|queues| Undertaker::start(queues.clone(), Arc::clone(topics)));
         Self {
             groups: groups.map_err(|cause| offline("consumer groups", GROUPS_TOPIC, cause)),
             producers: producers.map_err(|cause| offline("idempotent producers", PRODUCERS_TOPIC, cause)),
+            queues: queues.map_err(|cause| offline("queues", QUEUES_TOPIC, cause)),
+            _undertaker: undertaker,
         }
     }
 }
@@ -54,18 +64,26 @@ impl Broker {
         self.coordinators.producers.as_ref().map_err(Clone::clone)
     }
 
-    /// Tells the groups which topics there are now. Those that are offline learn it when they start.
-    pub(super) async fn tell_groups_of_topics(&self) -> Result<(), BrokerError> {
-        match &self.coordinators.groups {
-            Ok(groups) => Ok(groups.topics_changed(self.topics.snapshot()).await?),
-            Err(_) => Ok(()),
+    /// The queues.
+    pub(super) fn queue_coordinator(&self) -> Result<&QueueCoordinator, BrokerError> {
+        self.coordinators.queues.as_ref().map_err(Clone::clone)
+    }
+
+    /// Tells groups and queues which topics there are now. Those that are offline learn it when they start.
+    pub(super) async fn tell_of_topics(&self) -> Result<(), BrokerError> {
+        if let Ok(groups) = &self.coordinators.groups {
+            groups.topics_changed(self.topics.snapshot()).await?;
         }
+        if let Ok(queues) = &self.coordinators.queues {
+            queues.topics_changed().await?;
+        }
+        Ok(())
     }
 
     /// Which of them serve.
     pub(super) fn coordinator_readings(&self) -> Vec<CoordinatorReading> {
-        let Coordinators { groups, producers } = &self.coordinators;
-        [(GROUPS_TOPIC, groups.is_ok()), (PRODUCERS_TOPIC, producers.is_ok())]
+        let Coordinators { groups, producers, queues, .. } = &self.coordinators;
+        [(GROUPS_TOPIC, groups.is_ok()), (PRODUCERS_TOPIC, producers.is_ok()), (QUEUES_TOPIC, queues.is_ok())]
             .map(|(journal, is_online)| CoordinatorReading { journal, is_online })
             .into()
     }
@@ -102,6 +120,16 @@ async fn start_producers(clock: &SharedClock, topics: &TopicTable) -> Result<Pro
     let producers = ProducerRegistry::start(Arc::new(journal.clone()), &replayed, Arc::clone(clock))?;
     rewrite_if_long(&journal, producers.snapshot()).await;
     Ok(producers)
+}
+
+/// The same for the queues' journal, which their coordinator also cuts while it runs.
+async fn start_queues(clock: &SharedClock, topics: &Arc<TopicTable>) -> Result<QueueCoordinator, BrokerError> {
+    let journal = journal_in(QUEUES_TOPIC, topics)?;
+    let replayed = replay(&journal).await?;
+    let logs = Arc::clone(topics);
+    let queues = QueueCoordinator::start(Arc::new(journal.clone()), replayed, Arc::clone(clock), logs)?;
+    rewrite_if_long(&journal, queues.snapshot().await?).await;
+    Ok(queues)
 }
 
 /// Nobody else calls yet, so the snapshot is the whole state.

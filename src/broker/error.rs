@@ -3,6 +3,7 @@
 use crate::group::{CommitError, GroupError};
 use crate::partition::AppendError;
 use crate::producer::ProducerError;
+use crate::queue::{QueueError, SettleError};
 use crate::storage::StorageError;
 use crate::storage::log::BatchRefusal;
 use crate::topic::options::OptionError;
@@ -184,6 +185,12 @@ pub enum BrokerError {
     /// Consumer groups refused one offset.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// Queues refused the call.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// A queue refused to settle one message.
+    #[error(transparent)]
+    Settle(#[from] SettleError),
     /// The stream's place in its group was taken away.
     #[error("the member was removed from its group: {cause}; subscribe again")]
     MemberRemoved {

@@ -1,13 +1,14 @@
 //! The broker as one thing: every operation a door can ask for, in the words of [`crate::types`].
 //!
 //! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`],
-//! `producers`; `startup`, `opener` and `coordinators` open everything, `upkeep`, [`compaction`] and `scrubber` look after it,
+//! `producers`, [`queues`] and [`receiving`] (with `queue_reading` and `dead_letters`); `startup`, `opener` and `coordinators` open everything, `upkeep`, [`compaction`] and `scrubber` look after it,
 //! `clock_watch`, `disk_watch` and `expired` know when that needs a word. The state lives below: topics and partitions
 //! in the table of `topic_table`, groups in their coordinator. Doors translate to and from these calls and own nothing.
 
 mod clock_watch;
 pub mod compaction;
 mod coordinators;
+mod dead_letters;
 mod disk_watch;
 pub mod error;
 mod expired;
@@ -16,7 +17,10 @@ pub mod groups;
 mod opener;
 pub mod produce;
 mod producers;
+mod queue_reading;
+pub mod queues;
 mod readings;
+pub mod receiving;
 mod scrubber;
 mod startup;
 pub mod subscription;
@@ -32,6 +36,10 @@ pub use crate::group::{
 };
 pub use crate::partition::{AppendAck, PartitionOffsets};
 pub use crate::producer::ProducerError;
+pub use crate::queue::{
+    Counts as QueueCounts, Departure, MessageStage, Ordering as QueueOrdering, QueueConfig, QueueError, QueuePolicy,
+    QueueStart, ReceiverKind, RetryPolicy, Settle, SettleError, Verb, Window,
+};
 pub use crate::storage::StorageError;
 pub use crate::storage::damage::DamagedRange;
 pub use crate::storage::log::{BatchRefusal, DuplicateRecord};
@@ -70,7 +78,7 @@ pub struct Broker {
     started_at_ms: TimestampMs,
     fs: Arc<dyn FileSystem>,
     context: StorageContext,
-    topics: TopicTable,
+    topics: Arc<TopicTable>,
     /// Held while the catalog is changed: one change at a time, durable before it shows.
     catalog: tokio::sync::Mutex<Catalog>,
     coordinators: Coordinators,

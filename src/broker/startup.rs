@@ -87,7 +87,7 @@ impl Broker {
             metrics: &metrics,
             reserve_bytes: options.disk_free_bytes_min,
         };
-        let topics = opener.open_all(&catalog, OPENING_THREADS);
+        let topics = Arc::new(opener.open_all(&catalog, OPENING_THREADS));
         let coordinators = Coordinators::start(&clock, &topics).await;
 
         let watched = data_dir.path().to_owned();

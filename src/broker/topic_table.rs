@@ -8,13 +8,14 @@ use crate::broker::expired::Expired;
 use crate::group::{TopicPartitions, TopicsSnapshot};
 use crate::limits;
 use crate::metrics::TopicMetrics;
-use crate::partition::{PartitionHandle, PartitionOptions};
+use crate::partition::{PartitionHandle, PartitionOffsets, PartitionOptions};
+use crate::queue::{LogBounds, Logs, PartitionKey};
 use crate::storage::StorageError;
 use crate::storage::compaction::CompactionPolicy;
 use crate::storage::log::LogOptions;
 use crate::storage::retention::RetentionPolicy;
 use crate::topic::{TopicEntry, TopicOptions};
-use crate::types::{TopicName, TopicPartition};
+use crate::types::{TopicId, TopicName, TopicPartition};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -135,5 +136,18 @@ impl TopicTable {
             (topic.name.clone(), TopicPartitions { id: topic.entry.id, partitions: topic.entry.partitions })
         });
         Arc::new(sizes.collect())
+    }
+}
+
+/// What queues ask about topics.
+impl Logs for TopicTable {
+    fn topic(&self, name: &TopicName) -> Option<(TopicId, u32)> {
+        self.get(name).map(|topic| (topic.entry.id, topic.entry.partitions))
+    }
+
+    fn bounds(&self, topic: &TopicName, at: PartitionKey) -> Option<LogBounds> {
+        let topic = self.get(topic).filter(|topic| topic.entry.id == at.topic_id)?;
+        let PartitionOffsets { log_start, high_watermark, .. } = topic.partition(at.partition).ok()?.offsets();
+        Some(LogBounds { log_start, high_watermark })
     }
 }

@@ -1,7 +1,7 @@
 //! Creating, changing and deleting topics.
 //!
 //! Order of every change: directories first, then the catalog (durable), then the table of open topics, then the
-//! consumer groups; only then is it answered. So what a client was told is there after any crash, and nothing is
+//! consumer groups and queues; only then is it answered. So what a client was told is there after any crash, and nothing is
 //! listed that has no directory.
 
 use crate::broker::Broker;
@@ -59,7 +59,7 @@ impl Broker {
         })?;
         let opened = tokio::task::block_in_place(|| self.open_partitions(&name, &entry, 0..partitions));
         let topic = self.topics.put(open_topic(&name, &entry, opened, &self.metrics));
-        self.tell_groups_of_topics().await?;
+        self.tell_of_topics().await?;
         tracing::info!(topic = %name, partitions, %id, "created a topic");
         Ok(topic)
     }
@@ -129,7 +129,7 @@ impl Broker {
             .partitions
             .extend(tokio::task::block_in_place(|| self.open_partitions(&name, &changed.entry, before..partitions)));
         let changed = self.topics.put(changed);
-        self.tell_groups_of_topics().await?;
+        self.tell_of_topics().await?;
         Ok(changed)
     }
 
@@ -147,7 +147,7 @@ impl Broker {
         })?;
         let removed = self.topics.remove(&name);
         self.metrics.forget_topic(&name);
-        self.tell_groups_of_topics().await?;
+        self.tell_of_topics().await?;
         // Nobody needs these records any more; what matters is that nothing is written after the files are gone. All are
         // asked at once: there may be 10,000.
         let partitions = removed.iter().flat_map(|topic| topic.partitions.iter().flatten());

@@ -4,7 +4,7 @@
 //! verb but `serve` and `log` is an ordinary client of a broker, and has a file or folder of its own:
 //!
 //! ```text
-//! serve   topic   produce/   consume/   group   broker   log/   bench/   completion   version     verbs
+//! serve   topic   produce/   consume/   group   queue/   worker   broker   log/   bench/   completion   version     verbs
 //! exit   interrupt   units   time   json   table   confirm                  what they share
 //! ```
 
@@ -19,11 +19,13 @@ mod interrupt;
 mod json;
 mod log;
 mod produce;
+mod queue;
 pub mod serve;
 mod table;
 mod time;
 mod topic;
 mod version;
+mod worker;
 
 use crate::client::{Client, ClientError};
 use clap::{Args, Parser, Subcommand};
@@ -62,6 +64,10 @@ enum Verb {
     Consume(consume::ConsumeArgs),
     /// List, describe, move and delete consumer groups.
     Group(group::GroupArgs),
+    /// Create, describe, change, pause and delete queues; take and look at their messages.
+    Queue(queue::QueueArgs),
+    /// Run a command for each message of a queue.
+    Worker(worker::WorkerArgs),
     /// Show how a broker stands, confirm its clock, have it look for damage.
     Broker(broker::BrokerVerbArgs),
     /// Look at the files of a data directory, without a broker: segments, frames, whether all is whole.
@@ -105,6 +111,8 @@ fn run(arguments: Vec<OsString>) -> ExitCode {
         Verb::Produce(args) => exit::report(block_on(produce::run(args))),
         Verb::Consume(args) => exit::report(block_on(consume::run(args))),
         Verb::Group(args) => exit::report(block_on(group::run(args))),
+        Verb::Queue(args) => exit::report(block_on(queue::run(args))),
+        Verb::Worker(args) => exit::report(block_on(worker::run(args))),
         Verb::Broker(args) => exit::report(block_on(broker::run(args))),
         Verb::Log(args) => exit::report(log::run(args)),
         Verb::Bench(args) => exit::report(bench::run(args)),

@@ -3,6 +3,7 @@
 //! ```text
 //! Client (connection) -+- admin/     topics, groups, offsets, server: one call, one answer
 //!                      +- producer/  records -> batches -> one pipelined stream of requests
+//!                      +- queue/     one stream of messages to work on -> verdicts; or single calls
 //!                      +- consumer/  one subscription -> batches of records; PartitionReader for bounded ranges
 //! ```
 //!
@@ -30,12 +31,14 @@ pub mod consumer;
 mod convert;
 mod error;
 pub mod producer;
+pub mod queue;
 
 pub use connection::{BROKER_PORT_DEFAULT, Client, ClientOptions};
 pub use consumer::{ConsumedBatch, ConsumedRecord, Consumer, ConsumerOptions, Event, OnExpired, PartitionReader};
 pub use convert::{PartitionOffset, PartitionOutcome};
 pub use error::{ClientError, Refusal};
 pub use producer::{NewRecord, Producer, ProducerOptions, Receipt, RecordAck};
+pub use queue::{QueueEvent, QueueMessage, QueueStream, QueueWindow, RefusedSettlement, Settlement, Verdict};
 
 #[cfg(test)]
 mod fake_broker;

@@ -11,6 +11,8 @@ pub mod fuzzing;
 mod groups;
 mod listener;
 mod produce;
+mod queues;
+mod receive_stream;
 mod status;
 mod subscribe;
 mod topics;
@@ -41,12 +43,13 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const LOCAL_RESETS_MAX: usize = 256;
 
 /// What health is told for: the whole broker, and each service.
-const HEALTH_NAMES: [&str; 6] = [
+const HEALTH_NAMES: [&str; 7] = [
     "",
     proto::topic_service_server::SERVICE_NAME,
     proto::producer_service_server::SERVICE_NAME,
     proto::consumer_service_server::SERVICE_NAME,
     proto::group_service_server::SERVICE_NAME,
+    proto::queue_service_server::SERVICE_NAME,
     proto::admin_service_server::SERVICE_NAME,
 ];
 
@@ -73,6 +76,7 @@ pub async fn serve(
     use proto::consumer_service_server::ConsumerServiceServer;
     use proto::group_service_server::GroupServiceServer;
     use proto::producer_service_server::ProducerServiceServer;
+    use proto::queue_service_server::QueueServiceServer;
     use proto::topic_service_server::TopicServiceServer;
 
     let shutdown = broker.shutdown().clone();
@@ -107,6 +111,7 @@ pub async fn serve(
         .add_service(ProducerServiceServer::new(door.clone()).max_decoding_message_size(request_bytes_max))
         .add_service(ConsumerServiceServer::new(door.clone()))
         .add_service(GroupServiceServer::new(door.clone()))
+        .add_service(QueueServiceServer::new(door.clone()))
         .add_service(AdminServiceServer::new(door))
         .serve_with_incoming_shutdown(listener.into_stream(), draining)
         .await

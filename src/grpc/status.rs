@@ -4,7 +4,9 @@
 //! An error that ends a call becomes a [`Status`] with `google.rpc.ErrorInfo` (and `RetryInfo` where waiting helps); an
 //! error about one part of a call becomes a [`proto::Error`] with the same facts.
 
-use crate::broker::{BatchRefusal, BrokerError, CommitError, GroupError, ProducerError, StorageError};
+use crate::broker::{
+    BatchRefusal, BrokerError, CommitError, GroupError, ProducerError, QueueError, SettleError, StorageError,
+};
 use crate::proto;
 use crate::types::record_set::RecordSetError;
 use crate::types::{Offset, TopicPartition};
@@ -165,6 +167,8 @@ fn row(error: &BrokerError) -> Row {
         E::MemberRemoved { .. } => Row::new(Code::Aborted, "MEMBER_REMOVED"),
         E::Group(error) => group_row(error),
         E::Commit(error) => commit_row(error),
+        E::Queue(error) => queue_row(error),
+        E::Settle(error) => settle_row(error),
     }
 }
 
@@ -299,6 +303,38 @@ fn commit_row(error: &CommitError) -> Row {
                 *log_start,
                 *high_watermark,
             )
+        }
+    }
+}
+
+fn queue_row(error: &QueueError) -> Row {
+    use QueueError as E;
+    match error {
+        E::Name(_) => Row::new(Code::InvalidArgument, "INVALID_NAME"),
+        E::NotFound { queue } => Row::new(Code::NotFound, "QUEUE_NOT_FOUND").fact("queue", queue),
+        E::Exists { queue } => Row::new(Code::AlreadyExists, "QUEUE_ALREADY_EXISTS").fact("queue", queue),
+        E::Policy { field, .. } => Row::new(Code::InvalidArgument, "INVALID_ARGUMENT").fact("field", field),
+        E::TooManyQueues { queue, limit } | E::TooManyReceivers { queue, limit } => {
+            Row::new(Code::ResourceExhausted, "LIMIT_REACHED").fact("queue", queue).fact("limit", limit)
+        }
+        E::ReceiverOver { queue } => Row::new(Code::Aborted, "RECEIVER_OVER").fact("queue", queue),
+        E::Corrupt { key, .. } => Row::new(Code::DataLoss, "DATA_CORRUPT").fact("key", key),
+        E::Stopped { .. } => Row::new(Code::Unavailable, "QUEUES_STOPPED").next(Next::Unknown),
+    }
+}
+
+fn settle_row(error: &SettleError) -> Row {
+    use SettleError as E;
+    match error {
+        E::Foreign { queue } => Row::new(Code::InvalidArgument, "LEASE_UNKNOWN").fact("queue", queue),
+        E::Stale { queue, topic, partition, offset, attempt } => Row::new(Code::FailedPrecondition, "LEASE_OVER")
+            .fact("queue", queue)
+            .fact("topic", topic)
+            .fact("partition", partition)
+            .fact("offset", offset)
+            .fact("attempt", attempt),
+        E::NoDeadLetterTopic { queue } => {
+            Row::new(Code::FailedPrecondition, "NO_DEAD_LETTER_TOPIC").fact("queue", queue)
         }
     }
 }

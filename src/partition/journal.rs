@@ -33,3 +33,12 @@ pub trait Journal: Send + Sync + 'static {
     fn append(&self, entries: Vec<JournalEntry>)
     -> Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send + '_>>;
 }
+
+/// A journal whose owner can replace all of it while it runs, because nobody else appends.
+pub trait CutJournal: Journal {
+    /// Replaces everything written so far by `snapshot`, which must say the same. A crash in between loses nothing.
+    fn replace(
+        &self,
+        snapshot: Vec<JournalEntry>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send + '_>>;
+}

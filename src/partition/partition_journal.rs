@@ -1,7 +1,7 @@
 //! A [`Journal`] kept in a partition of an internal topic.
 
 use crate::partition::handle::PartitionHandle;
-use crate::partition::journal::{Journal, JournalEntry, JournalError};
+use crate::partition::journal::{CutJournal, Journal, JournalEntry, JournalError};
 use crate::storage::StorageError;
 use crate::storage::log::NewBatch;
 use crate::types::Durability;
@@ -83,6 +83,15 @@ impl Journal for PartitionJournal {
         entries: Vec<JournalEntry>,
     ) -> Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send + '_>> {
         Box::pin(self.append_all(entries))
+    }
+}
+
+impl CutJournal for PartitionJournal {
+    fn replace(
+        &self,
+        snapshot: Vec<JournalEntry>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send + '_>> {
+        Box::pin(Self::replace(self, snapshot))
     }
 }
 

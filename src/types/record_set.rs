@@ -172,6 +172,18 @@ pub fn keyed_records(set: &Bytes) -> impl Iterator<Item = (Option<&[u8]>, &[u8])
     bodies(set).map(|(body, record)| (field_of(body, KEY), record))
 }
 
+/// The key of each record in a checked set, with the record as a message of its own: without tag and length.
+pub fn keyed_bodies(set: &Bytes) -> impl Iterator<Item = (Option<&[u8]>, Bytes)> + '_ {
+    bodies(set).map(|(body, _)| (field_of(body, KEY), set.slice(body.position..body.bytes.len())))
+}
+
+/// A record that stands alone, as [`keyed_bodies`] gives it; `None` if it is none.
+pub fn record_of_body(body: &Bytes) -> Option<Record> {
+    let cursor = Cursor { bytes: body, position: 0 };
+    check_record(cursor).ok()?;
+    decode_record(body, cursor).ok()
+}
+
 /// What chooses the partition of each record in a checked set, its key or else its message id, with the record's own
 /// bytes.
 pub fn routed_records(set: &Bytes) -> impl Iterator<Item = (Option<&[u8]>, &[u8])> {

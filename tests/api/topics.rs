@@ -194,6 +194,6 @@ async fn the_brokers_own_topics_are_listed_only_when_asked_for() {
     let request = ListTopicsRequest { include_internal: true, ..Default::default() };
     let listed = broker.topics().list_topics(request).await.expect("lists").into_inner().topics;
     let listed: Vec<_> = listed.iter().map(|topic| (topic.name.as_str(), topic.internal)).collect();
-    assert_eq!(listed, [("__groups", true), ("__producers", true), ("orders", false)]);
+    assert_eq!(listed, [("__groups", true), ("__producers", true), ("__queues", true), ("orders", false)]);
     assert_eq!(list(&broker, ListTopicsRequest::default()).await.0, ["orders"]);
 }

@@ -3,6 +3,7 @@
 //! A [`TestBroker`] is a whole broker in this process, on ports of its own and in a directory of its own, reached over
 //! real sockets. Nothing here asserts what a test is about; what fails here is the test's own setting.
 
+pub(crate) mod queue_stream;
 pub(crate) mod records;
 pub(crate) mod refusal;
 pub(crate) mod stalling_disk;
@@ -20,6 +21,7 @@ use millstream::proto;
 use millstream::proto::consumer_service_client::ConsumerServiceClient;
 use millstream::proto::group_service_client::GroupServiceClient;
 use millstream::proto::producer_service_client::ProducerServiceClient;
+use millstream::proto::queue_service_client::QueueServiceClient;
 use millstream::proto::topic_service_client::TopicServiceClient;
 use millstream::shutdown::Shutdown;
 use millstream::storage::file_system::FileSystem;
@@ -166,6 +168,11 @@ impl TestBroker {
     /// See [`TestBroker::topics`].
     pub(crate) fn groups(&self) -> GroupServiceClient<Channel> {
         GroupServiceClient::new(self.channel())
+    }
+
+    /// See [`TestBroker::topics`].
+    pub(crate) fn queues(&self) -> QueueServiceClient<Channel> {
+        QueueServiceClient::new(self.channel()).max_decoding_message_size(REPLY_BYTES_MAX)
     }
 
     /// Creates a topic with default options.

@@ -34,13 +34,28 @@ const PLAIN_FIELDS: &[&str] = &[
     "edge",
     "topics",
     "groups",
-    // The cases of SubscribeResponse: each is a message of its own.
+    "queue",
+    "queues",
+    "policy",
+    "counts",
+    "messages",
+    "record",
+    "start",
+    "ack",
+    "nack",
+    "release",
+    "extend",
+    "reject",
+    "acked",
+    "paused",
+    // The cases of SubscribeResponse and StreamingReceiveResponse: each is a message of its own.
     "opened",
     "assigned",
     "revoked",
     "committed",
     "heartbeat",
     "drain",
+    "settled",
 ];
 
 /// Documents that may hold links and unfinished words.

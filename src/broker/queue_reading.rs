@@ -1,0 +1,183 @@
+//! From offsets that a queue has set aside to the records that stand there.
+//!
+//! Reads the log as a consumer would, by ranges, and says of every offset what became of it: found, not there any
+//! more, or not readable now. Changes nothing.
+
+use crate::broker::topic_table::TopicTable;
+use crate::partition::PartitionHandle;
+use crate::queue::{Found, FoundMessage, PartitionKey, Reservation};
+use crate::storage::StorageError;
+use crate::types::{Offset, TimestampMs, TopicName, record_set};
+use bytes::Bytes;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::ops::Range;
+
+/// One read of the log asks for about this much at most.
+const READ_BYTES_MAX: usize = 1 << 20;
+
+/// A record that was read for a queue.
+#[derive(Debug, Clone)]
+pub(super) struct ReadRecord {
+    pub(super) offset: Offset,
+    pub(super) append_time_ms: TimestampMs,
+    /// The record as a message of its own.
+    pub(super) body: Bytes,
+}
+
+/// How much a reader takes.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    /// In all.
+    bytes: u64,
+    /// For the first record alone.
+    first_bytes: u64,
+}
+
+/// What a reservation has brought.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) found: Found,
+    /// One for each of `found.messages`, in order.
+    pub(super) records: Vec<ReadRecord>,
+    room: Room,
+    taken_bytes: u64,
+}
+
+/// Why a reading goes no further.
+struct Full;
+
+/// Reads a reservation, up to `bytes_max` bytes of records, or one record.
+pub(super) async fn read(topics: &TopicTable, reservation: &Reservation, bytes_max: u64) -> Reading {
+    let Reservation { at, topic, ranges, bytes_max: room_bytes, takes_oversize } = reservation;
+    let first_bytes = if *takes_oversize { u64::MAX } else { *room_bytes };
+    let room = Room { bytes: bytes_max.min(*room_bytes), first_bytes };
+    let found = Found { at: *at, messages: Vec::new(), absent: Vec::new(), unreadable: Vec::new(), starved: false };
+    let mut reading = Reading { found, records: Vec::new(), room, taken_bytes: 0 };
+    let Some(partition) = partition(topics, topic, *at) else {
+        reading.found.unreadable.clone_from(ranges);
+        return reading;
+    };
+    for range in ranges {
+        if reading.read_range(&partition, range.clone()).await.is_err() {
+            reading.found.starved = reading.records.is_empty();
+            break;
+        }
+    }
+    reading
+}
+
+/// Reads one record; `None` if it is not there any more.
+pub(super) async fn read_one(
+    partition: &PartitionHandle,
+    offset: Offset,
+) -> Result<Option<(TimestampMs, record_set::Record)>, StorageError> {
+    let batches = match partition.read(offset, 1).await {
+        Ok(batches) => batches,
+        Err(StorageError::OutOfRange { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let first = batches.first().filter(|batch| batch.base_offset == offset);
+    Ok(first.and_then(|batch| Some((batch.append_time_ms, record_set::records(&batch.payload).next()?))))
+}
+
+/// The open partition, if it is still one of that topic.
+pub(super) fn partition(topics: &TopicTable, topic: &TopicName, at: PartitionKey) -> Option<PartitionHandle> {
+    let topic = topics.get(topic).filter(|topic| topic.entry.id == at.topic_id)?;
+    topic.partition(at.partition).ok().cloned()
+}
+
+impl Reading {
+    async fn read_range(&mut self, partition: &PartitionHandle, range: Range<Offset>) -> Result<(), Full> {
+        let mut next = range.start;
+        while next < range.end {
+            let left = self.room.bytes.saturating_sub(self.taken_bytes);
+            if left == 0 && !self.records.is_empty() {
+                return Err(Full);
+            }
+            // Of a single record not more than that is wanted.
+            let wanted = if range.end.records_since(next) == 1 { 1 } else { left };
+            let bytes = usize::try_from(wanted).unwrap_or(READ_BYTES_MAX).clamp(1, READ_BYTES_MAX);
+            next = match partition.read(next, bytes).await {
+                Ok(batches) => {
+                    for batch in batches.iter() {
+                        self.take_batch(batch.base_offset, batch.append_time_ms, &batch.payload, &mut next, range.end)?;
+                    }
+                    // What no batch has was compacted away. Nothing at all cannot be below the high watermark; should it
+                    // be, it is not asked for again and again.
+                    let end = batches.next_offset.min(range.end);
+                    if end == next && batches.is_empty() {
+                        push(&mut self.found.unreadable, next..range.end);
+                        return Ok(());
+                    }
+                    push(&mut self.found.absent, next..end);
+                    end
+                }
+                Err(StorageError::OutOfRange { earliest, .. }) if earliest > next => {
+                    let end = earliest.min(range.end);
+                    push(&mut self.found.absent, next..end);
+                    end
+                }
+                Err(StorageError::Damaged { next_offset, .. }) if next_offset > next => {
+                    let end = next_offset.min(range.end);
+                    push(&mut self.found.unreadable, next..end);
+                    end
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "messages of a queue cannot be read; they are tried again");
+                    push(&mut self.found.unreadable, next..range.end);
+                    range.end
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// Takes the records from `next` on and before `end`; moves `next` behind the last one.
+    fn take_batch(
+        &mut self,
+        base_offset: Offset,
+        append_time_ms: TimestampMs,
+        payload: &Bytes,
+        next: &mut Offset,
+        end: Offset,
+    ) -> Result<(), Full> {
+        for (number, (key, body)) in (0..).zip(record_set::keyed_bodies(payload)) {
+            let offset = base_offset.advance(number);
+            if offset < *next {
+                continue;
+            }
+            if offset >= end {
+                break;
+            }
+            let bytes = body.len() as u64;
+            let fits = if self.records.is_empty() {
+                bytes <= self.room.first_bytes
+            } else {
+                self.taken_bytes + bytes <= self.room.bytes
+            };
+            if !fits {
+                return Err(Full);
+            }
+            push(&mut self.found.absent, *next..offset);
+            *next = offset.advance(1);
+            self.taken_bytes += bytes;
+            let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
+            self.found.messages.push(FoundMessage { offset, bytes, key: key.map(hash_of_key) });
+            self.records.push(ReadRecord { offset, append_time_ms, body });
+        }
+        Ok(())
+    }
+}
+
+/// What stands for a key in a queue. The same in one process; kept nowhere.
+fn hash_of_key(key: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn push(ranges: &mut Vec<Range<Offset>>, range: Range<Offset>) {
+    if range.start < range.end {
+        ranges.push(range);
+    }
+}

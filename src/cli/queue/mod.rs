@@ -1,0 +1,208 @@
+//! `millstream queue`: create, describe, list, update, delete, receive, peek, pause, resume.
+
+mod print;
+mod receive;
+
+use super::BrokerArgs;
+use super::confirm::confirm;
+use super::consume::parse_position;
+use super::exit::CliError;
+use super::topic::topic_name;
+use crate::client::admin::QueueSettings;
+use crate::clock::{Clock as _, SystemClock};
+use crate::units::parse_duration_ms;
+use clap::{Args, Subcommand};
+use receive::ReceiveArgs;
+
+/// Options of `queue`.
+#[derive(Debug, Args)]
+pub(super) struct QueueArgs {
+    #[command(subcommand)]
+    verb: QueueVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum QueueVerb {
+    /// Create a queue on topics that exist.
+    #[command(after_help = "\
+Examples:
+  millstream queue create mail --topic orders
+  millstream queue create mail --topic orders --from earliest --attempts 5
+  millstream queue create billing --topic orders --topic returns --ordered-by-key --lease 5m")]
+    Create {
+        /// Its name: letters, digits, dot, underscore, hyphen.
+        name: String,
+        /// Whose records are its messages; may be given more than once.
+        #[arg(short, long = "topic", value_name = "TOPIC", required = true)]
+        topics: Vec<String>,
+        /// Where to begin: earliest, latest, @TIME.
+        #[arg(long, value_name = "PLACE", default_value = "latest", allow_hyphen_values = true)]
+        from: String,
+        /// Of one key one message at a time, in order.
+        #[arg(long)]
+        ordered_by_key: bool,
+        #[command(flatten)]
+        settings: SettingsArgs,
+        #[command(flatten)]
+        out: OutputArgs,
+    },
+    /// Show how a queue delivers and how far it is.
+    #[command(after_help = "Example:\n  millstream queue describe mail")]
+    Describe {
+        /// The queue.
+        name: String,
+        #[command(flatten)]
+        out: OutputArgs,
+    },
+    /// List queues.
+    #[command(after_help = "Examples:\n  millstream queue list\n  millstream queue list ma --json")]
+    List {
+        /// Only queues whose names begin with this.
+        #[arg(default_value = "")]
+        prefix: String,
+        #[command(flatten)]
+        out: OutputArgs,
+    },
+    /// Change how a queue delivers; what is not mentioned stays.
+    #[command(after_help = "Example:\n  millstream queue update mail --lease 2m --attempts 10")]
+    Update {
+        /// The queue.
+        name: String,
+        #[command(flatten)]
+        settings: SettingsArgs,
+        #[command(flatten)]
+        out: OutputArgs,
+    },
+    /// Delete a queue with its progress. Records stay in their topics.
+    #[command(after_help = "Example:\n  millstream queue delete mail --yes")]
+    Delete {
+        /// The queue.
+        name: String,
+        /// Do it without being asked.
+        #[arg(short, long)]
+        yes: bool,
+        #[command(flatten)]
+        broker: BrokerArgs,
+    },
+    /// Take messages, print them, and acknowledge them.
+    #[command(after_help = "\
+Examples:
+  millstream queue receive mail
+  millstream queue receive mail -n 100 --json
+  millstream queue receive mail --wait 30s --no-ack     print one, and give it back")]
+    Receive(ReceiveArgs),
+    /// Print messages that are not done, without taking them.
+    #[command(after_help = "Examples:\n  millstream queue peek mail\n  millstream queue peek mail -n 100 --json")]
+    Peek {
+        /// The queue.
+        name: String,
+        /// At most so many.
+        #[arg(short = 'n', long = "messages", value_name = "N", default_value_t = 10)]
+        messages: u32,
+        #[command(flatten)]
+        out: OutputArgs,
+    },
+    /// Hand out nothing until the queue is resumed.
+    #[command(after_help = "Example:\n  millstream queue pause mail")]
+    Pause {
+        /// The queue.
+        name: String,
+        #[command(flatten)]
+        broker: BrokerArgs,
+    },
+    /// End a pause.
+    #[command(after_help = "Example:\n  millstream queue resume mail")]
+    Resume {
+        /// The queue.
+        name: String,
+        #[command(flatten)]
+        broker: BrokerArgs,
+    },
+}
+
+/// How a queue delivers.
+#[derive(Debug, Args)]
+struct SettingsArgs {
+    /// How long a worker may keep a message before it must have settled or extended it, such as 30s.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    lease: Option<u64>,
+    /// How long with all extensions, such as 12h.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    max_lease: Option<u64>,
+    /// How long a message waits after its first failure.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    retry_min: Option<u64>,
+    /// And at most.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    retry_max: Option<u64>,
+    /// After so many attempts a message goes to the dead letter topic; 0 = never.
+    #[arg(long, value_name = "N")]
+    attempts: Option<u32>,
+    /// Where dead letters go; created if there is none. Without it and with --attempts: NAME.dlq.
+    #[arg(long, value_name = "TOPIC")]
+    dead_letter_topic: Option<String>,
+    /// Most messages that are out or wait for a retry.
+    #[arg(long, value_name = "N")]
+    max_in_flight: Option<u32>,
+    /// Most messages one stream may have; 0 = as many as it asks for.
+    #[arg(long, value_name = "N")]
+    max_in_flight_per_receiver: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct OutputArgs {
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    broker: BrokerArgs,
+}
+
+impl SettingsArgs {
+    fn settings(self) -> QueueSettings {
+        QueueSettings {
+            lease_ms: self.lease,
+            max_lease_ms: self.max_lease,
+            retry_min_ms: self.retry_min,
+            retry_max_ms: self.retry_max,
+            attempts_max: self.attempts,
+            dead_letter_topic: self.dead_letter_topic,
+            max_in_flight: self.max_in_flight,
+            max_in_flight_per_receiver: self.max_in_flight_per_receiver,
+            ..QueueSettings::default()
+        }
+    }
+}
+
+/// Does what was asked.
+pub(super) async fn run(args: QueueArgs) -> Result<(), CliError> {
+    match args.verb {
+        QueueVerb::Create { name, topics, from, ordered_by_key, settings, out } => {
+            let topics = topics.iter().map(|topic| topic_name(topic)).collect::<Result<Vec<_>, _>>()?;
+            let start = parse_position(&from, SystemClock.now_ms()).map_err(CliError::usage)?;
+            let settings = QueueSettings { ordered_by_key: Some(ordered_by_key), ..settings.settings() };
+            let client = out.broker.connect().await?;
+            print::changed("created", &client.create_queue(&name, &topics, start, &settings).await?, out.json)
+        }
+        QueueVerb::Describe { name, out } => {
+            print::describe(&out.broker.connect().await?.describe_queue(&name).await?, out.json)
+        }
+        QueueVerb::List { prefix, out } => {
+            print::list(&out.broker.connect().await?.list_queues(&prefix).await?, out.json)
+        }
+        QueueVerb::Update { name, settings, out } => {
+            let client = out.broker.connect().await?;
+            print::changed("updated", &client.update_queue(&name, &settings.settings()).await?, out.json)
+        }
+        QueueVerb::Delete { name, yes, broker } => {
+            confirm(&format!("delete queue {name} and forget which messages are done"), yes)?;
+            Ok(broker.connect().await?.delete_queue(&name).await?)
+        }
+        QueueVerb::Receive(args) => receive::run(args).await,
+        QueueVerb::Peek { name, messages, out } => {
+            print::peeked(&out.broker.connect().await?.peek_queue(&name, messages).await?, out.json)
+        }
+        QueueVerb::Pause { name, broker } => Ok(broker.connect().await?.pause_queue(&name).await.map(drop)?),
+        QueueVerb::Resume { name, broker } => Ok(broker.connect().await?.resume_queue(&name).await.map(drop)?),
+    }
+}

@@ -1,0 +1,134 @@
+//! Queues and their messages as people and scripts read them.
+
+use crate::cli::exit::CliError;
+use crate::cli::{json, table};
+use crate::client::ConsumedRecord;
+use crate::client::admin::{QueueDescription, QueueListing, QueueSettings};
+use crate::client::queue::PeekedMessage;
+use crate::types::TopicName;
+use crate::units::{format_count, format_duration_ms};
+use serde_json::{Value, json};
+use std::io::Write;
+
+pub(super) fn changed(what: &str, queue: &QueueListing, json: bool) -> Result<(), CliError> {
+    if json {
+        return json::print_lines([listing_json(queue)]);
+    }
+    let topics: Vec<_> = queue.topics.iter().map(ToString::to_string).collect();
+    eprintln!("{what} queue {} on {}: {}", queue.name, topics.join(", "), summary(&queue.settings));
+    Ok(())
+}
+
+pub(super) fn list(queues: &[QueueListing], json: bool) -> Result<(), CliError> {
+    if json {
+        return json::print_lines(queues.iter().map(listing_json));
+    }
+    let rows = queues.iter().map(|queue| {
+        let topics: Vec<_> = queue.topics.iter().map(ToString::to_string).collect();
+        let state = if queue.paused { "paused" } else { "active" };
+        [queue.name.clone(), state.to_owned(), topics.join(" "), summary(&queue.settings)]
+    });
+    table::print(["NAME", "STATE", "TOPICS", "DELIVERY"], rows)
+}
+
+pub(super) fn describe(described: &QueueDescription, json: bool) -> Result<(), CliError> {
+    if json {
+        let mut object = listing_json(&described.queue);
+        object["receiver_count"] = described.receivers.into();
+        object["delivered"] = described.delivered.into();
+        object["acked"] = described.acked.into();
+        object["dead_lettered"] = described.dead_lettered.into();
+        object["absent"] = described.absent.into();
+        let partitions = described.partitions.iter().map(|found| {
+            json!({
+                "topic": found.partition.topic.as_str(), "partition": found.partition.partition,
+                "low_watermark": found.low_watermark, "frontier": found.frontier,
+                "high_watermark": found.high_watermark, "backlog": found.backlog, "leased": found.leased,
+                "available": found.available, "blocked": found.blocked, "waiting": found.waiting,
+                "dying": found.dying,
+            })
+        });
+        object["partitions"] = partitions.collect();
+        return json::print_lines([object]);
+    }
+    let QueueDescription { queue, receivers, delivered, acked, dead_lettered, absent, .. } = described;
+    let paused = if queue.paused { ", paused" } else { "" };
+    let text = format!(
+        "queue {}{paused}: {}\n{receivers} streams; since the broker started: {} delivered, {} acked, {} dead letters, \
+         {} gone from the log\n\n",
+        queue.name,
+        summary(&queue.settings),
+        format_count(*delivered),
+        format_count(*acked),
+        format_count(*dead_lettered),
+        format_count(*absent),
+    );
+    std::io::stdout().write_all(text.as_bytes()).map_err(CliError::output)?;
+    let rows = described.partitions.iter().map(|found| {
+        let counts = [found.backlog, found.available, found.leased, found.waiting, found.blocked, found.dying];
+        let [backlog, available, leased, waiting, blocked, dying] = counts.map(format_count);
+        let (topic, partition) = (found.partition.topic.to_string(), found.partition.partition.to_string());
+        [topic, partition, found.low_watermark.to_string(), backlog, available, leased, waiting, blocked, dying]
+    });
+    let columns =
+        ["TOPIC", ">PARTITION", ">DONE-BELOW", ">BACKLOG", ">AVAILABLE", ">LEASED", ">WAITING", ">BLOCKED", ">DYING"];
+    table::print(columns, rows)
+}
+
+pub(super) fn peeked(messages: &[PeekedMessage], json: bool) -> Result<(), CliError> {
+    if json {
+        return json::print_lines(messages.iter().map(|message| {
+            let mut object = record_json(&message.record);
+            object["state"] = message.state.to_string().into();
+            object["attempts"] = message.attempts.into();
+            object
+        }));
+    }
+    let rows = messages.iter().map(|message| {
+        let ConsumedRecord { partition, offset, key, value, .. } = &message.record;
+        let text = |bytes: &Option<bytes::Bytes>| {
+            let bytes = bytes.as_deref().unwrap_or_default();
+            let shown: String = String::from_utf8_lossy(bytes).chars().take(60).collect();
+            shown.escape_debug().to_string()
+        };
+        let place = [partition.to_string(), offset.to_string(), message.state.to_string()];
+        let [partition, offset, state] = place;
+        [partition, offset, state, message.attempts.to_string(), text(key), text(value)]
+    });
+    table::print(["PARTITION", ">OFFSET", "STATE", ">ATTEMPTS", "KEY", "VALUE"], rows)
+}
+
+/// A record as an object, in the shape that `consume --json` prints.
+pub(super) fn record_json(record: &ConsumedRecord) -> Value {
+    let mut line = Vec::new();
+    json::write_record(&mut line, record).expect("a vector takes every byte");
+    serde_json::from_slice(&line).expect("it was just written as JSON")
+}
+
+fn summary(settings: &QueueSettings) -> String {
+    let mut parts = vec![format!("lease {}", format_duration_ms(settings.lease_ms.unwrap_or_default()))];
+    match (settings.attempts_max.unwrap_or_default(), settings.dead_letter_topic.as_deref().unwrap_or_default()) {
+        (0, "") => parts.push("retried for ever".to_owned()),
+        (0, topic) => parts.push(format!("retried for ever, rejects to {topic}")),
+        (attempts, topic) => parts.push(format!("{attempts} attempts, then {topic}")),
+    }
+    if settings.ordered_by_key == Some(true) {
+        parts.push("in order by key".to_owned());
+    }
+    parts.join(", ")
+}
+
+fn listing_json(queue: &QueueListing) -> Value {
+    let settings = &queue.settings;
+    json!({
+        "name": queue.name, "paused": queue.paused, "created_at_ms": queue.created_at,
+        "topics": queue.topics.iter().map(TopicName::as_str).collect::<Vec<_>>(),
+        "lease_ms": settings.lease_ms, "max_lease_ms": settings.max_lease_ms,
+        "retry_min_ms": settings.retry_min_ms, "retry_max_ms": settings.retry_max_ms,
+        "retry_multiplier_percent": settings.retry_multiplier_percent,
+        "retry_jitter_percent": settings.retry_jitter_percent, "attempts_max": settings.attempts_max,
+        "dead_letter_topic": settings.dead_letter_topic, "ordered_by_key": settings.ordered_by_key,
+        "max_in_flight": settings.max_in_flight,
+        "max_in_flight_per_receiver": settings.max_in_flight_per_receiver,
+    })
+}

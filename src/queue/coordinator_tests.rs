@@ -1,0 +1,147 @@
+//! The task around the state: nothing is answered before it is durable, drops are heard, the journal stays short.
+
+use super::coordinator::QueueCoordinator;
+use super::error::QueueError;
+use super::event::{ReceiverKind, Window};
+use super::hand_out::LeasedMessage;
+use super::policy::{QueuePolicy, QueueStart};
+use super::queues::CreateQueue;
+use super::receiver::QueueReceiver;
+use super::settle::{Settle, Verb};
+use super::test_support::{ListedLogs, MemoryJournal, WIDE, all_found, partition, queue, topic};
+use crate::clock::ManualClock;
+use crate::types::Offset;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+fn start(journal: &Arc<MemoryJournal>, records: u64) -> QueueCoordinator {
+    let entries = journal.entries.lock().unwrap().clone();
+    let logs = Arc::new(ListedLogs::holding(&[(0, records)]));
+    let journal = Arc::<MemoryJournal>::clone(journal);
+    QueueCoordinator::start_cutting(journal, entries, Arc::new(ManualClock::new(1_000)), logs, 20_000).unwrap()
+}
+
+async fn with_queue(journal: &Arc<MemoryJournal>, records: u64) -> QueueCoordinator {
+    let queues = start(journal, records);
+    let request = CreateQueue {
+        name: queue("work"),
+        topics: vec![topic("orders")],
+        start: QueueStart::Earliest,
+        frontiers: vec![(partition(0), topic("orders"), Offset(0))],
+        policy: QueuePolicy { lease_ms: 1_000, ..QueuePolicy::default() },
+    };
+    queues.create(request).await.unwrap();
+    queues
+}
+
+async fn open(queues: &QueueCoordinator, kind: ReceiverKind) -> QueueReceiver {
+    queues.open(queue("work"), kind, WIDE).await.unwrap()
+}
+
+async fn receive(queues: &QueueCoordinator, receiver: &QueueReceiver, most: u32) -> Vec<LeasedMessage> {
+    match queues.reserve(receiver, most).await.unwrap() {
+        Some(reservation) => queues.deliver(receiver, all_found(&reservation, |_| None)).await.unwrap(),
+        None => Vec::new(),
+    }
+}
+
+fn acks(messages: &[LeasedMessage]) -> Vec<Settle> {
+    messages.iter().map(|message| Settle { token: message.token.clone(), verb: Verb::Ack }).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_stream_frees_its_messages_and_wakes_who_waits() {
+    let queues = with_queue(&Arc::default(), 2).await;
+    let (one, two) = (open(&queues, ReceiverKind::Stream).await, open(&queues, ReceiverKind::Stream).await);
+    assert_eq!(receive(&queues, &one, 2).await.len(), 2);
+    assert_eq!(receive(&queues, &two, 2).await, []);
+    tokio::join!(two.stirred(), async { drop(one) });
+    let again = receive(&queues, &two, 2).await;
+    assert_eq!(again.iter().map(|message| message.attempt).collect::<Vec<_>>(), [2, 2], "it counts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_over_keeps_its_leases_until_they_expire() {
+    let queues = with_queue(&Arc::default(), 1).await;
+    let call = open(&queues, ReceiverKind::Call).await;
+    let messages = receive(&queues, &call, 1).await;
+    drop(call);
+    let other = open(&queues, ReceiverKind::Stream).await;
+    assert_eq!(receive(&queues, &other, 1).await, []);
+    let before = tokio::time::Instant::now();
+    while receive(&queues, &other, 1).await.is_empty() {
+        other.stirred().await;
+    }
+    assert_eq!(before.elapsed(), Duration::from_secs(1));
+    let results = queues.settle(queue("work"), acks(&messages)).await.unwrap();
+    assert!(results[0].is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_journal_stops_everything_with_its_cause() {
+    let journal: Arc<MemoryJournal> = Arc::default();
+    let queues = with_queue(&journal, 5).await;
+    let receiver = open(&queues, ReceiverKind::Stream).await;
+    let messages = receive(&queues, &receiver, 1).await;
+    journal.fails.store(true, Ordering::SeqCst);
+    let stopped = |result: Result<(), QueueError>| {
+        let Err(QueueError::Stopped { cause }) = result else { panic!("not stopped: {result:?}") };
+        assert!(cause.contains("the disk is gone"), "{cause}");
+    };
+    stopped(queues.settle(queue("work"), acks(&messages)).await.map(drop));
+    stopped(queues.list(String::new()).await.map(drop));
+    receiver.stirred().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_is_out_with_one_receiver_however_many_ask() {
+    let queues = with_queue(&Arc::default(), 1_000).await;
+    let mut workers = Vec::new();
+    for _ in 0..8 {
+        let queues = queues.clone();
+        workers.push(tokio::spawn(async move {
+            let receiver = queues.open(queue("work"), ReceiverKind::Stream, Window { messages: 7, bytes: 1 << 20 });
+            let receiver = receiver.await.unwrap();
+            let mut seen = Vec::new();
+            loop {
+                let messages = receive(&queues, &receiver, 7).await;
+                if messages.is_empty() {
+                    return seen;
+                }
+                seen.extend(messages.iter().map(|message| (message.offset.0, message.attempt)));
+                let results = queues.settle(queue("work"), acks(&messages)).await.unwrap();
+                assert!(results.iter().all(Result::is_ok));
+            }
+        }));
+    }
+    let mut seen = Vec::new();
+    for worker in workers {
+        seen.extend(worker.await.unwrap());
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (0..1_000).map(|offset| (offset, 1)).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_journal_is_cut_while_it_is_in_use_and_says_the_same() {
+    let journal: Arc<MemoryJournal> = Arc::default();
+    let queues = with_queue(&journal, 1).await;
+    let receiver = open(&queues, ReceiverKind::Stream).await;
+    let mut longest = 0;
+    loop {
+        let messages = receive(&queues, &receiver, 1).await;
+        let release = Settle { token: messages[0].token.clone(), verb: Verb::Release };
+        queues.settle(queue("work"), vec![release]).await.unwrap();
+        let length = journal.entries.lock().unwrap().len();
+        if length < longest {
+            break;
+        }
+        longest = length;
+    }
+    assert!(longest > 50, "it is not cut all the time");
+    let snapshot = queues.snapshot().await.unwrap();
+    let again = start(&journal, 1);
+    let same = again.snapshot().await.unwrap();
+    assert_eq!(snapshot[1..], same[1..], "all but the number of the start");
+}

@@ -1,0 +1,54 @@
+//! Queues: each record of their topics is a message that one of many receivers works on.
+//!
+//! ```text
+//! QueueCoordinator (handle) -> inbox -> task (the one owner) -> queues -> state: decide, then apply
+//!                                         |                               hand_out, settle, expiry, transitions
+//!                                         +-> CutJournal: one append per drain, then answers and wakes
+//! ```
+//!
+//! Promises: a message has at most one valid lease at any moment; a delivery that left is durable with its attempt, and
+//! so is a settlement that was answered; a message is done by an ack, a dead letter, or because the log has it no more,
+//! and by nothing else; with order by key, of one key at most one message is out, in order of offsets. Memory is
+//! bounded by `max_in_flight`. Deliberately unknown here: the wire, and records. The receiver reads the log.
+
+mod coordinator;
+mod describe;
+mod error;
+mod event;
+mod expiry;
+mod hand_out;
+mod ids;
+mod journal_entries;
+mod keys;
+mod logs;
+mod policy;
+mod progress;
+mod queues;
+mod receiver;
+mod settle;
+mod state;
+mod task;
+mod token;
+mod transitions;
+
+#[cfg(test)]
+mod coordinator_tests;
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod state_tests;
+#[cfg(test)]
+mod test_support;
+
+pub use coordinator::{PendingSettle, QueueCoordinator};
+pub use describe::{DyingMessage, MessageStage, PeekedPartition, QueueDescription, QueuePartition};
+pub use error::{QueueError, SettleError};
+pub use event::{DeathReason, Departure, ReceiverKind, Window};
+pub use hand_out::{Found, FoundMessage, LeasedMessage, Reservation};
+pub use ids::{PartitionKey, Place, QueueId, QueueName, ReceiverId};
+pub use logs::{LogBounds, Logs};
+pub use policy::{Ordering, QueueConfig, QueuePolicy, QueueStart, RetryPolicy};
+pub use queues::CreateQueue;
+pub use receiver::QueueReceiver;
+pub use settle::{Settle, SettleResults, Verb};
+pub use state::Counts;

@@ -1,0 +1,214 @@
+//! How a queue delivers: leases, retries, dead letters, order, bounds. Values with their checks and nothing else.
+
+use super::error::QueueError;
+use super::ids::{QueueId, QueueName};
+use crate::limits;
+use crate::types::{TimestampMs, TopicName};
+use serde::{Deserialize, Serialize};
+
+/// A queue as it was created and last changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueConfig {
+    /// This life of the queue.
+    pub id: QueueId,
+    /// What it is called.
+    pub name: QueueName,
+    /// Whose records are its messages; 1 to [`limits::QUEUE_TOPICS_MAX`].
+    pub topics: Vec<TopicName>,
+    /// Where it began in the partitions there were when it was created.
+    pub start: QueueStart,
+    /// How it delivers.
+    pub policy: QueuePolicy,
+    /// While it is, nothing is handed out.
+    #[serde(default)]
+    pub paused: bool,
+    /// For people.
+    pub created_at_ms: TimestampMs,
+}
+
+/// The first message of a new queue. In partitions that come later it is the first record.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QueueStart {
+    /// The first retained record.
+    Earliest,
+    /// The first record appended after the queue was created.
+    #[default]
+    Latest,
+    /// The first record whose time is at or after this.
+    TimeMs(TimestampMs),
+}
+
+/// How a queue delivers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueuePolicy {
+    /// How long a receiver may keep a message before it must have settled or extended it.
+    pub lease_ms: u64,
+    /// How long all extensions of one delivery may add up to.
+    pub max_lease_ms: u64,
+    /// When a message that failed comes again.
+    pub retry: RetryPolicy,
+    /// Where messages go whose attempts are used up, and those that are rejected.
+    pub dead_letter_topic: Option<TopicName>,
+    /// Which messages may be under way at the same time.
+    pub ordering: Ordering,
+    /// Most messages that were handed out and are not done, waiting ones among them. At this bound nothing new is
+    /// handed out. Also bounds the memory of the queue.
+    pub max_in_flight: u32,
+    /// Most messages one receiver may have; 0 = as many as the queue.
+    pub max_in_flight_per_receiver: u32,
+}
+
+/// When a message that failed comes again: `min_ms * multiplier^(attempt - 1)`, at most `max_ms`, less jitter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryPolicy {
+    /// After the first attempt.
+    pub min_ms: u64,
+    /// Never longer.
+    pub max_ms: u64,
+    /// What each further attempt multiplies it by, in hundredths.
+    pub multiplier_percent: u32,
+    /// How much of it may be taken off at random, so that messages that failed together do not come together.
+    pub jitter_percent: u32,
+    /// After so many deliveries the message goes to the dead letter topic; 0 = never.
+    pub attempts_max: u32,
+}
+
+/// Which messages may be under way at the same time.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ordering {
+    /// Any.
+    #[default]
+    None,
+    /// Those of different keys, and those without a key. Of one key the next is handed out when the last is done.
+    Key,
+}
+
+impl Default for QueuePolicy {
+    fn default() -> Self {
+        Self {
+            lease_ms: 30_000,
+            max_lease_ms: 12 * 60 * 60 * 1000,
+            retry: RetryPolicy::default(),
+            dead_letter_topic: None,
+            ordering: Ordering::None,
+            max_in_flight: limits::QUEUE_IN_FLIGHT_DEFAULT,
+            max_in_flight_per_receiver: 0,
+        }
+    }
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self { min_ms: 1_000, max_ms: 600_000, multiplier_percent: 200, jitter_percent: 20, attempts_max: 0 }
+    }
+}
+
+impl QueuePolicy {
+    /// Every value is within its bounds.
+    pub fn check(&self) -> Result<(), QueueError> {
+        let within = |field: &'static str, value: u64, least: u64, most: u64| {
+            if (least..=most).contains(&value) {
+                return Ok(());
+            }
+            Err(QueueError::Policy { field, what: format!("{value} is not from {least} to {most}") })
+        };
+        let RetryPolicy { min_ms, max_ms, multiplier_percent, jitter_percent, .. } = self.retry;
+        within("lease_ms", self.lease_ms, limits::LEASE_MS_MIN, limits::LEASE_MS_MAX)?;
+        within("max_lease_ms", self.max_lease_ms, self.lease_ms, limits::LEASE_MS_MAX)?;
+        within("retry.max_ms", max_ms, 0, limits::RETRY_MS_MAX)?;
+        within("retry.min_ms", min_ms, 0, max_ms)?;
+        within("retry.multiplier_percent", multiplier_percent.into(), 100, 10_000)?;
+        within("retry.jitter_percent", jitter_percent.into(), 0, 100)?;
+        within("max_in_flight", self.max_in_flight.into(), 1, limits::QUEUE_IN_FLIGHT_MAX.into())?;
+        if self.dead_letter_topic.is_none() && self.retry.attempts_max > 0 {
+            let what = "attempts are limited, so a dead letter topic must be named".to_owned();
+            return Err(QueueError::Policy { field: "dead_letter_topic", what });
+        }
+        Ok(())
+    }
+}
+
+impl RetryPolicy {
+    /// How long a message waits after its attempt number `attempt` (from 1). `seed` chooses the jitter: the same
+    /// message and attempt always wait the same time.
+    pub(super) fn delay_ms(&self, attempt: u32, seed: u64) -> u64 {
+        let mut delay_ms = self.min_ms.min(self.max_ms);
+        for _ in 1..attempt {
+            if delay_ms >= self.max_ms || self.multiplier_percent == 100 || delay_ms == 0 {
+                break;
+            }
+            let next = u128::from(delay_ms) * u128::from(self.multiplier_percent) / 100;
+            // Rounding must not keep a short delay from growing.
+            delay_ms = u64::try_from(next).unwrap_or(u64::MAX).max(delay_ms + 1).min(self.max_ms);
+        }
+        let off = u128::from(delay_ms) * u128::from(self.jitter_percent) * u128::from(scramble(seed) >> 32);
+        delay_ms - u64::try_from((off / 100) >> 32).unwrap_or(delay_ms).min(delay_ms)
+    }
+
+    /// Whether a message that was delivered this often is given up.
+    pub(super) fn is_exhausted(&self, attempts: u32) -> bool {
+        self.attempts_max != 0 && attempts >= self.attempts_max
+    }
+}
+
+/// Spreads neighbouring numbers over all numbers (the finalizer of splitmix64).
+pub(super) fn scramble(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: RetryPolicy =
+        RetryPolicy { min_ms: 100, max_ms: 1_000, multiplier_percent: 200, jitter_percent: 0, attempts_max: 3 };
+
+    #[test]
+    fn delays_grow_to_their_maximum_and_stay_there() {
+        let delays: Vec<_> = [1, 2, 3, 4, 5, u32::MAX].map(|attempt| PLAIN.delay_ms(attempt, 0)).into();
+        assert_eq!(delays, [100, 200, 400, 800, 1_000, 1_000]);
+        let constant = RetryPolicy { multiplier_percent: 100, ..PLAIN };
+        assert_eq!(constant.delay_ms(u32::MAX, 0), 100);
+        let at_once = RetryPolicy { min_ms: 0, ..PLAIN };
+        assert_eq!(at_once.delay_ms(9, 5), 0);
+    }
+
+    #[test]
+    fn jitter_takes_off_no_more_than_its_share() {
+        let policy = RetryPolicy { jitter_percent: 50, min_ms: 1_000, ..PLAIN };
+        let delays: Vec<_> = (0..1_000).map(|seed| policy.delay_ms(1, seed)).collect();
+        assert!(delays.iter().all(|delay| (500..=1_000).contains(delay)));
+        assert!(delays.iter().min() < Some(&550) && delays.iter().max() > Some(&950), "it is spread");
+    }
+
+    #[test]
+    fn attempts_are_used_up_at_their_maximum_if_there_is_one() {
+        assert!(!PLAIN.is_exhausted(2) && PLAIN.is_exhausted(3));
+        assert!(!RetryPolicy { attempts_max: 0, ..PLAIN }.is_exhausted(u32::MAX));
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_refused_by_name() {
+        type Change = fn(&mut QueuePolicy);
+        let cases: [(Change, &str); 6] = [
+            (|policy| policy.lease_ms = 0, "lease_ms"),
+            (|policy| policy.max_lease_ms = policy.lease_ms - 1, "max_lease_ms"),
+            (|policy| policy.retry.min_ms = policy.retry.max_ms + 1, "retry.min_ms"),
+            (|policy| policy.retry.multiplier_percent = 99, "retry.multiplier_percent"),
+            (|policy| policy.max_in_flight = 0, "max_in_flight"),
+            (|policy| policy.retry.attempts_max = 1, "dead_letter_topic"),
+        ];
+        assert_eq!(QueuePolicy::default().check(), Ok(()));
+        for (change, named) in cases {
+            let mut policy = QueuePolicy::default();
+            change(&mut policy);
+            let refused = policy.check();
+            assert!(matches!(&refused, Err(QueueError::Policy { field, .. }) if *field == named), "{refused:?}");
+        }
+    }
+}

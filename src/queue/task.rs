@@ -1,0 +1,348 @@
+//! The one task that owns all queues.
+//!
+//! It takes what is waiting (a drain), decides and applies each request in order, appends all their events as one
+//! batch, and only then answers and wakes receivers. While the append runs nothing else is decided, so nobody works on
+//! a message whose delivery is not durable. If the append fails, the state in memory is worth nothing: the task ends,
+//! every answer of the drain is dropped unsent, and callers read that as `Stopped`.
+//!
+//! The journal is cut here, too, while it grows: this task alone appends to it, so its snapshot is the whole state.
+
+use super::describe::{DyingMessage, PeekedPartition, QueueDescription};
+use super::error::QueueError;
+use super::event::{Decision, Departure, Event, Now, ReceiverKind, Window};
+use super::hand_out::{Found, LeasedMessage, Reservation};
+use super::ids::{DeliveryId, Place, QueueName, ReceiverId};
+use super::journal_entries::encode;
+use super::logs::Logs;
+use super::policy::{QueueConfig, QueuePolicy};
+use super::queues::{CreateQueue, Queues};
+use super::receiver::{Departures, QueueReceiver};
+use super::settle::{Settle, SettleResults};
+use crate::clock::SharedClock;
+use crate::limits;
+use crate::partition::journal::{CutJournal, JournalEntry};
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+/// Requests that may wait for the task; further callers wait for room.
+pub(super) const INBOX_COMMANDS_MAX: usize = 1_024;
+
+/// Most requests in one drain, so that the first of them does not wait for ever.
+const DRAIN_COMMANDS_MAX: usize = 256;
+
+/// A drain takes no further request once its entries have this many bytes. The last one may exceed it.
+const DRAIN_BYTES_MAX: usize = 1 << 20;
+
+/// The journal is cut when so many times the last snapshot was appended to it.
+const CUT_SNAPSHOTS: usize = 4;
+
+type Reply<R> = oneshot::Sender<Result<R, QueueError>>;
+
+/// What the handle asks of the task; each is described at the method that sends it.
+#[derive(Debug)]
+pub(super) enum Command {
+    Create { request: CreateQueue, reply: Reply<QueueConfig> },
+    Update { queue: QueueName, policy: Option<QueuePolicy>, paused: Option<bool>, reply: Reply<QueueConfig> },
+    Delete { queue: QueueName, reply: Reply<()> },
+    Describe { queue: QueueName, reply: Reply<QueueDescription> },
+    Peek { queue: QueueName, most: usize, reply: Reply<Vec<PeekedPartition>> },
+    List { prefix: String, reply: Reply<Vec<QueueDescription>> },
+    Open { queue: QueueName, kind: ReceiverKind, window: Window, reply: Reply<QueueReceiver> },
+    Widen { queue: QueueName, receiver: ReceiverId, more: Window, reply: Reply<()> },
+    Reserve { queue: QueueName, receiver: ReceiverId, most: u32, reply: Reply<Option<Reservation>> },
+    Deliver { queue: QueueName, receiver: ReceiverId, found: Found, reply: Reply<Vec<LeasedMessage>> },
+    Settle { queue: QueueName, settles: Vec<Settle>, reply: Reply<SettleResults> },
+    Close { queue: QueueName, receiver: ReceiverId, departure: Departure, reply: Reply<()> },
+    Dying { most: usize, reply: Reply<Vec<DyingMessage>> },
+    Bury { queue: QueueName, buried: Vec<Place>, absent: Vec<Place>, reply: Reply<()> },
+    TopicsChanged { reply: Reply<()> },
+    Snapshot { reply: Reply<Vec<JournalEntry>> },
+}
+
+/// The owner of all queues.
+pub(super) struct Task {
+    pub(super) queues: Queues,
+    pub(super) journal: Arc<dyn CutJournal>,
+    pub(super) logs: Arc<dyn Logs>,
+    pub(super) clock: SharedClock,
+    pub(super) inbox: mpsc::Receiver<Command>,
+    pub(super) stop_cause: Arc<OnceLock<String>>,
+    /// Rung when there is something to write to a dead letter topic.
+    pub(super) deaths: Arc<Notify>,
+    /// The journal is cut when at least so much was appended to it.
+    pub(super) cut_bytes_min: usize,
+    pub(super) memory: TaskMemory,
+}
+
+/// What the task knows besides.
+pub(super) struct TaskMemory {
+    /// Deadlines count from here.
+    started: Instant,
+    departures: Arc<Departures>,
+    wakers: HashMap<ReceiverId, Arc<Notify>>,
+    next_receiver: u64,
+    next_delivery: u64,
+    bytes_since_cut: usize,
+    snapshot_bytes: usize,
+}
+
+/// What one round has decided, held back until it is durable.
+struct Drain {
+    now: Now,
+    entries: Vec<JournalEntry>,
+    entries_bytes: usize,
+    answers: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl TaskMemory {
+    pub(super) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            departures: Arc::default(),
+            wakers: HashMap::new(),
+            next_receiver: 0,
+            next_delivery: 0,
+            bytes_since_cut: 0,
+            snapshot_bytes: 0,
+        }
+    }
+}
+
+impl Task {
+    pub(super) async fn run(mut self) {
+        let mut drain = Drain::new(self.now());
+        let started = self.queues.decide_start(&*self.logs, drain.now);
+        self.enact(Decision { reply: (), events: started }, &mut drain);
+        while self.conclude(drain).await {
+            let Some(next) = self.next_drain().await else { return };
+            drain = next;
+        }
+    }
+
+    /// Waits for something to do, and does all that is waiting; `None` when no handle is left.
+    async fn next_drain(&mut self) -> Option<Drain> {
+        let deadline = self.queues.next_due_ms().map(|ms| self.memory.started + Duration::from_millis(ms));
+        let first = tokio::select! {
+            biased;
+            () = self.memory.departures.wait() => None,
+            command = self.inbox.recv() => Some(command?),
+            () = sleep_until(deadline.unwrap_or(self.memory.started)), if deadline.is_some() => None,
+        };
+        let mut drain = Drain::new(self.now());
+        // What has ended comes before what is asked: a late answer must not find its lease still there.
+        for (queue, receiver) in self.memory.departures.take() {
+            self.close(&queue, receiver, Departure::Lost, &mut drain);
+        }
+        let due = self.queues.decide_due(drain.now);
+        self.enact(Decision { reply: (), events: due }, &mut drain);
+        let mut next = first;
+        while let Some(command) = next {
+            self.carry_out(command, &mut drain);
+            next = if drain.is_full() { None } else { self.inbox.try_recv().ok() };
+        }
+        Some(drain)
+    }
+
+    fn carry_out(&mut self, command: Command, drain: &mut Drain) {
+        let now = drain.now;
+        match command {
+            Command::Create { request, reply } => {
+                let decided = self.queues.decide_create(&request, now);
+                self.settle(decided, reply, drain);
+            }
+            Command::Update { queue, policy, paused, reply } => {
+                let decided = self.queues.decide_update(&queue, policy.as_ref(), paused);
+                self.settle(decided, reply, drain);
+            }
+            Command::Delete { queue, reply } => {
+                let decided = self.queues.decide_delete(&queue);
+                let receivers =
+                    self.queues.get(&queue).map(|state| state.receivers.keys().copied().collect::<Vec<_>>());
+                self.settle(decided, reply, drain);
+                // They find out that their queue is gone when they ask next.
+                for receiver in receivers.unwrap_or_default() {
+                    self.memory.wakers.remove(&receiver).inspect(|wake| wake.notify_one());
+                }
+            }
+            Command::Open { queue, kind, window, reply } => self.open(queue, kind, window, reply, drain),
+            Command::Widen { queue, receiver, more, reply } => {
+                let event = Event::ReceiverWidened { queue: queue.clone(), receiver, more };
+                let state = self.queues.get(&queue).and_then(|state| state.receiver(receiver).map(drop));
+                self.settle(state.map(|()| Decision { reply: (), events: vec![event] }), reply, drain);
+            }
+            Command::Reserve { queue, receiver, most, reply } => {
+                let logs = &*self.logs;
+                let decided = self.queues.get(&queue).and_then(|state| state.decide_reserve(receiver, most, logs));
+                let answer = decided.map(|decision| self.enact(decision, drain));
+                // At once: nothing leaves the broker because of a reservation, and the delivery that does comes in a
+                // later drain. So the log is read while this one is synced.
+                drop(reply.send(answer));
+            }
+            Command::Deliver { queue, receiver, found, reply } => {
+                self.memory.next_delivery += 1;
+                let (delivery, run) = (DeliveryId(self.memory.next_delivery), self.queues.run());
+                let queue = self.queues.get(&queue);
+                let decided = queue.and_then(|state| state.decide_deliver(receiver, &found, delivery, run, now));
+                self.settle(decided, reply, drain);
+            }
+            Command::Settle { queue, settles, reply } => {
+                let run = self.queues.run();
+                let decided = self.queues.get(&queue).map(|state| state.decide_settle(&settles, run, now));
+                self.settle(decided, reply, drain);
+            }
+            Command::Close { queue, receiver, departure, reply } => {
+                self.close(&queue, receiver, departure, drain);
+                drain.answer(reply, Ok(()));
+            }
+            Command::Bury { queue, buried, absent, reply } => {
+                let decided = self.queues.decide_bury(&queue, &buried, &absent);
+                self.settle(Ok(decided), reply, drain);
+            }
+            Command::TopicsChanged { reply } => {
+                let events = self.queues.decide_topics_changed(&*self.logs);
+                self.settle(Ok(Decision { reply: (), events }), reply, drain);
+            }
+            Command::Describe { queue, reply } => drain.answer(reply, self.queues.describe(&queue)),
+            Command::Peek { queue, most, reply } => {
+                drain.answer(reply, self.queues.get(&queue).map(|state| state.peek(most)));
+            }
+            Command::List { prefix, reply } => drain.answer(reply, Ok(self.queues.list(&prefix))),
+            Command::Dying { most, reply } => drain.answer(reply, Ok(self.queues.dying(most))),
+            Command::Snapshot { reply } => drain.answer(reply, Ok(self.queues.snapshot())),
+        }
+    }
+
+    fn open(
+        &mut self,
+        queue: QueueName,
+        kind: ReceiverKind,
+        window: Window,
+        reply: Reply<QueueReceiver>,
+        drain: &mut Drain,
+    ) {
+        let opened = self.queues.get(&queue).and_then(|state| {
+            if state.receivers.len() < limits::QUEUE_RECEIVERS_MAX {
+                return Ok(());
+            }
+            Err(QueueError::TooManyReceivers { queue: queue.clone(), limit: limits::QUEUE_RECEIVERS_MAX })
+        });
+        let receiver = opened.map(|()| {
+            self.memory.next_receiver += 1;
+            let id = ReceiverId(self.memory.next_receiver);
+            let events = vec![Event::ReceiverOpened { queue: queue.clone(), receiver: id, kind, window }];
+            self.enact(Decision { reply: (), events }, drain);
+            let wake = Arc::new(Notify::new());
+            self.memory.wakers.insert(id, Arc::clone(&wake));
+            let topics = self.queues.get(&queue).map(|state| state.config.topics.clone()).unwrap_or_default();
+            QueueReceiver { queue, id, topics, wake, departures: Arc::clone(&self.memory.departures) }
+        });
+        // Should the caller be gone, its receiver is dropped with the answer, and that is a departure.
+        drain.answer(reply, receiver);
+    }
+
+    /// Takes out a receiver that is gone. It may have been closed, or its queue deleted, before.
+    fn close(&mut self, queue: &QueueName, receiver: ReceiverId, departure: Departure, drain: &mut Drain) {
+        self.memory.wakers.remove(&receiver);
+        if let Ok(state) = self.queues.get(queue) {
+            let decision = state.decide_close(receiver, departure);
+            self.enact(decision, drain);
+        }
+    }
+
+    fn settle<R: Send + 'static>(
+        &mut self,
+        decided: Result<Decision<R>, QueueError>,
+        reply: Reply<R>,
+        drain: &mut Drain,
+    ) {
+        let answer = decided.map(|decision| self.enact(decision, drain));
+        drain.answer(reply, answer);
+    }
+
+    /// Applies what was decided, and puts what follows from it on the drain.
+    fn enact<R>(&mut self, decision: Decision<R>, drain: &mut Drain) -> R {
+        for event in &decision.events {
+            if let Some(entry) = encode(event) {
+                drain.entries_bytes += entry_bytes(&entry);
+                drain.entries.push(entry);
+            }
+            self.queues.apply(event);
+        }
+        decision.reply
+    }
+
+    /// Makes the drain durable, then lets everyone know. `false` when that failed and the task must end.
+    async fn conclude(&mut self, drain: Drain) -> bool {
+        self.memory.bytes_since_cut += drain.entries_bytes;
+        if !drain.entries.is_empty()
+            && let Err(failed) = self.journal.append(drain.entries).await
+        {
+            tracing::error!(error = %failed, "the queue coordinator stops");
+            self.stop(&failed.to_string());
+            return false;
+        }
+        for answer in drain.answers {
+            answer();
+        }
+        for receiver in self.queues.take_wakes() {
+            if let Some(wake) = self.memory.wakers.get(&receiver) {
+                wake.notify_one();
+            }
+        }
+        if self.queues.has_dying() {
+            self.deaths.notify_one();
+        }
+        self.cut_if_long().await;
+        true
+    }
+
+    /// Replaces a journal that has grown long by the present state.
+    async fn cut_if_long(&mut self) {
+        if self.memory.bytes_since_cut < self.cut_bytes_min.max(CUT_SNAPSHOTS * self.memory.snapshot_bytes) {
+            return;
+        }
+        let snapshot = self.queues.snapshot();
+        self.memory.snapshot_bytes = snapshot.iter().map(entry_bytes).sum();
+        self.memory.bytes_since_cut = 0;
+        if let Err(error) = self.journal.replace(snapshot).await {
+            // Nothing is lost: if it was the append that failed, the next one fails too, and that is heard.
+            tracing::warn!(%error, "the journal of queues was not cut; it is when it has grown further");
+        }
+    }
+
+    /// Refuses all calls from now on.
+    fn stop(&mut self, cause: &str) {
+        // The cause is there before the first caller can look for it.
+        let _ = self.stop_cause.set(cause.to_owned());
+        self.inbox.close();
+        self.memory.wakers.values().for_each(|wake| wake.notify_one());
+    }
+
+    fn now(&self) -> Now {
+        let since_start_ms = self.memory.started.elapsed().as_millis();
+        let monotonic_ms = u64::try_from(since_start_ms).expect("2^64 milliseconds do not pass");
+        Now { monotonic_ms, wall_ms: self.clock.now_ms() }
+    }
+}
+
+impl Drain {
+    fn new(now: Now) -> Self {
+        Self { now, entries: Vec::new(), entries_bytes: 0, answers: Vec::new() }
+    }
+
+    fn is_full(&self) -> bool {
+        self.answers.len() >= DRAIN_COMMANDS_MAX || self.entries_bytes >= DRAIN_BYTES_MAX
+    }
+
+    /// Will answer when everything of this drain is durable. A caller that no longer waits is nobody's error.
+    fn answer<R: Send + 'static>(&mut self, reply: Reply<R>, result: Result<R, QueueError>) {
+        self.answers.push(Box::new(move || drop(reply.send(result))));
+    }
+}
+
+fn entry_bytes(entry: &JournalEntry) -> usize {
+    entry.key.len() + entry.value.as_ref().map_or(0, bytes::Bytes::len)
+}

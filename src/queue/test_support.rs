@@ -1,0 +1,117 @@
+//! What the tests of queues share: short ways to name things, logs that are a list, and a journal in memory.
+
+use super::event::Window;
+use super::hand_out::{Found, FoundMessage, Reservation};
+use super::ids::{PartitionKey, QueueId, QueueName};
+use super::logs::{LogBounds, Logs};
+use super::policy::{QueueConfig, QueuePolicy, QueueStart};
+use crate::partition::journal::{CutJournal, Journal, JournalEntry, JournalError};
+use crate::types::{Offset, TopicId, TopicName};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+pub(super) fn queue(name: &str) -> QueueName {
+    QueueName::new(name).unwrap()
+}
+
+pub(super) fn topic(name: &str) -> TopicName {
+    TopicName::new(name).unwrap()
+}
+
+/// A partition of the topic that every test's queue is on.
+pub(super) fn partition(number: u32) -> PartitionKey {
+    PartitionKey { topic_id: TopicId(uuid::Uuid::from_u128(7)), partition: number }
+}
+
+/// A queue on topic `orders`, with the policy changed.
+pub(super) fn config(name: &str, change: impl FnOnce(&mut QueuePolicy)) -> QueueConfig {
+    let mut policy = QueuePolicy::default();
+    policy.retry.jitter_percent = 0;
+    change(&mut policy);
+    QueueConfig {
+        id: QueueId(1),
+        name: queue(name),
+        topics: vec![topic("orders")],
+        start: QueueStart::Earliest,
+        policy,
+        paused: false,
+        created_at_ms: 0,
+    }
+}
+
+/// Room for everything.
+pub(super) const WIDE: Window = Window { messages: u32::MAX, bytes: u64::MAX };
+
+/// One topic, `orders`, whose partitions hold offsets from a log start to a high watermark.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ListedLogs(pub Arc<Mutex<Vec<(u64, u64)>>>);
+
+impl ListedLogs {
+    pub(super) fn holding(bounds: &[(u64, u64)]) -> Self {
+        Self(Arc::new(Mutex::new(bounds.to_vec())))
+    }
+
+    pub(super) fn append(&self, partition: usize, records: u64) {
+        self.0.lock().unwrap()[partition].1 += records;
+    }
+}
+
+impl Logs for ListedLogs {
+    fn topic(&self, name: &TopicName) -> Option<(TopicId, u32)> {
+        let partitions = u32::try_from(self.0.lock().unwrap().len()).unwrap();
+        (name.as_str() == "orders").then_some((partition(0).topic_id, partitions))
+    }
+
+    fn bounds(&self, _: &TopicName, at: PartitionKey) -> Option<LogBounds> {
+        let (log_start, high_watermark) = *self.0.lock().unwrap().get(at.partition as usize)?;
+        Some(LogBounds { log_start: Offset(log_start), high_watermark: Offset(high_watermark) })
+    }
+}
+
+/// Everything that was reserved, found: records of ten bytes, with keys by offset.
+pub(super) fn all_found(reservation: &Reservation, key_of: impl Fn(u64) -> Option<u64>) -> Found {
+    let offsets = super::event::offsets(&reservation.ranges);
+    let message = |offset: Offset| FoundMessage { offset, bytes: 10, key: key_of(offset.0) };
+    Found {
+        at: reservation.at,
+        messages: offsets.map(message).collect(),
+        absent: Vec::new(),
+        unreadable: Vec::new(),
+        starved: false,
+    }
+}
+
+/// Keeps entries in memory.
+#[derive(Default)]
+pub(super) struct MemoryJournal {
+    pub entries: Mutex<Vec<JournalEntry>>,
+    pub fails: AtomicBool,
+}
+
+impl Journal for MemoryJournal {
+    fn append(
+        &self,
+        entries: Vec<JournalEntry>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send + '_>> {
+        Box::pin(async move {
+            if self.fails.load(Ordering::SeqCst) {
+                return Err(JournalError { journal: "__queues".to_owned(), cause: "the disk is gone".to_owned() });
+            }
+            self.entries.lock().unwrap().extend(entries);
+            Ok(())
+        })
+    }
+}
+
+impl CutJournal for MemoryJournal {
+    fn replace(
+        &self,
+        snapshot: Vec<JournalEntry>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send + '_>> {
+        Box::pin(async move {
+            *self.entries.lock().unwrap() = snapshot;
+            Ok(())
+        })
+    }
+}
