@@ -52,7 +52,7 @@ pub use topic_table::Topic;
 pub use upkeep::ClockStatus;
 
 use crate::clock::SharedClock;
-use crate::metrics::{GroupReading, Metrics};
+use crate::metrics::{GroupReading, Metrics, QueueReading};
 use crate::partition::StoragePool;
 use crate::shutdown::Shutdown;
 use crate::storage::StorageContext;
@@ -89,6 +89,8 @@ pub struct Broker {
     deletions: Semaphore,
     /// The groups as metrics last saw them.
     group_readings: Mutex<Vec<GroupReading>>,
+    /// And the queues.
+    queue_readings: Mutex<Vec<QueueReading>>,
     /// Budget of record bytes that were received and not answered, in units of [`produce::PERMIT_BYTES`].
     in_flight: Arc<Semaphore>,
     pool: StoragePool,

@@ -1,13 +1,14 @@
-//! The state of every partition and group, as metrics want it.
+//! The state of every partition, group and queue, as metrics want it.
 
 use crate::broker::Broker;
-use crate::metrics::{GroupReading, OpenFilesReading, PartitionReading, Readings};
-use std::sync::PoisonError;
+use crate::metrics::{GroupReading, OpenFilesReading, PartitionReading, QueueReading, Readings};
+use crate::queue::Logs as _;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long a page waits for each answer of the group coordinator.
-const GROUPS_PATIENCE: Duration = Duration::from_millis(250);
+/// How long a page waits for each answer of a coordinator.
+const COORDINATOR_PATIENCE: Duration = Duration::from_millis(250);
 
 impl Broker {
     /// Reads the state of everything, now.
@@ -36,23 +37,43 @@ impl Broker {
                 readings.scrub_damaged_ranges += state.damaged.len() as u64;
             }
         }
-        // The coordinator answers when what it has decided is durable. On a disk that hangs the page must come all the
-        // same, with the groups as they were last seen.
-        let fresh = self.group_readings().await;
-        let mut known = self.group_readings.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(fresh) = fresh {
-            *known = fresh;
-        }
-        readings.groups.clone_from(&known);
+        // A coordinator answers when what it has decided is durable. On a disk that hangs the page must come all the
+        // same, with groups and queues as they were last seen.
+        let (groups, queues) = (self.group_readings().await, self.queue_readings().await);
+        readings.groups = last_known(&self.group_readings, groups);
+        readings.queues = last_known(&self.queue_readings, queues);
         readings
+    }
+
+    /// `None` if the coordinator does not answer in time.
+    async fn queue_readings(&self) -> Option<Vec<QueueReading>> {
+        let Ok(queues) = self.queue_coordinator() else { return Some(Vec::new()) };
+        let described = timeout(COORDINATOR_PATIENCE, queues.list(String::new())).await.ok()?;
+        let mut readings = Vec::new();
+        for queue in described.unwrap_or_default() {
+            for found in queue.partitions {
+                let Some(bounds) = self.topics.bounds(&found.topic, found.at) else { continue };
+                readings.push(QueueReading {
+                    queue: queue.config.name.to_string(),
+                    topic: found.topic,
+                    partition: found.at.partition,
+                    backlog: bounds.high_watermark.records_since(found.frontier.max(bounds.log_start)),
+                    leased: found.leased,
+                    waiting: found.waiting,
+                    available: found.available + found.blocked,
+                    dying: found.dying,
+                });
+            }
+        }
+        Some(readings)
     }
 
     /// `None` if the coordinator does not answer in time.
     async fn group_readings(&self) -> Option<Vec<GroupReading>> {
         let mut readings = Vec::new();
-        let groups = timeout(GROUPS_PATIENCE, self.list_groups("")).await.ok()?;
+        let groups = timeout(COORDINATOR_PATIENCE, self.list_groups("")).await.ok()?;
         for group in groups.unwrap_or_default() {
-            let described = timeout(GROUPS_PATIENCE, self.describe_group(group.name.as_str())).await.ok()?;
+            let described = timeout(COORDINATOR_PATIENCE, self.describe_group(group.name.as_str())).await.ok()?;
             let Ok(described) = described else { continue };
             for (partition, offsets) in described.description.partitions.iter().zip(&described.offsets) {
                 let (Some(committed), Some(offsets)) = (&partition.committed, offsets) else { continue };
@@ -68,4 +89,13 @@ impl Broker {
         }
         Some(readings)
     }
+}
+
+/// What was just read, or else what was read last.
+fn last_known<T: Clone>(known: &Mutex<Vec<T>>, fresh: Option<Vec<T>>) -> Vec<T> {
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(fresh) = fresh {
+        *known = fresh;
+    }
+    known.clone()
 }

@@ -101,6 +101,7 @@ impl Broker {
             scrubber: Arc::new(scrubber),
             deletions: Semaphore::new(limits::DELETIONS_MAX),
             group_readings: Mutex::default(),
+            queue_readings: Mutex::default(),
             in_flight: Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS))),
             options,
             started_at_ms: clock.now_ms(),

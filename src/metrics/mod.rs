@@ -22,7 +22,7 @@ mod expired;
 mod readings;
 
 use expired::ExpiredUnread;
-pub use readings::{CoordinatorReading, GroupReading, OpenFilesReading, PartitionReading, Readings};
+pub use readings::{CoordinatorReading, GroupReading, OpenFilesReading, PartitionReading, QueueReading, Readings};
 
 /// Upper bounds of the sync histogram, in seconds: 50 us (a disk with a protected cache) to 6.5 s (one that fails).
 const SYNC_SECONDS_BUCKETS: [f64; 18] = [
@@ -421,10 +421,21 @@ mod tests {
             committed_offset: 80,
             lag_records: 10,
         };
+        let queue = QueueReading {
+            queue: "work".to_owned(),
+            topic: topic("orders"),
+            partition: 2,
+            backlog: 11,
+            leased: 12,
+            waiting: 13,
+            available: 14,
+            dying: 15,
+        };
         let files = OpenFilesReading { open: 7, unsynced: 2, open_max: 512, evictions: 33 };
         let page = Metrics::default().render(Readings {
             partitions: vec![partition],
             groups: vec![group],
+            queues: vec![queue],
             coordinators: vec![CoordinatorReading { journal: "__groups", is_online: false }],
             files,
             scrub_damaged_ranges: 3,
@@ -439,6 +450,11 @@ mod tests {
             "millstream_partition_log_bytes{topic=\"orders\",partition=\"2\"} 4096",
             "millstream_partition_segments{topic=\"orders\",partition=\"2\"} 1",
             "millstream_group_committed_offset{group=\"billing\",topic=\"orders\",partition=\"2\"} 80",
+            "millstream_queue_backlog_messages{queue=\"work\",topic=\"orders\",partition=\"2\"} 11",
+            "millstream_queue_leased_messages{queue=\"work\",topic=\"orders\",partition=\"2\"} 12",
+            "millstream_queue_waiting_messages{queue=\"work\",topic=\"orders\",partition=\"2\"} 13",
+            "millstream_queue_available_messages{queue=\"work\",topic=\"orders\",partition=\"2\"} 14",
+            "millstream_queue_dying_messages{queue=\"work\",topic=\"orders\",partition=\"2\"} 15",
             "millstream_open_files 7",
             "millstream_open_files_unsynced 2",
             "millstream_open_files_max 512",

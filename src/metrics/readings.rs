@@ -1,4 +1,4 @@
-//! Gauges that are read from the state of partitions and groups at the moment of a scrape.
+//! Gauges that are read from the state of partitions, groups and queues at the moment of a scrape.
 
 use crate::types::TopicName;
 use prometheus_client::collector::Collector;
@@ -7,13 +7,15 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-/// The state of every partition and group, at one moment.
+/// The state of every partition, group and queue, at one moment.
 #[derive(Debug, Default, Clone)]
 pub struct Readings {
     /// Every partition of every topic.
     pub partitions: Vec<PartitionReading>,
     /// Every partition that a group has committed to.
     pub groups: Vec<GroupReading>,
+    /// Every partition of every queue.
+    pub queues: Vec<QueueReading>,
     /// Every coordinator.
     pub coordinators: Vec<CoordinatorReading>,
     /// Damaged ranges that scrubs have found, of all partitions.
@@ -78,6 +80,27 @@ pub struct GroupReading {
     pub lag_records: u64,
 }
 
+/// How far one queue is in one partition.
+#[derive(Debug, Clone)]
+pub struct QueueReading {
+    /// The queue.
+    pub queue: String,
+    /// The topic.
+    pub topic: TopicName,
+    /// Its partition.
+    pub partition: u32,
+    /// Messages that were never handed out.
+    pub backlog: u64,
+    /// Messages with workers.
+    pub leased: u64,
+    /// Messages that failed, and are not yet due again.
+    pub waiting: u64,
+    /// Messages that were handed out or read before, and are with nobody now.
+    pub available: u64,
+    /// Messages on their way to the dead letter topic.
+    pub dying: u64,
+}
+
 /// Name, help, and where the value stands.
 type GaugeOf<T> = (&'static str, &'static str, fn(&T) -> u64);
 
@@ -105,6 +128,20 @@ impl Collector for Readings {
             let samples = self.groups.iter().map(|g| {
                 let [topic, partition] = partition_labels(&g.topic, g.partition);
                 ([("group", g.group.clone()), topic, partition], value(g))
+            });
+            gauge(&mut encoder, name, help, samples)?;
+        }
+        let gauges: [GaugeOf<QueueReading>; 5] = [
+            ("queue_backlog_messages", "Messages that were never handed out", |q| q.backlog),
+            ("queue_leased_messages", "Messages with workers", |q| q.leased),
+            ("queue_waiting_messages", "Messages that failed and are not yet due again", |q| q.waiting),
+            ("queue_available_messages", "Messages handed out or read before, with nobody now", |q| q.available),
+            ("queue_dying_messages", "Messages on their way to the dead letter topic", |q| q.dying),
+        ];
+        for (name, help, value) in gauges {
+            let samples = self.queues.iter().map(|q| {
+                let [topic, partition] = partition_labels(&q.topic, q.partition);
+                ([("queue", q.queue.clone()), topic, partition], value(q))
             });
             gauge(&mut encoder, name, help, samples)?;
         }

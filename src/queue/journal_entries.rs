@@ -117,6 +117,10 @@ fn decode_parts(entry: &JournalEntry) -> Result<Event, String> {
             let (queue, at) = (queue_name(queue)?, partition_of(topic_id, partition)?);
             let settlement: Settlement = json(must_have(value)?)?;
             check_ranges(&settlement.released)?;
+            let Settlement { acked, buried, absent, .. } = &settlement;
+            for ranges in [acked, buried, absent] {
+                check_order(ranges)?;
+            }
             Ok(Event::Settled { queue, at, settlement })
         }
         _ => Err("this version does not know such a key".to_owned()),
@@ -125,11 +129,20 @@ fn decode_parts(entry: &JournalEntry) -> Result<Event, String> {
 
 /// Ranges whose offsets are gone through one by one must not be longer than a queue can have open.
 fn check_ranges(ranges: &[Range<Offset>]) -> Result<(), String> {
+    check_order(ranges)?;
     let offsets: u64 = ranges.iter().map(|range| range.end.records_since(range.start)).fold(0, u64::saturating_add);
     if offsets <= u64::from(limits::QUEUE_IN_FLIGHT_MAX) {
         return Ok(());
     }
     Err(format!("it speaks of {offsets} messages; at most {} can be open", limits::QUEUE_IN_FLIGHT_MAX))
+}
+
+/// No range ends before it begins.
+fn check_order(ranges: &[Range<Offset>]) -> Result<(), String> {
+    match ranges.iter().find(|range| range.start > range.end) {
+        None => Ok(()),
+        Some(Range { start, end }) => Err(format!("a range begins at {start} and ends at {end}")),
+    }
 }
 
 fn queue_key(queue: &QueueName) -> String {
@@ -232,6 +245,7 @@ mod tests {
             ("queue/q", Some("{}")),
             ("progress/q/7/0", Some(r#"{"topic":"t","frontier":1}"#)),
             ("delivered/q/00000000-0000-0000-0000-000000000007/0", None),
+            ("settled/q/00000000-0000-0000-0000-000000000007/0", Some(r#"{"acked":[{"start":5,"end":4}]}"#)),
             (
                 "delivered/q/00000000-0000-0000-0000-000000000007/0",
                 Some(r#"{"ranges":[{"start":0,"end":18446744073709551615}],"at_ms":0}"#),

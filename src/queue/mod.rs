@@ -34,6 +34,8 @@ mod transitions;
 #[cfg(test)]
 mod coordinator_tests;
 #[cfg(test)]
+mod journal_tests;
+#[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod state_tests;

@@ -8,6 +8,7 @@ use super::event::{Departure, Event, Now, ReceiverKind, Window};
 use super::ids::{DeliveryId, Place, ReceiverId};
 use super::journal_entries::encode;
 use super::policy::{Ordering, QueueConfig};
+use super::progress::MessageState;
 use super::queues::Queues;
 use super::settle::{Settle, Verb};
 use super::test_support::{ListedLogs, all_found, config, partition, queue};
@@ -47,7 +48,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (0..2_usize, 1..6_u64).prop_map(|(partition, records)| Step::Append(partition, records)),
         1 => any::<bool>().prop_map(Step::Pause),
         1 => Just(Step::Bury),
-        1 => any::<bool>().prop_map(Step::Restart),
+        2 => any::<bool>().prop_map(Step::Restart),
     ]
 }
 
@@ -333,6 +334,12 @@ impl World {
             let expected = (*state_of != Where::Done).then_some(*attempts);
             assert_eq!(is_open(state), expected, "{place:?} {state_of:?}");
             assert_eq!(is_open(kept), expected, "{place:?} {state_of:?} in the journal");
+            let is_in =
+                |wanted: fn(&MessageState) -> bool| state.message(*place).is_some_and(|message| wanted(&message.state));
+            let is_dying = is_in(|found| matches!(found, MessageState::Dying { .. }));
+            let is_leased = is_in(|found| matches!(found, MessageState::Leased(_)));
+            assert_eq!(is_dying, *state_of == Where::Dying, "{place:?}");
+            assert_eq!(is_leased, matches!(state_of, Where::Leased { .. }), "{place:?}");
         }
         assert!(durable(&replayed).iter().zip(durable(&self.queues)).all(|(kept, now)| *kept <= now));
         assert!(state.open <= IN_FLIGHT_MAX as usize, "memory is bounded");

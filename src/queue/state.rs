@@ -10,6 +10,7 @@ use super::ids::{DeliveryId, PartitionKey, Place, ReceiverId};
 use super::keys::Keys;
 use super::policy::{Ordering, QueueConfig};
 use super::progress::{LeaseState, Message, MessageState, Progress};
+use crate::limits;
 use crate::types::{Offset, TimestampMs};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -221,7 +222,9 @@ impl QueueState {
     fn deliver(&mut self, at: PartitionKey, messages: &[HandedOut], at_ms: TimestampMs, lease: Option<Lease>) {
         for handed_out in messages {
             let place = Place { at, offset: handed_out.offset };
-            self.extend_frontier(at, place.offset.advance(1));
+            if !self.extend_frontier(at, place.offset.advance(1)) {
+                continue;
+            }
             self.learn(place, handed_out.key);
             let Some(message) = self.message_mut(place) else { continue };
             message.attempts = message.attempts.saturating_add(1);
@@ -257,9 +260,11 @@ impl QueueState {
 
     fn settle(&mut self, at: PartitionKey, settlement: &Settlement) {
         let Settlement { acked, buried, absent, released, failed, dying } = settlement;
-        self.counts.acked += self.finish(at, acked);
-        self.counts.dead_lettered += self.finish(at, buried);
-        self.counts.absent += self.finish(at, absent);
+        let add = |count: &mut u64, more| *count = count.saturating_add(more);
+        let finished = [acked, buried, absent].map(|ranges| self.finish(at, ranges));
+        add(&mut self.counts.acked, finished[0]);
+        add(&mut self.counts.dead_lettered, finished[1]);
+        add(&mut self.counts.absent, finished[2]);
         for offset in offsets(released) {
             let place = Place { at, offset };
             if let Some(message) = self.message_mut(place) {
@@ -280,7 +285,9 @@ impl QueueState {
         for range in ranges {
             // What lies between the frontier and the range was passed over unread, so it is open; what lies inside is
             // done, however much it is, and never becomes open.
-            self.extend_frontier(at, range.start);
+            if !self.extend_frontier(at, range.start) {
+                continue;
+            }
             let Some(progress) = self.partitions.get_mut(&at) else { continue };
             progress.frontier = progress.frontier.max(range.end);
             let open: Vec<Offset> = progress.open.range(range.clone()).map(|(offset, _)| *offset).collect();
@@ -288,7 +295,7 @@ impl QueueState {
                 self.remove(Place { at, offset });
             }
         }
-        ranges.iter().map(|range| range.end.records_since(range.start)).sum()
+        ranges.iter().map(|range| range.end.records_since(range.start)).fold(0, u64::saturating_add)
     }
 
     fn give_back(&mut self, receiver: ReceiverId) {
@@ -323,13 +330,19 @@ impl QueueState {
         }
     }
 
-    /// Makes everything up to `end` known; what was passed over is open.
-    fn extend_frontier(&mut self, at: PartitionKey, end: Offset) {
-        let Some(progress) = self.partitions.get_mut(&at) else { return };
+    /// Makes everything up to `end` known; what was passed over is open. `false` if that is more than can be: then a
+    /// repair of the journal has left out what lies between, and what it says of offsets so far ahead does not count.
+    /// They are handed out again, as if they never had been.
+    fn extend_frontier(&mut self, at: PartitionKey, end: Offset) -> bool {
+        let Some(progress) = self.partitions.get_mut(&at) else { return false };
         let passed = progress.frontier.0..end.0;
+        if end.records_since(progress.frontier) > u64::from(limits::QUEUE_IN_FLIGHT_MAX) {
+            return false;
+        }
         progress.frontier = progress.frontier.max(end);
         for offset in passed {
             self.insert(Place { at, offset: Offset(offset) }, Message::new());
         }
+        true
     }
 }

@@ -1,6 +1,7 @@
 //! Promises of one queue that the model does not look at: bounds, wakes, windows, deadlines, what a journal may hold.
 
-use super::event::{Decision, Departure, Event, Now, ReceiverKind, Window};
+use super::event::{Decision, Departure, Event, HandedOut, MessageKey, Moment, Now, ReceiverKind, Settlement, Window};
+use super::event::{StoredMessage, StoredProgress};
 use super::hand_out::{Found, LeasedMessage, Reservation};
 use super::ids::{DeliveryId, ReceiverId};
 use super::journal_entries::encode;
@@ -290,4 +291,38 @@ fn a_rejected_message_is_given_up_also_after_a_restart() {
     let again = Queues::replay(desk.queues.snapshot()).unwrap();
     assert_eq!(again.dying(10), desk.queues.dying(10));
     assert_eq!(again.dying(10).len(), 1);
+}
+
+/// What `log repair` leaves of a journal may lack what lies between. It once would have taken memory for all of it.
+#[test]
+fn a_journal_with_a_hole_hands_out_again_what_it_cannot_place() {
+    let mut desk = Desk::with(&[(0, 10)], |_| ());
+    let far = Offset(1 << 40);
+    let (queue, at) = (queue("work"), super::test_support::partition(0));
+    let messages = vec![HandedOut { offset: far, bytes: 0, key: MessageKey::Unknown }];
+    desk.enact(vec![Event::Delivered { queue: queue.clone(), at, messages, at_ms: 0, lease: None }]);
+    let settlement = Settlement { acked: vec![far..far.advance(1)], ..Settlement::default() };
+    desk.enact(vec![Event::Settled { queue, at, settlement }]);
+    desk.open(ONE, ReceiverKind::Stream, WIDE);
+    assert_eq!(offsets_of(&desk.receive(ONE, 10)), (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_message_that_a_journal_names_twice_is_one() {
+    let mut desk = Desk::with(&[(0, 10)], |_| ());
+    let until = Moment { monotonic_ms: 0, wall_ms: 5 };
+    let waits = |until| StoredMessage {
+        offset: Offset(1),
+        attempts: 1,
+        first_delivered_ms: 0,
+        last_delivered_ms: 0,
+        until,
+        dying: None,
+    };
+    let open = vec![waits(Some(until)), waits(None)];
+    let stored = StoredProgress { topic: topic("orders"), frontier: Offset(2), open };
+    desk.enact(vec![Event::PartitionSet { queue: queue("work"), at: super::test_support::partition(0), stored }]);
+    desk.wait(1);
+    desk.open(ONE, ReceiverKind::Stream, WIDE);
+    assert_eq!(offsets_of(&desk.receive(ONE, 10)), (1..10).collect::<Vec<_>>());
 }

@@ -287,7 +287,12 @@ impl Task {
         for answer in drain.answers {
             answer();
         }
-        for receiver in self.queues.take_wakes() {
+        let mut woken: Vec<ReceiverId> = self.queues.take_wakes().into_iter().collect();
+        // Another one is first each time: whoever is woken first gets what there is.
+        let turn = usize::try_from(self.memory.next_delivery).unwrap_or(0);
+        let first = turn.checked_rem(woken.len()).unwrap_or(0);
+        woken.rotate_left(first);
+        for receiver in woken {
             if let Some(wake) = self.memory.wakers.get(&receiver) {
                 wake.notify_one();
             }

@@ -11,6 +11,8 @@ use super::state::QueueState;
 impl QueueState {
     pub(super) fn insert(&mut self, place: Place, message: Message) {
         let state = message.state.clone();
+        // A journal may name it twice.
+        self.leave(place);
         let Some(progress) = self.partitions.get_mut(&place.at) else { return };
         if progress.open.insert(place.offset, message).is_none() {
             self.open += 1;

@@ -15,11 +15,12 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 6] = [
     "millstream.v1.AdminService",
     "millstream.v1.ConsumerService",
     "millstream.v1.GroupService",
     "millstream.v1.ProducerService",
+    "millstream.v1.QueueService",
     "millstream.v1.TopicService",
 ];
 

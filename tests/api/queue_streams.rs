@@ -47,19 +47,14 @@ async fn two_streams_share_and_neither_gets_what_the_other_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_stream_frees_its_messages_at_once_and_that_counts() {
+async fn a_stream_that_vanishes_frees_its_messages_at_once() {
     let broker = broker_with(2, patient()).await;
-    let client = broker.client().await;
     let mut stream = open(&broker, 10).await;
     assert_eq!(stream.take(2).await.len(), 2);
     drop(stream);
-    let mut again = receive(&broker, 10).await;
-    if again.len() < 2 {
-        again.extend(receive(&broker, 10).await);
-    }
-    // A client that still lives may have closed its side first, and then the messages were given back uncounted.
-    assert!(again.iter().all(|message| message.attempt <= 2));
-    drop(client);
+    // Whether that counts depends on what the transport of a living client sends first; that the loss of a process does,
+    // tests/process/queue.rs knows.
+    assert_eq!(receive(&broker, 10).await.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -255,6 +255,10 @@ async fn nothing_new_is_handed_out_at_the_bound_and_bytes_bound_an_answer() {
     assert_eq!(receive_now(&broker).await, []);
     assert_eq!(settle(&broker, vec![nack(&messages[0], Some(LONG_MS))]).await, []);
     assert_eq!(receive_now(&broker).await, [], "what waits is in flight");
+    for line in ["backlog_messages{N} 3", "leased_messages{N} 1", "waiting_messages{N} 1", "dying_messages{N} 0"] {
+        let line = line.replace("{N}", r#"{queue="work",topic="orders",partition="0"}"#);
+        assert!(broker.has_metric(&format!("millstream_queue_{line}")).await, "{line}");
+    }
     assert_eq!(settle(&broker, vec![ack(&messages[1])]).await, []);
     assert_eq!(seen(&receive(&broker, 10).await), expect(&[("m2", 1)]));
 

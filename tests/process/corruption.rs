@@ -1,9 +1,9 @@
 //! Damage to the files of a broker: it is named, it is never served as data, and it stays where it is.
 
 use crate::broker::{Broker, Launch, reason_of};
-use millstream::client::admin::TopicSettings;
+use millstream::client::admin::{QueueSettings, TopicSettings};
 use millstream::client::{Client, ClientError, NewRecord, PartitionOffset, PartitionReader, ProducerOptions};
-use millstream::types::{Offset, TopicName, TopicPartition};
+use millstream::types::{Offset, Position, TopicName, TopicPartition};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -195,8 +195,12 @@ async fn a_damaged_journal_takes_only_the_calls_that_need_it_offline() {
     for offset in [3, 4, 5] {
         commit(&client, offset).await.expect("committed");
     }
-    let journals =
-        [journal(&client, directory.path(), "__groups").await, journal(&client, directory.path(), "__producers").await];
+    client.create_queue("work", &[topic()], Position::Earliest, &QueueSettings::default()).await.expect("created");
+    let journals = [
+        journal(&client, directory.path(), "__groups").await,
+        journal(&client, directory.path(), "__producers").await,
+        journal(&client, directory.path(), "__queues").await,
+    ];
     broker.stop();
     // In the header of each one's first frame; there are more behind it.
     for journal in &journals {
@@ -209,8 +213,9 @@ async fn a_damaged_journal_takes_only_the_calls_that_need_it_offline() {
         commit(&client, 6).await.map(drop).expect_err("groups are offline"),
         client.fetch_offsets("billing", &[]).await.map(drop).expect_err("groups are offline"),
         append(&client, 0, RECORDS).await.map(drop).expect_err("producers are offline"),
+        client.list_queues("").await.map(drop).expect_err("queues are offline"),
     ];
-    for (error, journal) in refused.iter().zip(["__groups", "__groups", "__producers"]) {
+    for (error, journal) in refused.iter().zip(["__groups", "__groups", "__producers", "__queues"]) {
         assert_eq!(reason_of(error), "COORDINATOR_OFFLINE", "{error}");
         assert!(error.to_string().contains(&format!("log repair {journal}/0")), "it says what to do: {error}");
     }
@@ -223,7 +228,7 @@ async fn a_damaged_journal_takes_only_the_calls_that_need_it_offline() {
     client.delete_topic(&more).await.expect("topics are deleted");
     assert_eq!(broker.stop().code, Some(0));
 
-    for name in ["__groups/0", "__producers/0"] {
+    for name in ["__groups/0", "__producers/0", "__queues/0"] {
         let words = ["log", "repair", name, "--accept-loss"];
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_millstream"));
         let output = command.args(words).arg("--data-dir").arg(directory.path()).output().expect("it runs");
@@ -233,6 +238,7 @@ async fn a_damaged_journal_takes_only_the_calls_that_need_it_offline() {
     let client = broker.client().await;
     let committed = client.fetch_offsets("billing", &[]).await.expect("groups are back");
     assert_eq!(committed[0].offset, Offset(5), "the entries behind the damage stand");
+    assert_eq!(client.list_queues("").await.expect("queues are back")[0].name, "work");
     append(&client, 0, RECORDS).await.expect("producers are back");
     broker.stop();
 }

@@ -2,7 +2,7 @@
 
 use crate::broker::{Broker, Launch};
 use millstream::client::admin::{QueueDescription, QueueSettings};
-use millstream::client::{Client, NewRecord, ProducerOptions};
+use millstream::client::{Client, NewRecord, ProducerOptions, Verdict};
 use millstream::types::{Position, TopicName};
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::Path;
@@ -109,6 +109,29 @@ async fn a_message_that_kills_its_worker_is_given_up() {
     }
     let described = until(&client, |found| found.partitions[0].low_watermark.0 == 1).await;
     assert_eq!((described.delivered, described.dead_lettered), (2, 1));
+    broker.stop();
+}
+
+/// What was answered is kept, and what was handed out counts: a message that kills its broker cannot do so for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acks_and_attempts_survive_kill_9_of_the_broker() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (broker, client) = broker_with(directory.path(), &["a", "b", "c", "d"], &attempts(0)).await;
+    let messages = client.receive("work", 3, PATIENCE).await.expect("there are some");
+    let verdicts = vec![
+        messages[0].settle(Verdict::Ack),
+        messages[1].settle(Verdict::Nack { delay: Some(Duration::from_hours(1)), reason: String::new() }),
+    ];
+    assert!(client.settle("work", verdicts).await.expect("answered").is_empty());
+    broker.kill();
+    let broker = Launch::new(directory.path()).start();
+    let client = broker.client().await;
+    let mut again = client.receive("work", 9, PATIENCE).await.expect("there are some");
+    again.sort_by_key(|message| message.record.offset);
+    let seen: Vec<_> = again.iter().map(|message| (message.record.offset.0, message.attempt)).collect();
+    assert_eq!(seen, [(2, 2), (3, 1)], "the first is done, the second waits");
+    let refused = client.settle("work", vec![messages[2].settle(Verdict::Ack)]).await.expect("answered");
+    assert_eq!(refused[0].refusal.reason, "LEASE_OVER");
     broker.stop();
 }
 
