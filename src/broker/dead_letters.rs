@@ -6,6 +6,7 @@
 
 use crate::broker::queue_reading::{partition, read_one};
 use crate::broker::topic_table::TopicTable;
+use crate::limits;
 use crate::queue::{DeathReason, DyingMessage, Place, QueueCoordinator, QueueName};
 use crate::storage::log::NewBatch;
 use crate::types::partitioner::partition_of_key;
@@ -19,6 +20,12 @@ use tokio::task::JoinHandle;
 
 /// Messages of each queue that are written at one time.
 const BATCH_MESSAGES: usize = 100;
+
+/// Dead letters of one partition are written together up to about this many bytes; one that is larger goes alone.
+const SET_BYTES: usize = 1 << 20;
+
+/// No more are read for one round than this many bytes of them; what is left comes in the next.
+const ROUND_BYTES: usize = 8 << 20;
 
 /// What could not be written is tried again after this.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -84,6 +91,13 @@ struct Burial {
     trouble: Option<String>,
 }
 
+/// Dead letters that are written together.
+struct Part {
+    number: u32,
+    set: BytesMut,
+    places: Vec<Place>,
+}
+
 /// Writes the dead letters of one queue.
 async fn write(topics: &TopicTable, dying: &[DyingMessage]) -> Burial {
     let mut burial = Burial::default();
@@ -95,9 +109,12 @@ async fn write(topics: &TopicTable, dying: &[DyingMessage]) -> Burial {
         burial.trouble = Some(format!("there is no topic {name}"));
         return burial;
     };
-    // By partition of the target: one record set, and whose it is.
-    let mut parts: BTreeMap<u32, (BytesMut, Vec<Place>)> = BTreeMap::new();
+    let mut parts: Vec<Part> = Vec::new();
+    let mut bytes = 0;
     for message in dying {
+        if bytes >= ROUND_BYTES {
+            break;
+        }
         let Some(source) = partition(topics, &message.topic, message.place.at) else {
             burial.trouble = Some(format!("topic {} is offline", message.topic));
             continue;
@@ -107,15 +124,22 @@ async fn write(topics: &TopicTable, dying: &[DyingMessage]) -> Burial {
                 let key = record.key.as_deref();
                 let partitions = target.entry.partitions;
                 let number = key.map_or_else(|| target.partition_in_turn(), |key| partition_of_key(key, partitions));
-                let (set, places) = parts.entry(number).or_default();
-                encode(set, message, &record, append_time_ms);
-                places.push(message.place);
+                let letter = encode(message, &record, append_time_ms);
+                bytes += letter.len();
+                let last = parts.iter_mut().rev().find(|part| part.number == number);
+                match last.filter(|part| part.set.len() + letter.len() <= SET_BYTES) {
+                    Some(part) => {
+                        part.set.unsplit(letter);
+                        part.places.push(message.place);
+                    }
+                    None => parts.push(Part { number, set: letter, places: vec![message.place] }),
+                }
             }
             Ok(None) => burial.absent.push(message.place),
             Err(error) => burial.trouble = Some(error.to_string()),
         }
     }
-    for (number, (set, places)) in parts {
+    for Part { number, set, places } in parts {
         match append(&target, number, set).await {
             Ok(()) => burial.buried.extend(places),
             Err(cause) => burial.trouble = Some(in_topic(&name, &cause)),
@@ -136,8 +160,9 @@ async fn append(target: &crate::broker::Topic, number: u32, set: BytesMut) -> Re
     appended.map(drop).map_err(|error| error.to_string())
 }
 
-/// The record as it was, with what is to be known of its life behind its own headers.
-fn encode(set: &mut BytesMut, message: &DyingMessage, record: &Record, append_time_ms: TimestampMs) {
+/// The record as it was, with what is to be known of its life behind its own headers; without that if a batch cannot hold
+/// both.
+fn encode(message: &DyingMessage, record: &Record, append_time_ms: TimestampMs) -> BytesMut {
     let (reason, detail) = match &message.reason {
         DeathReason::AttemptsExhausted(detail) => ("attempts_exhausted", detail.as_str()),
         DeathReason::Rejected(detail) => ("rejected", detail.as_str()),
@@ -157,7 +182,14 @@ fn encode(set: &mut BytesMut, message: &DyingMessage, record: &Record, append_ti
     // An id of its own would make a second death of the same message a repeat, which a topic may drop.
     let facts = facts.iter().filter(|(_, value)| !value.is_empty());
     let own = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_ref()));
-    let headers = own.chain(facts.map(|(name, value)| (*name, value.as_bytes())));
+    let headers = own.clone().chain(facts.map(|(name, value)| (*name, value.as_bytes())));
     let timestamp = record.timestamp.unwrap_or(append_time_ms);
-    encode_record(set, record.key.as_deref(), record.value.as_deref(), headers, Some(timestamp));
+    let (key, value) = (record.key.as_deref(), record.value.as_deref());
+    let mut letter = BytesMut::new();
+    encode_record(&mut letter, key, value, headers, Some(timestamp));
+    if letter.len() > limits::BATCH_BYTES_LIMIT_MAX as usize {
+        letter.clear();
+        encode_record(&mut letter, key, value, own, record.timestamp);
+    }
+    letter
 }

@@ -1,7 +1,7 @@
 //! Queues by calls: create, receive, settle, and what each verb promises.
 
 use crate::common::queue_stream::{ack, extend, nack, reject, release};
-use crate::common::records::{keyed, numbered, record, records_of, set, timed};
+use crate::common::records::{keyed, numbered, record, records_of, set, sized, timed};
 use crate::common::refusal::refusal;
 use crate::common::{TestBroker, until};
 use millstream::proto::{
@@ -201,6 +201,24 @@ async fn dead_letters_are_written_before_their_messages_are_done() {
     assert_eq!(times[0], messages[0].first_delivered_ms.to_string());
     assert!(times[1] >= times[0]);
     assert_eq!(get(&broker).await.counts.expect("it has counts").dead_lettered, 2);
+}
+
+/// Together they are more than a batch may have. Put into one, they ended the broker, again at each start.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_large_dead_letters_are_written_in_batches_that_fit() {
+    const MESSAGES: u64 = 12;
+    let broker = broker_with(0, QueuePolicy { attempts_max: Some(2), ..patient() }).await;
+    for _ in 0..MESSAGES {
+        broker.append("orders", 0, sized(1, 900_000)).await;
+    }
+    let mut settlements = Vec::new();
+    while settlements.len() < 12 {
+        settlements.extend(receive(&broker, 1).await.iter().map(reject));
+    }
+    assert_eq!(settle(&broker, settlements).await, []);
+    let is_done = async || (get(&broker).await.partitions[0].low_watermark == MESSAGES).then_some(());
+    until("all to be done", is_done).await;
+    assert_eq!(broker.partition_state("work.dlq", 0).await.high_watermark, MESSAGES);
 }
 
 #[tokio::test(flavor = "multi_thread")]
