@@ -2,8 +2,8 @@
 //!
 //! The decisions stand in `super::hand_out` (receive), `super::settle` and `super::expiry`; the state and its changes
 //! here, with `super::transitions` for a single message. What always holds: a message is in one state; whoever has it
-//! reserved or leased is known; of what is available exactly that stands in `ready` or `unread` which may be handed out now; of one key at most one message is
-//! with a receiver. `super::model_tests` holds all this against a small naive model.
+//! reserved or leased is known; of what is available exactly that stands in `ready` or `unread` which may be handed out
+//! now; of one key at most one message is with a receiver. `super::model_tests` holds all this against a small naive model.
 
 use super::event::{Event, HandedOut, Lease, ReceiverKind, Settlement, StoredProgress, Window, offsets};
 use super::ids::{DeliveryId, PartitionKey, Place, ReceiverId};
