@@ -14,10 +14,8 @@ use super::error::GroupError;
 use super::event::{Event, OffsetKey};
 use super::ids::{Generation, GroupName};
 use super::state::Committed;
-use crate::partition::journal::JournalEntry;
+use crate::partition::journal::{JournalEntry, parse_json};
 use crate::types::{Offset, TimestampMs, TopicId, TopicName};
-use bytes::Bytes;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 const FLOOR_KEY: &str = "generations";
@@ -48,10 +46,10 @@ struct OffsetValue {
 pub(super) fn encode(event: &Event) -> Option<JournalEntry> {
     match event {
         Event::GenerationFloorRaised { generation } => {
-            Some(entry(FLOOR_KEY.to_owned(), &FloorValue { floor: *generation }))
+            Some(JournalEntry::json(FLOOR_KEY.to_owned(), &FloorValue { floor: *generation }))
         }
         Event::GenerationAdvanced { group, generation } => {
-            Some(entry(group_key(group), &GroupValue { generation: *generation }))
+            Some(JournalEntry::json(group_key(group), &GroupValue { generation: *generation }))
         }
         Event::OffsetCommitted { group, key, committed } => {
             let value = OffsetValue {
@@ -60,10 +58,10 @@ pub(super) fn encode(event: &Event) -> Option<JournalEntry> {
                 metadata: committed.metadata.clone(),
                 committed_at_ms: committed.at_ms,
             };
-            Some(entry(offset_key(group, *key), &value))
+            Some(JournalEntry::json(offset_key(group, *key), &value))
         }
-        Event::OffsetDropped { group, key } => Some(tombstone(offset_key(group, *key))),
-        Event::GroupDeleted { group } => Some(tombstone(group_key(group))),
+        Event::OffsetDropped { group, key } => Some(JournalEntry::tombstone(offset_key(group, *key))),
+        Event::GroupDeleted { group } => Some(JournalEntry::tombstone(group_key(group))),
         Event::MemberJoined { .. } | Event::MemberLeft { .. } | Event::OwnershipChanged { .. } => None,
     }
 }
@@ -79,13 +77,13 @@ fn decode_parts(entry: &JournalEntry) -> Result<Event, String> {
     let value = entry.value.as_deref();
     match key.split('/').collect::<Vec<_>>()[..] {
         [FLOOR_KEY] => {
-            let value: FloorValue = json(value.ok_or("it has no value")?)?;
+            let value: FloorValue = parse_json(value.ok_or("it has no value")?)?;
             Ok(Event::GenerationFloorRaised { generation: value.floor })
         }
         [GROUP_KIND, group] => {
             let group = group_name(group)?;
             let Some(value) = value else { return Ok(Event::GroupDeleted { group }) };
-            let value: GroupValue = json(value)?;
+            let value: GroupValue = parse_json(value)?;
             Ok(Event::GenerationAdvanced { group, generation: value.generation })
         }
         [OFFSET_KIND, group, topic_id, partition] => {
@@ -94,7 +92,7 @@ fn decode_parts(entry: &JournalEntry) -> Result<Event, String> {
             let partition = partition.parse().map_err(|_| format!("{partition:?} is not a partition"))?;
             let key = OffsetKey { topic_id, partition };
             let Some(value) = value else { return Ok(Event::OffsetDropped { group, key }) };
-            let OffsetValue { topic, offset, metadata, committed_at_ms } = json(value)?;
+            let OffsetValue { topic, offset, metadata, committed_at_ms } = parse_json(value)?;
             Ok(Event::OffsetCommitted {
                 group,
                 key,
@@ -113,26 +111,14 @@ fn offset_key(group: &GroupName, key: OffsetKey) -> String {
     format!("{OFFSET_KIND}/{group}/{}/{}", key.topic_id, key.partition)
 }
 
-fn entry(key: String, value: &impl Serialize) -> JournalEntry {
-    let value = serde_json::to_vec(value).expect("these values are plain structs, which always serialize");
-    JournalEntry { key: key.into(), value: Some(Bytes::from(value)) }
-}
-
-fn tombstone(key: String) -> JournalEntry {
-    JournalEntry { key: key.into(), value: None }
-}
-
 fn group_name(text: &str) -> Result<GroupName, String> {
     GroupName::new(text).map_err(|e| e.to_string())
-}
-
-fn json<T: DeserializeOwned>(value: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(value).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
 
     fn text_entry(key: &str, value: Option<&str>) -> JournalEntry {
         JournalEntry { key: Bytes::copy_from_slice(key.as_bytes()), value: value.map(|v| v.to_owned().into()) }

@@ -5,6 +5,8 @@
 //! an entry without a value says that the piece is gone.
 
 use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -15,6 +17,24 @@ pub struct JournalEntry {
     pub key: Bytes,
     /// What it is now; `None` = gone.
     pub value: Option<Bytes>,
+}
+
+impl JournalEntry {
+    /// A piece of state as JSON, which a person with an ordinary consumer can read.
+    pub fn json(key: String, value: &impl Serialize) -> Self {
+        let value = serde_json::to_vec(value).expect("these values are plain structs, which always serialize");
+        Self { key: key.into(), value: Some(Bytes::from(value)) }
+    }
+
+    /// The piece of state is gone.
+    pub fn tombstone(key: String) -> Self {
+        Self { key: key.into(), value: None }
+    }
+}
+
+/// What [`JournalEntry::json`] wrote; an error says what is wrong with it.
+pub fn parse_json<T: DeserializeOwned>(value: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(value).map_err(|error| error.to_string())
 }
 
 /// The events could not be made durable. The journal is closed: whoever holds state built on them must stop.

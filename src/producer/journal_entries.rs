@@ -10,9 +10,8 @@
 
 use super::error::ProducerError;
 use super::state::{Event, Identities, Identity, Named, ProducerName};
-use crate::partition::journal::JournalEntry;
+use crate::partition::journal::{JournalEntry, parse_json};
 use crate::types::{ProducerId, TimestampMs};
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 const IDS_KEY: &str = "ids";
@@ -36,18 +35,13 @@ struct NameValue {
 /// The entry that makes `event` durable.
 pub(super) fn encode(event: &Event) -> JournalEntry {
     match event {
-        Event::Reserved { below } => entry(IDS_KEY.to_owned(), Some(&IdsValue { reserved_below: *below })),
+        Event::Reserved { below } => JournalEntry::json(IDS_KEY.to_owned(), &IdsValue { reserved_below: *below }),
         Event::NameTaken { name, named: Named { identity: Identity { id, epoch }, used_at_ms } } => {
             let value = NameValue { id: *id, epoch: *epoch, used_at_ms: *used_at_ms };
-            entry(format!("{NAME_KIND}{name}"), Some(&value))
+            JournalEntry::json(format!("{NAME_KIND}{name}"), &value)
         }
-        Event::NameGivenUp { name } => entry::<NameValue>(format!("{NAME_KIND}{name}"), None),
+        Event::NameGivenUp { name } => JournalEntry::tombstone(format!("{NAME_KIND}{name}")),
     }
-}
-
-fn entry<V: Serialize>(key: String, value: Option<&V>) -> JournalEntry {
-    let value = value.map(|value| Bytes::from(serde_json::to_vec(value).expect("numbers are JSON")));
-    JournalEntry { key: key.into(), value }
 }
 
 /// The state that the entries, oldest first, describe.
@@ -63,9 +57,8 @@ pub(super) fn replay(entries: &[JournalEntry]) -> Result<Identities, ProducerErr
 fn decode(entry: &JournalEntry) -> Result<Event, ProducerError> {
     let key = String::from_utf8_lossy(&entry.key).into_owned();
     let corrupt = |what: String| ProducerError::Corrupt { key: key.clone(), what };
-    let parse = |error: serde_json::Error| corrupt(error.to_string());
     if let (IDS_KEY, Some(value)) = (key.as_str(), &entry.value) {
-        let IdsValue { reserved_below } = serde_json::from_slice(value).map_err(parse)?;
+        let IdsValue { reserved_below } = parse_json(value).map_err(corrupt)?;
         // Behind the last number there is none to reserve, and whoever asked for an id would wait for ever.
         if reserved_below > RESERVED_BELOW_MAX {
             return Err(corrupt(format!("{reserved_below} ids were never given; at most {RESERVED_BELOW_MAX} can be")));
@@ -75,6 +68,6 @@ fn decode(entry: &JournalEntry) -> Result<Event, ProducerError> {
     let name = key.strip_prefix(NAME_KIND).ok_or_else(|| corrupt("there is no such kind of key".to_owned()))?;
     let name = ProducerName::new(name).map_err(|error| corrupt(error.to_string()))?;
     let Some(value) = &entry.value else { return Ok(Event::NameGivenUp { name }) };
-    let NameValue { id, epoch, used_at_ms } = serde_json::from_slice(value).map_err(parse)?;
+    let NameValue { id, epoch, used_at_ms } = parse_json(value).map_err(corrupt)?;
     Ok(Event::NameTaken { name, named: Named { identity: Identity { id, epoch }, used_at_ms } })
 }

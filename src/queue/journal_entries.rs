@@ -17,10 +17,8 @@ use super::event::{Event, HandedOut, MessageKey, Settlement, StoredProgress, off
 use super::ids::{PartitionKey, QueueName, Run};
 use super::policy::QueueConfig;
 use crate::limits;
-use crate::partition::journal::JournalEntry;
+use crate::partition::journal::{JournalEntry, parse_json};
 use crate::types::{Offset, TimestampMs, TopicId};
-use bytes::Bytes;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -46,21 +44,27 @@ struct DeliveredValue {
 pub(super) fn encode(event: &Event) -> Option<JournalEntry> {
     match event {
         Event::RunBegun { run, next_queue } => {
-            Some(entry(RUN_KEY.to_owned(), &RunValue { run: *run, next_queue: *next_queue }))
+            Some(JournalEntry::json(RUN_KEY.to_owned(), &RunValue { run: *run, next_queue: *next_queue }))
         }
-        Event::QueueSet { config } => Some(entry(queue_key(&config.name), config)),
-        Event::QueueDeleted { queue } => Some(tombstone(queue_key(queue))),
-        Event::PartitionSet { queue, at, stored } => Some(entry(partition_key(PROGRESS_KIND, queue, *at), stored)),
-        Event::PartitionDropped { queue, at } => Some(tombstone(partition_key(PROGRESS_KIND, queue, *at))),
+        Event::QueueSet { config } => Some(JournalEntry::json(queue_key(&config.name), config)),
+        Event::QueueDeleted { queue } => Some(JournalEntry::tombstone(queue_key(queue))),
+        Event::PartitionSet { queue, at, stored } => {
+            Some(JournalEntry::json(partition_key(PROGRESS_KIND, queue, *at), stored))
+        }
+        Event::PartitionDropped { queue, at } => {
+            Some(JournalEntry::tombstone(partition_key(PROGRESS_KIND, queue, *at)))
+        }
         Event::Delivered { queue, at, messages, at_ms, .. } => {
             let mut ranges = Vec::new();
             for message in messages {
                 push_offset(&mut ranges, message.offset);
             }
             let value = DeliveredValue { ranges, at_ms: *at_ms };
-            Some(entry(partition_key(DELIVERED_KIND, queue, *at), &value))
+            Some(JournalEntry::json(partition_key(DELIVERED_KIND, queue, *at), &value))
         }
-        Event::Settled { queue, at, settlement } => Some(entry(partition_key(SETTLED_KIND, queue, *at), settlement)),
+        Event::Settled { queue, at, settlement } => {
+            Some(JournalEntry::json(partition_key(SETTLED_KIND, queue, *at), settlement))
+        }
         Event::Reserved { .. }
         | Event::Returned { .. }
         | Event::Learned { .. }
@@ -87,13 +91,13 @@ fn decode_parts(entry: &JournalEntry) -> Result<Event, String> {
     let must_have = |value: Option<_>| value.ok_or_else(|| "it has no value".to_owned());
     match key.split('/').collect::<Vec<_>>()[..] {
         [RUN_KEY] => {
-            let RunValue { run, next_queue } = json(must_have(value)?)?;
+            let RunValue { run, next_queue } = parse_json(must_have(value)?)?;
             Ok(Event::RunBegun { run, next_queue })
         }
         [QUEUE_KIND, queue] => {
             let queue = queue_name(queue)?;
             let Some(value) = value else { return Ok(Event::QueueDeleted { queue }) };
-            let config: QueueConfig = json(value)?;
+            let config: QueueConfig = parse_json(value)?;
             if config.name != queue {
                 return Err(format!("its value is of queue {}", config.name));
             }
@@ -102,12 +106,12 @@ fn decode_parts(entry: &JournalEntry) -> Result<Event, String> {
         [PROGRESS_KIND, queue, topic_id, partition] => {
             let (queue, at) = (queue_name(queue)?, partition_of(topic_id, partition)?);
             let Some(value) = value else { return Ok(Event::PartitionDropped { queue, at }) };
-            let stored: StoredProgress = json(value)?;
+            let stored: StoredProgress = parse_json(value)?;
             Ok(Event::PartitionSet { queue, at, stored })
         }
         [DELIVERED_KIND, queue, topic_id, partition] => {
             let (queue, at) = (queue_name(queue)?, partition_of(topic_id, partition)?);
-            let DeliveredValue { ranges, at_ms } = json(must_have(value)?)?;
+            let DeliveredValue { ranges, at_ms } = parse_json(must_have(value)?)?;
             check_ranges(&ranges)?;
             let handed_out = |offset| HandedOut { offset, bytes: 0, key: MessageKey::Unknown };
             let messages = offsets(&ranges).map(handed_out).collect();
@@ -115,7 +119,7 @@ fn decode_parts(entry: &JournalEntry) -> Result<Event, String> {
         }
         [SETTLED_KIND, queue, topic_id, partition] => {
             let (queue, at) = (queue_name(queue)?, partition_of(topic_id, partition)?);
-            let settlement: Settlement = json(must_have(value)?)?;
+            let settlement: Settlement = parse_json(must_have(value)?)?;
             check_ranges(&settlement.released)?;
             let Settlement { acked, buried, absent, .. } = &settlement;
             for ranges in [acked, buried, absent] {
@@ -153,15 +157,6 @@ fn partition_key(kind: &str, queue: &QueueName, at: PartitionKey) -> String {
     format!("{kind}/{queue}/{}/{}", at.topic_id, at.partition)
 }
 
-fn entry(key: String, value: &impl Serialize) -> JournalEntry {
-    let value = serde_json::to_vec(value).expect("these values are plain structs, which always serialize");
-    JournalEntry { key: key.into(), value: Some(Bytes::from(value)) }
-}
-
-fn tombstone(key: String) -> JournalEntry {
-    JournalEntry { key: key.into(), value: None }
-}
-
 fn queue_name(text: &str) -> Result<QueueName, String> {
     QueueName::new(text).map_err(|e| e.to_string())
 }
@@ -172,15 +167,12 @@ fn partition_of(topic_id: &str, partition: &str) -> Result<PartitionKey, String>
     Ok(PartitionKey { topic_id, partition })
 }
 
-fn json<T: DeserializeOwned>(value: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(value).map_err(|e| e.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::event::{DeathReason, Moment, StoredMessage};
     use super::super::test_support::{config, partition, queue, topic};
     use super::*;
+    use bytes::Bytes;
 
     fn text_entry(key: &str, value: Option<&str>) -> JournalEntry {
         JournalEntry { key: Bytes::copy_from_slice(key.as_bytes()), value: value.map(|v| v.to_owned().into()) }
