@@ -32,7 +32,7 @@ to be tried again as the queue says. Ctrl-C: what runs is finished, the rest is 
 
 Examples:
   millstream worker mail --exec ./send-mail -j 8
-  millstream worker thumbnails --exec 'convert - -resize 100x100 /out/$MILLSTREAM_KEY.png'";
+  millstream worker thumbnails --exec 'convert - -resize 100x100 \"/out/$MILLSTREAM_KEY.png\"'";
 
 /// Options of `worker`.
 #[derive(Debug, Args)]

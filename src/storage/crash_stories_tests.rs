@@ -205,3 +205,23 @@ fn an_append_that_was_refused_leaves_nothing_behind() {
         assert_eq!((log.next_offset(), report.torn_tail), (Offset(1), None));
     }
 }
+
+/// The name of a segment to which nothing was ever written once said how far the log went, but only at the first start:
+/// that removed it, and the second went on from where the checkpoint stood (fuzzing).
+#[test]
+fn a_segment_that_was_never_written_does_not_say_where_the_log_ends() {
+    let disk = SimFileSystem::new(1);
+    let mut log = open(&disk);
+    append(&mut log);
+    log.close().expect("closes");
+    let moved = Path::new("/log/00000000000000000061.log");
+    disk.rename(Path::new("/log/00000000000000000000.log"), moved).expect("renames");
+    disk.open(moved, OpenMode::Write).expect("opens").set_len(0).expect("cuts");
+    for start in ["first", "second"] {
+        let log = open(&disk);
+        assert_eq!(log.next_offset(), Offset(1), "at the {start} start");
+        let damage = log.reader().damage();
+        let ranges: Vec<_> = damage.iter().map(|range| (range.first_offset.0, range.next_offset.0)).collect();
+        assert_eq!(ranges, [(0, 1)], "at the {start} start");
+    }
+}

@@ -83,6 +83,13 @@ pub(super) fn judge(
                 verdict.cut = Some(Cut { survey: at, position: None, next_offset });
                 break;
             }
+            if matches!(survey.beginning, Beginning::Unwritten) && survey.base >= durable_end {
+                // Nothing was ever written to it: its name alone does not say that the log went so far.
+                let next_offset = durable_end.max(log_start);
+                verdict.missing(directory, expected, next_offset);
+                verdict.cut = Some(Cut { survey: at, position: None, next_offset });
+                break;
+            }
             verdict.missing(directory, expected, survey.base);
         }
         match judge_segment(survey, at, following, known, &mut verdict)? {
