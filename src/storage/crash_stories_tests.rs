@@ -225,3 +225,18 @@ fn a_segment_that_was_never_written_does_not_say_where_the_log_ends() {
         assert_eq!(ranges, [(0, 1)], "at the {start} start");
     }
 }
+
+/// With a damaged checkpoint the base of the first segment is all that is known of where the log begins; the first start
+/// removed that segment, because nothing was written to it, and the second began at offset 0 again (fuzzing).
+#[test]
+fn what_the_name_of_the_only_segment_said_outlives_it() {
+    let disk = SimFileSystem::new(1);
+    drop(open(&disk));
+    let place = Path::new("/log/00000000000000000061.log");
+    disk.open(place, OpenMode::CreateNew).expect("creates");
+    disk.open(Path::new("/log/checkpoint.json"), OpenMode::Replace).expect("damages");
+    for start in ["first", "second"] {
+        let log = open(&disk);
+        assert_eq!((log.reader().log_start(), log.next_offset()), (Offset(61), Offset(61)), "at the {start} start");
+    }
+}

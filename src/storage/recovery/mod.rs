@@ -101,7 +101,9 @@ pub(super) fn recover(context: &StorageContext, directory: &Path, id: LogId) -> 
     let mut segments = surveyor.trusted_segments(&bases[..trusted])?;
     segments.extend(surveys.iter().map(|survey| Arc::new(surveyor.segment(survey))));
     let found = found_state(&checkpoint, &surveys, verdict.next_offset);
-    let changed = stored != Some(found) && !segments.is_empty();
+    // When the last segment went, only a checkpoint can say where the log goes on.
+    let has_ended = !segments.is_empty() || (has_cut && verdict.next_offset > Offset::ZERO);
+    let changed = stored != Some(found) && has_ended;
     let is_unsynced = has_cut || context.tail == Tail::MaybeUnsynced;
     if is_unsynced && (changed || stored.is_some()) {
         // The bytes are synced; with the names of the files, what readers see from here on cannot vanish. Nor can the
