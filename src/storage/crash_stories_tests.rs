@@ -4,6 +4,7 @@
 
 use crate::clock::ManualClock;
 use crate::partition::{AppendError, PartitionHandle, PartitionOptions, StoragePool};
+use crate::storage::checkpoint::Checkpoint;
 use crate::storage::file_system::{FileSystem, OpenMode};
 use crate::storage::log::{Log, LogOptions, NewBatch};
 use crate::storage::retention::RetentionPolicy;
@@ -238,5 +239,25 @@ fn what_the_name_of_the_only_segment_said_outlives_it() {
     for start in ["first", "second"] {
         let log = open(&disk);
         assert_eq!((log.reader().log_start(), log.next_offset()), (Offset(61), Offset(61)), "at the {start} start");
+    }
+}
+
+/// The checkpoint named a segment that was not there. The one before its place was trusted to end there, all behind it was
+/// set aside as torn, and the next start read that segment and found a later end (fuzzing).
+#[test]
+fn a_checkpoint_in_a_missing_segment_vouches_for_no_end() {
+    let disk = SimFileSystem::new(1);
+    let mut log = open(&disk);
+    for _ in 0..2 {
+        (0..5).for_each(|_| append(&mut log));
+        log.seal_if_old(OLD_MS).expect("seals");
+    }
+    append(&mut log);
+    log.close().expect("closes");
+    let forged = Checkpoint { segment: Offset(3), position: 30_149, ..Checkpoint::EMPTY };
+    forged.store(&disk, Path::new("/log")).expect("stores");
+    for start in ["first", "second"] {
+        let log = open(&disk);
+        assert_eq!((log.next_offset(), readable(&log)), (Offset(11), 11), "at the {start} start");
     }
 }

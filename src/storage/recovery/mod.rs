@@ -77,7 +77,8 @@ pub(super) fn recover(context: &StorageContext, directory: &Path, id: LogId) -> 
     let mut checkpoint = Checkpoint { log_start_offset: log_start, ..stored.unwrap_or(Checkpoint::EMPTY) };
     finish_deletions(&**fs, directory, &mut bases, log_start)?;
 
-    let trusted = bases.partition_point(|base| *base < checkpoint.segment).min(bases.len().saturating_sub(1));
+    // The segment that the checkpoint stands in is looked at; if that is not there, the one before its place.
+    let trusted = bases.partition_point(|base| *base <= checkpoint.segment).saturating_sub(1);
     let surveyor = Surveyor { context, directory, id };
     let mut surveys = Vec::with_capacity(bases.len() - trusted);
     for base in &bases[trusted..] {
