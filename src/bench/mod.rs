@@ -1,8 +1,8 @@
 //! Measuring a broker: the workloads of `millstream bench`, and the page made of their results.
 //!
 //! ```text
-//! workload/   produce  consume  e2e  fanout  mixed  backlog  rate      what is done, one file each
-//!     |-- sending, reading, crew    the loops of senders and readers, and who waits for whom
+//! workload/   produce  consume  e2e  fanout  mixed  backlog  rate  queue    what is done, one file each
+//!     |-- sending, reading, working, crew    the loops of senders, readers and workers, and who waits for whom
 //!     |-- stage                     warm-up, measured, over; processor time at these moments
 //!     '-- target                    the system under test, behind a small trait; `millstream` implements it
 //! payload, tally    records that carry a number and a time, and the check that all came, once, in order
@@ -30,6 +30,7 @@ mod stage;
 mod tally;
 pub mod target;
 mod usage;
+mod working;
 pub mod workload;
 
 pub use error::{BenchError, OwnBrokerError};
@@ -38,3 +39,4 @@ pub use millstream::Millstream;
 pub use own_broker::OwnBroker;
 pub use stage::{RunClock, Stop, StopHandle};
 pub use tally::Tally;
+pub use working::WorkTally;

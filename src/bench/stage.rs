@@ -134,17 +134,30 @@ pub(super) struct Span {
     pub(super) stopped: bool,
 }
 
-/// Takes the stage through its phases.
+/// Takes the stage through its phases: what is measured ends after a time.
 pub(super) async fn conduct<E: Error>(
     stage: Arc<Stage>,
     length: Length,
     process_id: Option<u32>,
+    stop: Stop,
+) -> Result<Span, BenchError<E>> {
+    // The timer begins when it is looked at.
+    let end = async { tokio::time::sleep(length.duration).await };
+    conduct_until(stage, length.warm_up, end, process_id, stop).await
+}
+
+/// Takes the stage through its phases: what is measured ends with `end`, which is not looked at before it begins.
+pub(super) async fn conduct_until<E: Error>(
+    stage: Arc<Stage>,
+    warm_up: Duration,
+    end: impl Future<Output = ()>,
+    process_id: Option<u32>,
     mut stop: Stop,
 ) -> Result<Span, BenchError<E>> {
     // Even a timer of no time takes until the next tick, in which a stop would still be one of the warm-up.
-    if !length.warm_up.is_zero() {
+    if !warm_up.is_zero() {
         tokio::select! {
-            () = tokio::time::sleep(length.warm_up) => {}
+            () = tokio::time::sleep(warm_up) => {}
             () = stop.wait() => {
                 stage.enter(Phase::Over);
                 return Err(BenchError::Stopped("during the warm-up"));
@@ -156,7 +169,7 @@ pub(super) async fn conduct<E: Error>(
     stage.enter(Phase::Measured);
     let begun = Instant::now();
     let stopped = tokio::select! {
-        () = tokio::time::sleep(length.duration) => false,
+        () = end => false,
         () = stop.wait() => true,
     };
     stage.enter(Phase::Over);

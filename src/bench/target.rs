@@ -6,6 +6,7 @@
 
 use super::payload::Block;
 use super::tally::Tally;
+use super::working::WorkTally;
 use crate::types::Durability;
 use std::error::Error;
 use std::future::Future;
@@ -67,6 +68,34 @@ pub trait Reader: Send + 'static {
     fn read(&mut self, tally: &mut Tally) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
+/// A system that also gives each record to one of many workers.
+pub trait QueueTarget: Target {
+    /// A worker with a connection of its own.
+    type Worker: Worker<Error = Self::Error>;
+
+    /// Makes a queue of the records of a topic, from the first one on.
+    fn create_queue(&self, queue: &QueuePlan) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Deletes it.
+    fn delete_queue(&self, name: &str) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Opens a worker of a queue.
+    fn open_worker(&self, options: &WorkerOptions) -> impl Future<Output = Result<Self::Worker, Self::Error>> + Send;
+}
+
+/// Takes messages, and acknowledges each.
+pub trait Worker: Send + 'static {
+    /// See [`Target::Error`].
+    type Error: Error;
+
+    /// Waits for messages or for confirmations of acknowledgements, acknowledges each message, and shows both to the
+    /// tally. May be dropped while it waits, and called again.
+    fn work(&mut self, tally: &mut WorkTally) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Leaves in order; messages that it was given and did not acknowledge are free again.
+    fn leave(self) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
 /// A topic to be made.
 #[derive(Debug, Clone)]
 pub struct TopicPlan {
@@ -114,4 +143,28 @@ pub enum ReadFrom {
     Beginning,
     /// Behind the last one.
     End,
+}
+
+/// A queue to be made.
+#[derive(Debug, Clone)]
+pub struct QueuePlan {
+    /// Its name: letters, digits and hyphens.
+    pub name: String,
+    /// Whose records are its messages.
+    pub topic: String,
+    /// What the confirmation of an acknowledgement means.
+    pub durability: Durability,
+    /// Most messages that all workers together may have.
+    pub in_flight: u32,
+}
+
+/// How a worker works.
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// At which queue.
+    pub queue: String,
+    /// Most messages that it may have, not acknowledged.
+    pub prefetch: u32,
+    /// Each acknowledgement is a request of its own, rather than one of those for all messages that came together.
+    pub ack_each: bool,
 }

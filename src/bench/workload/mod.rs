@@ -10,6 +10,7 @@ mod e2e;
 mod fanout;
 mod mixed;
 mod produce;
+pub mod queue;
 pub mod rate;
 mod run;
 
@@ -18,9 +19,10 @@ use super::machine::Machine;
 use super::result::{FORMAT, Measured, RunResult, Step};
 pub use super::stage::Length;
 use super::stage::Stop;
-use super::target::{Target, TopicPlan};
+use super::target::{QueueTarget, Target, TopicPlan};
 use crate::types::{Durability, TimestampMs};
 use crate::units::{format_bytes_exact, format_duration_ms};
+use queue::QueueWork;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -186,14 +188,27 @@ impl<T: Target> Bench<T> {
         started_at_ms: TimestampMs,
         label: Option<String>,
     ) -> Result<RunResult, BenchError<T::Error>> {
-        let name = format!("bench-{}-{}-{started_at_ms}", workload.name(), std::process::id());
+        let run = async |topic: &str| self.run_on(workload, topic).await;
+        self.on_topic(workload.name(), workload.settings(), run, started_at_ms, label).await
+    }
+
+    /// Makes a topic, runs something on it, deletes it again, and describes what came of it.
+    async fn on_topic(
+        &self,
+        workload: &str,
+        settings: Vec<(&'static str, String)>,
+        run: impl AsyncFnOnce(&str) -> Result<Outcome, BenchError<T::Error>>,
+        started_at_ms: TimestampMs,
+        label: Option<String>,
+    ) -> Result<RunResult, BenchError<T::Error>> {
+        let name = format!("bench-{workload}-{}-{started_at_ms}", std::process::id());
         let plan = TopicPlan { name, partitions: self.load.partitions, durability: self.load.durability };
         self.target.create_topic(&plan).await.map_err(BenchError::system("creating a topic"))?;
-        let outcome = self.run_on(workload, &plan.name).await;
+        let outcome = run(&plan.name).await;
         let deleted = self.target.delete_topic(&plan.name).await.map_err(BenchError::system("deleting the topic"));
         let Outcome { measured, steps, stopped } = outcome?;
         deleted?;
-        let settings = self.load.settings().into_iter().chain(workload.settings());
+        let settings = self.load.settings().into_iter().chain(settings);
         let settings: BTreeMap<_, _> = settings.map(|(name, value)| (name.to_owned(), value)).collect();
         Ok(RunResult {
             format: FORMAT,
@@ -201,7 +216,7 @@ impl<T: Target> Bench<T> {
             version: self.target.version(),
             revision: option_env!("MILLSTREAM_REVISION").map(str::to_owned),
             label,
-            workload: workload.name().to_owned(),
+            workload: workload.to_owned(),
             started_at_ms,
             partial: stopped,
             settings,
@@ -223,6 +238,19 @@ impl<T: Target> Bench<T> {
             Workload::Backlog { backlog_bytes, rate } => backlog::run(self, topic, backlog_bytes, rate).await,
             Workload::Rate { p99_below, start } => rate::run(self, topic, p99_below, start).await,
         }
+    }
+}
+
+impl<T: QueueTarget> Bench<T> {
+    /// Lets workers work at a queue of a topic; both are made for it and deleted afterwards.
+    pub async fn run_queue(
+        &self,
+        work: &QueueWork,
+        started_at_ms: TimestampMs,
+        label: Option<String>,
+    ) -> Result<RunResult, BenchError<T::Error>> {
+        let run = async |topic: &str| queue::run(self, topic, work).await;
+        self.on_topic("queue", work.settings(), run, started_at_ms, label).await
     }
 }
 

@@ -52,6 +52,14 @@ impl<'b, T: Target> Run<'b, T> {
         Self { bench, topic, clock, stage, crew, goal: Goal::new() }
     }
 
+    pub(super) fn stage(&self) -> &Arc<Stage> {
+        &self.stage
+    }
+
+    pub(super) fn clock(&self) -> RunClock {
+        self.clock
+    }
+
     /// Opens all senders, then lets them begin together.
     pub(super) async fn start_senders(
         &mut self,

@@ -1,10 +1,12 @@
 //! The flags that say how to send, and whether they can be meant.
 
+use super::Job;
 use crate::bench::payload::STAMP_BYTES;
+use crate::bench::workload::queue::{Messages, QueueWork};
 use crate::bench::workload::{Length, Load, Workload};
 use crate::cli::exit::CliError;
 use crate::cli::topic::DurabilityArg;
-use crate::limits::{BATCH_BYTES_LIMIT_MAX, PARTITIONS_MAX};
+use crate::limits::{BATCH_BYTES_LIMIT_MAX, PARTITIONS_MAX, QUEUE_IN_FLIGHT_MAX};
 use crate::units::{format_bytes, parse_bytes, parse_duration};
 use clap::Args;
 use std::time::Duration;
@@ -59,7 +61,7 @@ pub(super) struct LoadArgs {
 
 impl LoadArgs {
     /// The load, if there can be such a one.
-    pub(super) fn check(&self, workload: &Workload) -> Result<Load, CliError> {
+    pub(super) fn check(&self, job: &Job) -> Result<Load, CliError> {
         let batch_default = if self.in_flight == 1 { 1 } else { BATCH_RECORDS_DEFAULT };
         let batch_records = self.batch_records.unwrap_or(batch_default);
         within("--record-bytes", self.record_bytes, STAMP_BYTES as u64, BATCH_BYTES_LIMIT_MAX.into())?;
@@ -67,7 +69,10 @@ impl LoadArgs {
         within("--in-flight", self.in_flight.into(), 1, IN_FLIGHT_MAX.into())?;
         within("--producers", self.producers.into(), 1, PRODUCERS_MAX.into())?;
         within("--partitions", self.partitions.into(), 1, PARTITIONS_MAX.into())?;
-        check_workload(workload)?;
+        match job {
+            Job::Topic(workload) => check_workload(workload)?,
+            Job::Queue(work) => check_queue(work)?,
+        }
         if self.duration.is_zero() {
             return Err(CliError::usage("--duration is 0; measure for some time, such as 5s"));
         }
@@ -118,6 +123,16 @@ fn check_workload(workload: &Workload) -> Result<(), CliError> {
             Err(CliError::usage("--p99-below is 0; no record arrives in no time: give a time such as 5ms"))
         }
         Workload::Produce | Workload::EndToEnd { .. } | Workload::Rate { .. } => Ok(()),
+    }
+}
+
+fn check_queue(work: &QueueWork) -> Result<(), CliError> {
+    within("--workers", work.workers.into(), 1, READERS_MAX.into())?;
+    let prefetch_max = u64::from(QUEUE_IN_FLIGHT_MAX / work.workers);
+    within("--prefetch", work.prefetch.into(), 1, prefetch_max)?;
+    match work.messages {
+        Messages::Backlog(messages) => within("--messages", messages, 1, u64::MAX),
+        Messages::Rate(_) => Ok(()),
     }
 }
 

@@ -15,6 +15,7 @@ mod system;
 use super::exit::CliError;
 use super::interrupt::interrupt;
 use crate::bench::result::RunResult;
+use crate::bench::workload::queue::{Messages, QueueWork};
 use crate::bench::workload::{Bench, Workload};
 use crate::bench::{BenchError, Millstream, Stop};
 use crate::clock::{Clock as _, SystemClock};
@@ -133,6 +134,32 @@ Examples:
         #[command(flatten)]
         run: RunArgs,
     },
+    /// Let workers take messages from a queue and acknowledge each: as many as it goes, or at a fixed rate.
+    #[command(after_help = "\
+Examples:
+  millstream bench queue
+  millstream bench queue --durability written --workers 8 --messages 1000000
+  millstream bench queue --ack-each                    one request for each acknowledgement
+  millstream bench queue --rate 1000                   the time from sending a message until a worker has it")]
+    Queue {
+        /// How many messages there are before the workers are.
+        #[arg(long, value_name = "N", default_value_t = 200_000, conflicts_with = "rate")]
+        messages: u64,
+        /// Send while the workers work: messages a second, of all producers together.
+        #[arg(long, value_name = "N/s", value_parser = parse_rate)]
+        rate: Option<u64>,
+        /// How many work, each with a connection of its own.
+        #[arg(long, value_name = "N", default_value_t = 4)]
+        workers: u32,
+        /// Most messages of each worker that are not acknowledged.
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        prefetch: u32,
+        /// Make each acknowledgement a request of its own, rather than those of messages that came together.
+        #[arg(long)]
+        ack_each: bool,
+        #[command(flatten)]
+        run: RunArgs,
+    },
     /// Make one HTML page, with charts, of the results in JSON files.
     #[command(after_help = "\
 Examples:
@@ -156,21 +183,40 @@ struct RunArgs {
     label: Option<String>,
 }
 
+/// What is to be done.
+#[derive(Debug)]
+enum Job {
+    /// To a topic.
+    Topic(Workload),
+    /// To a queue.
+    Queue(QueueWork),
+}
+
+impl From<Workload> for Job {
+    fn from(workload: Workload) -> Self {
+        Self::Topic(workload)
+    }
+}
+
 /// Runs a workload, or makes a report.
 pub(super) fn run(args: BenchArgs) -> Result<(), CliError> {
-    let (workload, args) = match args.verb {
-        BenchVerb::Produce(run) => (Workload::Produce, run),
-        BenchVerb::Consume { backlog_bytes, readers, run } => (Workload::Consume { backlog_bytes, readers }, run),
-        BenchVerb::E2e { rate, run } => (Workload::EndToEnd { rate }, run),
-        BenchVerb::Fanout { groups, run } => (Workload::Fanout { groups }, run),
+    let (job, args) = match args.verb {
+        BenchVerb::Produce(run) => (Workload::Produce.into(), run),
+        BenchVerb::Consume { backlog_bytes, readers, run } => (Workload::Consume { backlog_bytes, readers }.into(), run),
+        BenchVerb::E2e { rate, run } => (Workload::EndToEnd { rate }.into(), run),
+        BenchVerb::Fanout { groups, run } => (Workload::Fanout { groups }.into(), run),
         BenchVerb::Mixed { rate, readers, backlog_bytes, run } => {
-            (Workload::Mixed { rate, readers, backlog_bytes }, run)
+            (Workload::Mixed { rate, readers, backlog_bytes }.into(), run)
         }
-        BenchVerb::Backlog { backlog_bytes, rate, run } => (Workload::Backlog { backlog_bytes, rate }, run),
-        BenchVerb::Rate { p99_below, start, run } => (Workload::Rate { p99_below, start }, run),
+        BenchVerb::Backlog { backlog_bytes, rate, run } => (Workload::Backlog { backlog_bytes, rate }.into(), run),
+        BenchVerb::Rate { p99_below, start, run } => (Workload::Rate { p99_below, start }.into(), run),
+        BenchVerb::Queue { messages, rate, workers, prefetch, ack_each, run } => {
+            let messages = rate.map_or(Messages::Backlog(messages), Messages::Rate);
+            (Job::Queue(QueueWork { workers, prefetch, ack_each, messages }), run)
+        }
         BenchVerb::Report(args) => return report::run(&args),
     };
-    let load = args.load.check(&workload)?;
+    let load = args.load.check(&job)?;
     // A file that cannot be written is better known before the run than after it.
     let json = args.json.as_deref().map(open_to_add).transpose()?;
     let system = args.system.start()?;
@@ -186,7 +232,11 @@ pub(super) fn run(args: BenchArgs) -> Result<(), CliError> {
         let running = async {
             let target = Millstream::connect(system.address(), system.process_id()).await?;
             let bench = Bench { target, load, stop, notice: |text| eprintln!("{text}") };
-            Ok(bench.run(&workload, started_at_ms, args.label.clone()).await?)
+            let label = args.label.clone();
+            Ok(match &job {
+                Job::Topic(workload) => bench.run(workload, started_at_ms, label).await?,
+                Job::Queue(work) => bench.run_queue(work, started_at_ms, label).await?,
+            })
         };
         let running = std::pin::pin!(running);
         let told_twice = async {

@@ -1,4 +1,6 @@
-//! Millstream as the system under test, through its own client library.
+//! Millstream as the system under test, through its own client library. `queue`: as one that has queues.
+
+mod queue;
 
 use super::payload::Block;
 use super::tally::Tally;
