@@ -2,10 +2,11 @@
 
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
+use crate::broker::lag::{Lag, PartitionLag};
 use crate::group::{
     CommitRequest, CommittedOffset, Generation, GroupDescription, GroupName, GroupSummary, MemberId, OffsetToCommit,
 };
-use crate::partition::PartitionOffsets;
+use crate::partition::{PartitionHandle, PartitionOffsets};
 use crate::types::{Offset, Position, TopicName, TopicPartition};
 
 /// An offset a client wants to commit.
@@ -24,13 +25,15 @@ pub struct Commit {
 /// Why single offsets of a commit were refused. Those not named here are durable.
 pub type RefusedCommits = Vec<(String, u32, BrokerError)>;
 
-/// A group, and how far each of its partitions' logs goes (`None`: the partition is offline).
+/// A group, and how far it is behind.
 #[derive(Debug)]
 pub struct DescribedGroup {
     /// The group.
     pub description: GroupDescription,
-    /// For each of `description.partitions`.
-    pub offsets: Vec<Option<PartitionOffsets>>,
+    /// For each of `description.partitions`; `None`: the partition is offline.
+    pub lags: Vec<Option<PartitionLag>>,
+    /// In all partitions together.
+    pub lag: Lag,
 }
 
 impl Broker {
@@ -42,13 +45,24 @@ impl Broker {
     /// Everything about a group.
     pub async fn describe_group(&self, group: &str) -> Result<DescribedGroup, BrokerError> {
         let description = self.groups()?.describe(group_name(group)?).await?;
-        let offsets = description.partitions.iter().map(|partition| self.offsets_of(&partition.partition)).collect();
-        Ok(DescribedGroup { description, offsets })
+        let handles: Vec<_> = description.partitions.iter().map(|found| self.handle_of(&found.partition)).collect();
+        let now_ms = self.clock.now_ms();
+        // One thread for the whole group: a group that is far behind has its place in parts of logs that nobody has
+        // in memory.
+        let measuring = tokio::task::spawn_blocking(move || {
+            let measure = |(handle, found): (&Option<PartitionHandle>, _)| {
+                handle.as_ref().map(|handle| PartitionLag::measure(handle, found, now_ms))
+            };
+            let lags: Vec<_> = handles.iter().zip(&description.partitions).map(measure).collect();
+            let lag = Lag::total(lags.iter().map(Option::as_ref));
+            DescribedGroup { description, lags, lag }
+        });
+        // Only a runtime that shuts down cancels it.
+        measuring.await.map_err(|_| BrokerError::Draining)
     }
 
-    fn offsets_of(&self, at: &TopicPartition) -> Option<PartitionOffsets> {
-        let topic = self.topics.get(&at.topic)?;
-        topic.partition(at.partition).ok().map(crate::partition::PartitionHandle::offsets)
+    fn handle_of(&self, at: &TopicPartition) -> Option<PartitionHandle> {
+        self.topics.get(&at.topic)?.partition(at.partition).ok().cloned()
     }
 
     /// Deletes a group that has no members.

@@ -1,7 +1,7 @@
 //! The broker as one thing: every operation a door can ask for, in the words of [`crate::types`].
 //!
-//! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`],
-//! `producers`, [`queues`] and [`receiving`] (with `queue_reading` and `dead_letters`); `startup`, `opener` and
+//! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`] (with
+//! [`lag`]), `producers`, [`queues`] and [`receiving`] (with `queue_reading` and `dead_letters`); `startup`, `opener` and
 //! `coordinators` open everything, `upkeep`, [`compaction`] and `scrubber` look after it, `clock_watch`, `disk_watch` and
 //! `expired` know when that needs a word. The state lives below: topics and partitions in the table of `topic_table`, groups
 //! and queues in their coordinators. Doors translate to and from these calls and own nothing.
@@ -15,6 +15,7 @@ pub mod error;
 mod expired;
 pub mod fetch;
 pub mod groups;
+pub mod lag;
 mod opener;
 pub mod produce;
 mod producers;
@@ -32,7 +33,7 @@ mod upkeep_memory;
 
 /// The words of the layers below that doors need: they see no further than here.
 pub use crate::group::{
-    CommitError, CommittedOffset, Generation, GroupError, GroupPhase, GroupSummary, MemberDescription, MemberId,
+    CommitError, CommittedOffset, Generation, GroupError, GroupPhase, GroupSummary, MemberDescription, MemberId, Pace,
     PartitionDescription,
 };
 pub use crate::partition::{AppendAck, PartitionOffsets};
@@ -53,7 +54,7 @@ pub use topic_table::Topic;
 pub use upkeep::ClockStatus;
 
 use crate::clock::SharedClock;
-use crate::metrics::{GroupReading, Metrics, QueueReading};
+use crate::metrics::{GroupReadings, Metrics, QueueReading};
 use crate::partition::StoragePool;
 use crate::shutdown::Shutdown;
 use crate::storage::StorageContext;
@@ -89,7 +90,7 @@ pub struct Broker {
     /// Deletions of records that may wait for the disk at the same time.
     deletions: Semaphore,
     /// The groups as metrics last saw them.
-    group_readings: Mutex<Vec<GroupReading>>,
+    group_readings: Mutex<GroupReadings>,
     /// And the queues.
     queue_readings: Mutex<Vec<QueueReading>>,
     /// Budget of record bytes that were received and not answered, in units of [`produce::PERMIT_BYTES`].

@@ -1,7 +1,11 @@
 //! The state of every partition, group and queue, as metrics want it.
 
 use crate::broker::Broker;
-use crate::metrics::{GroupReading, OpenFilesReading, PartitionReading, QueueReading, Readings};
+use crate::broker::lag::{Lag, PartitionLag};
+use crate::metrics::{
+    GroupLagReading, GroupReading, GroupReadings, LagReading, OpenFilesReading, PartitionReading, QueueReading,
+    Readings,
+};
 use crate::queue::Logs as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -69,30 +73,43 @@ impl Broker {
     }
 
     /// `None` if the coordinator does not answer in time.
-    async fn group_readings(&self) -> Option<Vec<GroupReading>> {
-        let mut readings = Vec::new();
+    async fn group_readings(&self) -> Option<GroupReadings> {
+        let (mut readings, mut groups_read) = (Vec::new(), Vec::new());
         let groups = timeout(COORDINATOR_PATIENCE, self.list_groups("")).await.ok()?;
         for group in groups.unwrap_or_default() {
             let described = timeout(COORDINATOR_PATIENCE, self.describe_group(group.name.as_str())).await.ok()?;
             let Ok(described) = described else { continue };
-            for (partition, offsets) in described.description.partitions.iter().zip(&described.offsets) {
-                let (Some(committed), Some(offsets)) = (&partition.committed, offsets) else { continue };
+            let total = described.lag;
+            groups_read.push(GroupLagReading { group: group.name.to_string(), lag: lag_reading(&total) });
+            for (partition, lag) in described.description.partitions.iter().zip(&described.lags) {
+                let (Some(committed), Some(PartitionLag { lag, .. })) = (&partition.committed, lag) else { continue };
                 readings.push(GroupReading {
                     group: group.name.to_string(),
                     topic: committed.topic.clone(),
                     partition: committed.partition,
                     committed_offset: committed.offset.0,
-                    // What retention has deleted is not waiting for anybody.
-                    lag_records: offsets.high_watermark.records_since(committed.offset.max(offsets.log_start)),
+                    lag: lag_reading(lag),
                 });
             }
         }
-        Some(readings)
+        Some(GroupReadings { groups: groups_read, partitions: readings })
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds as seconds for a gauge")]
+fn lag_reading(lag: &Lag) -> LagReading {
+    let seconds = |ms: u64| ms as f64 / 1_000.0;
+    LagReading {
+        records: lag.records,
+        bytes: lag.bytes,
+        span_seconds: lag.span_ms.map(seconds),
+        oldest_age_seconds: lag.oldest_age_ms.map(seconds),
+        drain_seconds: lag.drain_ms.map(seconds),
     }
 }
 
 /// What was just read, or else what was read last.
-fn last_known<T: Clone>(known: &Mutex<Vec<T>>, fresh: Option<Vec<T>>) -> Vec<T> {
+fn last_known<T: Clone>(known: &Mutex<T>, fresh: Option<T>) -> T {
     let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(fresh) = fresh {
         *known = fresh;

@@ -7,6 +7,7 @@
 use super::error::{CommitError, GroupError};
 use super::event::{Decision, Event, Now, OffsetKey};
 use super::ids::{Generation, GroupName, MemberId};
+use super::pace::PaceSample;
 use super::state::{Committed, GroupState};
 use super::topics::TopicsSnapshot;
 use crate::limits;
@@ -57,7 +58,7 @@ impl GroupState {
             Some((member, _)) => self.check_member(member)?,
             None => self.check_empty()?,
         }
-        self.decide_offsets(&request.offsets, topics, now, |offset, topic_id, committed| {
+        self.decide_offsets(&request.offsets, topics, now, Pacing::GoesOn, |offset, topic_id, committed| {
             if let Some((member, generation)) = &request.member {
                 self.check_owner(member, *generation, &offset.place(), topic_id, now)?;
             }
@@ -82,7 +83,7 @@ impl GroupState {
         now: Now,
     ) -> Result<Decision<CommitResults>, GroupError> {
         self.check_empty()?;
-        self.decide_offsets(offsets, topics, now, |offset, _, _| {
+        self.decide_offsets(offsets, topics, now, Pacing::Anew, |offset, _, _| {
             let exists = (offset.log_start..=offset.high_watermark).contains(&offset.offset);
             if exists { Ok(()) } else { Err(offset.out_of_range(&self.name)) }
         })
@@ -102,6 +103,7 @@ impl GroupState {
         offsets: &[OffsetToCommit],
         topics: &TopicsSnapshot,
         now: Now,
+        pacing: Pacing,
         check: impl Fn(&OffsetToCommit, TopicId, Option<Offset>) -> Result<(), CommitError>,
     ) -> Result<Decision<CommitResults>, GroupError> {
         if offsets.len() > limits::COMMIT_OFFSETS_MAX {
@@ -109,6 +111,7 @@ impl GroupState {
             return Err(GroupError::TooManyOffsets { group, offsets: offsets.len(), limit });
         }
         let mut decision = Decision::<CommitResults>::default();
+        let mut sampled = Vec::new();
         // A partition may be named twice; the second time goes by what the first has set.
         let mut set: HashMap<OffsetKey, Offset> = HashMap::new();
         for offset in offsets {
@@ -118,6 +121,12 @@ impl GroupState {
             });
             if let Ok(key) = result {
                 set.insert(key, offset.offset);
+                let pace = self.paces.get(&key);
+                let is_first = pacing == Pacing::Anew || pace.is_none();
+                if is_first || pace.is_some_and(|pace| pace.is_due(now.monotonic_ms)) {
+                    let sample = offset.sample(now);
+                    sampled.push(Event::PaceSampled { group: self.name.clone(), key, sample, is_first });
+                }
                 let committed = Committed {
                     topic: offset.topic.clone(),
                     offset: offset.offset,
@@ -128,6 +137,7 @@ impl GroupState {
             }
             decision.reply.push(result.map(|_| ()));
         }
+        decision.events.extend(sampled);
         Ok(decision)
     }
 
@@ -177,7 +187,20 @@ impl GroupState {
     }
 }
 
+/// What an offset that is set says about the pace of the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pacing {
+    /// The group has worked its way there.
+    GoesOn,
+    /// It was put there.
+    Anew,
+}
+
 impl OffsetToCommit {
+    fn sample(&self, now: Now) -> PaceSample {
+        PaceSample { at_ms: now.monotonic_ms, committed: self.offset, high_watermark: self.high_watermark }
+    }
+
     fn place(&self) -> TopicPartition {
         TopicPartition { topic: self.topic.clone(), partition: self.partition }
     }

@@ -2,7 +2,9 @@
 //!
 //! High watermarks and lag are not here; who asks adds them from the logs.
 
+use super::event::{Now, OffsetKey};
 use super::ids::{Generation, GroupName, MemberId};
+use super::pace::PaceStart;
 use super::state::{GroupState, Member};
 use super::topics::TopicsSnapshot;
 use crate::types::{Offset, TimestampMs, TopicName, TopicPartition};
@@ -67,6 +69,8 @@ pub struct PartitionDescription {
     pub partition: TopicPartition,
     /// How far the group has come; `None` = nothing was committed yet.
     pub committed: Option<CommittedOffset>,
+    /// From where to measure how fast the group goes on; `None` = not known yet.
+    pub pace: Option<PaceStart>,
     /// Who owns it now, or has yet to release it.
     pub owner: Option<MemberId>,
 }
@@ -96,11 +100,11 @@ impl GroupState {
     }
 
     /// Everything about the group.
-    pub(super) fn describe(&self, topics: &TopicsSnapshot) -> GroupDescription {
+    pub(super) fn describe(&self, topics: &TopicsSnapshot, now: Now) -> GroupDescription {
         GroupDescription {
             summary: self.summary(),
             members: self.describe_members(),
-            partitions: self.describe_partitions(topics),
+            partitions: self.describe_partitions(topics, now),
         }
     }
 
@@ -119,14 +123,19 @@ impl GroupState {
     }
 
     /// A partition of a deleted topic may still be owned by a member that has yet to release it; it is not shown.
-    fn describe_partitions(&self, topics: &TopicsSnapshot) -> Vec<PartitionDescription> {
+    fn describe_partitions(&self, topics: &TopicsSnapshot, now: Now) -> Vec<PartitionDescription> {
         let owned = self.ownership.keys().filter(|partition| topics.get(&partition.topic).is_some()).cloned();
         let committed = self
             .offsets
             .iter()
             .map(|(key, committed)| TopicPartition { topic: committed.topic.clone(), partition: key.partition });
         let partitions: BTreeSet<TopicPartition> = owned.chain(committed).collect();
+        let pace_of = |partition: &TopicPartition| {
+            let key = OffsetKey { topic_id: topics.get(&partition.topic)?.id, partition: partition.partition };
+            self.paces.get(&key)?.start(now.monotonic_ms)
+        };
         let describe = |partition: TopicPartition| PartitionDescription {
+            pace: pace_of(&partition),
             committed: topics
                 .get(&partition.topic)
                 .and_then(|topic| self.committed(topic.id, partition.partition))

@@ -6,6 +6,7 @@
 
 use super::ids::{Generation, GroupName, MemberId};
 use super::membership::MemberEvent;
+use super::pace::PaceSample;
 use super::state::{Committed, Member, Ownership};
 use crate::types::{TopicId, TopicPartition};
 
@@ -22,6 +23,8 @@ pub(super) enum Event {
     OffsetDropped { group: GroupName, key: OffsetKey },
     /// Durable. The group is gone.
     GroupDeleted { group: GroupName },
+    /// The group was here when it committed; with `is_first`, what was measured before does not count any more.
+    PaceSampled { group: GroupName, key: OffsetKey, sample: PaceSample, is_first: bool },
     /// The group has a new member.
     MemberJoined { group: GroupName, member: Member },
     /// The group has lost a member.

@@ -79,6 +79,7 @@ impl Groups {
                 self.by_name.entry(group.clone()).or_insert_with(new).apply(event);
             }
             Event::OffsetDropped { group, .. }
+            | Event::PaceSampled { group, .. }
             | Event::MemberJoined { group, .. }
             | Event::MemberLeft { group, .. }
             | Event::OwnershipChanged { group, .. } => {
@@ -214,9 +215,9 @@ impl Groups {
     }
 
     /// Everything about a group.
-    pub(super) fn describe(&self, name: &GroupName) -> Result<GroupDescription, GroupError> {
+    pub(super) fn describe(&self, name: &GroupName, now: Now) -> Result<GroupDescription, GroupError> {
         let group = self.by_name.get(name).ok_or_else(|| GroupError::NotFound { group: name.clone() })?;
-        Ok(group.describe(&self.topics))
+        Ok(group.describe(&self.topics, now))
     }
 
     /// Groups whose names begin with `prefix`, in order of name.

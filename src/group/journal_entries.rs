@@ -62,7 +62,10 @@ pub(super) fn encode(event: &Event) -> Option<JournalEntry> {
         }
         Event::OffsetDropped { group, key } => Some(JournalEntry::tombstone(offset_key(group, *key))),
         Event::GroupDeleted { group } => Some(JournalEntry::tombstone(group_key(group))),
-        Event::MemberJoined { .. } | Event::MemberLeft { .. } | Event::OwnershipChanged { .. } => None,
+        Event::PaceSampled { .. }
+        | Event::MemberJoined { .. }
+        | Event::MemberLeft { .. }
+        | Event::OwnershipChanged { .. } => None,
     }
 }
 

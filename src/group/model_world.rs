@@ -276,7 +276,7 @@ impl World {
         for (group, generation) in advanced {
             let before = self.generations.insert(group.clone(), generation).unwrap_or_default();
             // Only the making of a group without members leaves it in a generation that was there.
-            let used = self.groups.describe(&group).is_ok_and(|described| described.summary.members > 0);
+            let used = self.groups.describe(&group, self.now).is_ok_and(|described| described.summary.members > 0);
             assert!(
                 generation > before || (generation == before && !used),
                 "{group} went from {before} to {generation}"
@@ -339,7 +339,7 @@ impl World {
 
     /// Whatever is read by somebody at all is read, or being given up, by exactly one member of the group.
     fn check_every_partition_is_with_somebody(&self, name: &GroupName) {
-        let Ok(described) = self.groups.describe(name) else { return };
+        let Ok(described) = self.groups.describe(name, self.now) else { return };
         let clients: Vec<&Client> = self.clients.iter().filter(|c| c.group == *name && !c.gone).collect();
         assert_eq!(described.members.len(), clients.len());
         for partition in &described.partitions {

@@ -9,6 +9,7 @@
 use super::describe::CommittedOffset;
 use super::event::{Event, OffsetKey};
 use super::ids::{Generation, GroupName, MemberId};
+use super::pace::PaceWindow;
 use crate::types::{Offset, TimestampMs, TopicId, TopicName, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +21,8 @@ pub(super) struct GroupState {
     pub(super) members: BTreeMap<MemberId, Member>,
     pub(super) ownership: BTreeMap<TopicPartition, Ownership>,
     pub(super) offsets: BTreeMap<OffsetKey, Committed>,
+    /// How fast it goes on; only of partitions in `offsets`.
+    pub(super) paces: BTreeMap<OffsetKey, PaceWindow>,
 }
 
 /// A member, that is: one open stream of a client.
@@ -69,7 +72,14 @@ pub(super) struct Committed {
 impl GroupState {
     /// A group without members and offsets. Its first generation will be the one after `generation`.
     pub(super) fn new(name: GroupName, generation: Generation) -> Self {
-        Self { name, generation, members: BTreeMap::new(), ownership: BTreeMap::new(), offsets: BTreeMap::new() }
+        Self {
+            name,
+            generation,
+            members: BTreeMap::new(),
+            ownership: BTreeMap::new(),
+            offsets: BTreeMap::new(),
+            paces: BTreeMap::new(),
+        }
     }
 
     /// Carries out one event of this group.
@@ -84,7 +94,12 @@ impl GroupState {
             }
             Event::OffsetDropped { key, .. } => {
                 self.offsets.remove(key);
+                self.paces.remove(key);
             }
+            Event::PaceSampled { key, sample, is_first, .. } => match self.paces.get_mut(key) {
+                Some(window) if !is_first => window.push(*sample),
+                _ => drop(self.paces.insert(*key, PaceWindow::new(*sample))),
+            },
             Event::MemberJoined { member, .. } => {
                 self.members.insert(member.id.clone(), member.clone());
             }

@@ -263,7 +263,7 @@ fn a_deleted_topic_takes_its_offsets_and_partitions_along() {
     assert_eq!(scene.told(&a), [revoked(2, &[0, 1, 2, 3])]);
     assert_eq!(scene.committed(0), None);
     scene.release(&a, 2);
-    let described = scene.groups.describe(&group("g")).unwrap();
+    let described = scene.groups.describe(&group("g"), scene.now).unwrap();
     assert_eq!((described.members[0].partitions.len(), described.partitions.len()), (0, 0));
 }
 
@@ -318,4 +318,21 @@ fn a_broker_has_no_more_than_its_groups() {
     let refused = scene.groups.decide_commit(&commit("g"), scene.now).map(|_| ());
     assert_eq!(refused, Err(GroupError::TooManyGroups { group: group("g"), limit: limits::GROUPS_MAX }));
     scene.groups.decide_commit(&commit("0"), scene.now).unwrap();
+}
+
+#[test]
+fn the_pace_is_measured_from_commits_and_begins_anew_with_a_seek() {
+    let mut scene = Scene::new();
+    let pace = |scene: &Scene| scene.groups.describe(&group("g"), scene.now).unwrap().partitions[0].pace;
+    scene.commit(None, offset_at("t", 0, 100)).unwrap();
+    assert_eq!(pace(&scene), None, "nothing is known of what was before the first commit");
+    scene.now.monotonic_ms += 10_000;
+    scene.commit(None, offset_at("t", 0, 300)).unwrap();
+    let start = pace(&scene).expect("time has passed");
+    let measured = start.until(Offset(300), HIGH_WATERMARK);
+    assert_eq!((start.elapsed_ms, measured.drain_ms(100)), (10_000, Some(5_000)), "20 records a second");
+
+    let decided = scene.groups.decide_seek(&group("g"), &[offset_at("t", 0, 0)], scene.now);
+    scene.enact(decided).unwrap();
+    assert_eq!(pace(&scene), None, "a jump is no progress");
 }

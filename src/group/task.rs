@@ -160,7 +160,7 @@ impl Task {
             Command::Committed { group, topics, reply } => {
                 drain.answer(reply, Ok(self.groups.committed(&group, &topics)));
             }
-            Command::Describe { group, reply } => drain.answer(reply, self.groups.describe(&group)),
+            Command::Describe { group, reply } => drain.answer(reply, self.groups.describe(&group, now)),
             Command::List { prefix, reply } => drain.answer(reply, Ok(self.groups.list(&prefix))),
             Command::Behind { places, reply } => drain.answer(reply, Ok(self.groups.behind(&places))),
             Command::Snapshot { reply } => drain.answer(reply, Ok(self.groups.snapshot())),

@@ -4,10 +4,10 @@ use super::Door;
 use super::convert::{check_count, partition_out, position_in};
 use super::status::status;
 use crate::broker::groups::{Commit, DescribedGroup};
-use crate::broker::{GroupPhase, GroupSummary, MemberDescription, PartitionDescription, PartitionOffsets};
+use crate::broker::lag::{Lag, PartitionLag};
+use crate::broker::{GroupPhase, GroupSummary, MemberDescription, PartitionDescription};
 use crate::limits::SUBSCRIBE_TOPICS_MAX;
 use crate::proto::{self, group_service_server::GroupService};
-use crate::types::Offset;
 use tonic::{Request, Response, Status, async_trait};
 
 #[async_trait]
@@ -25,12 +25,13 @@ impl GroupService for Door {
         request: Request<proto::DescribeGroupRequest>,
     ) -> Result<Response<proto::DescribeGroupResponse>, Status> {
         let described = self.broker.describe_group(&request.into_inner().group).await;
-        let DescribedGroup { description, offsets } = described.map_err(|error| status(&error))?;
-        let partitions = description.partitions.into_iter().zip(offsets).map(group_partition_out).collect();
+        let DescribedGroup { description, lags, lag } = described.map_err(|error| status(&error))?;
+        let partitions = description.partitions.into_iter().zip(lags).map(group_partition_out).collect();
         Ok(Response::new(proto::DescribeGroupResponse {
             group: Some(summary_out(&description.summary)),
             members: description.members.into_iter().map(member_out).collect(),
             partitions,
+            lag: Some(lag_out(&lag)),
         }))
     }
 
@@ -84,20 +85,28 @@ fn member_out(member: MemberDescription) -> proto::GroupMember {
     }
 }
 
-fn group_partition_out(
-    (partition, offsets): (PartitionDescription, Option<PartitionOffsets>),
-) -> proto::GroupPartition {
-    let nothing = PartitionOffsets { log_start: Offset::ZERO, high_watermark: Offset::ZERO, log_end: Offset::ZERO };
-    let PartitionOffsets { log_start, high_watermark, .. } = offsets.unwrap_or(nothing);
+fn lag_out(lag: &Lag) -> proto::Lag {
+    proto::Lag {
+        records: lag.records,
+        bytes: lag.bytes,
+        span_ms: lag.span_ms,
+        oldest_unread_age_ms: lag.oldest_age_ms,
+        consumed_per_second: lag.pace.map(|pace| pace.consumed_per_second),
+        appended_per_second: lag.pace.map(|pace| pace.appended_per_second),
+        drain_ms: lag.drain_ms,
+    }
+}
+
+fn group_partition_out((partition, lag): (PartitionDescription, Option<PartitionLag>)) -> proto::GroupPartition {
     let committed = partition.committed;
-    let next = committed.as_ref().map_or(log_start, |committed| committed.offset.max(log_start));
     proto::GroupPartition {
         topic: partition.partition.topic.into(),
         partition: partition.partition.partition,
         committed_offset: committed.as_ref().map(|committed| committed.offset.0),
-        log_start_offset: log_start.0,
-        high_watermark: high_watermark.0,
-        lag_records: high_watermark.records_since(next),
+        log_start_offset: lag.map_or(0, |lag| lag.offsets.log_start.0),
+        high_watermark: lag.map_or(0, |lag| lag.offsets.high_watermark.0),
+        lag_records: lag.map_or(0, |lag| lag.lag.records),
+        lag: lag.map(|lag| lag_out(&lag.lag)),
         member_id: partition.owner.map(|owner| owner.to_string()).unwrap_or_default(),
         committed_at_ms: committed.as_ref().map_or(0, |committed| committed.committed_at_ms),
         metadata: committed.map(|committed| committed.metadata).unwrap_or_default(),

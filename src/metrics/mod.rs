@@ -19,10 +19,12 @@ use prometheus_client::registry::Registry;
 use std::time::Duration;
 
 mod expired;
+mod groups;
 mod readings;
 
 use expired::ExpiredUnread;
-pub use readings::{CoordinatorReading, GroupReading, OpenFilesReading, PartitionReading, QueueReading, Readings};
+pub use groups::{GroupLagReading, GroupReading, GroupReadings, LagReading};
+pub use readings::{CoordinatorReading, OpenFilesReading, PartitionReading, QueueReading, Readings};
 
 /// Upper bounds of the sync histogram, in seconds: 50 us (a disk with a protected cache) to 6.5 s (one that fails).
 const SYNC_SECONDS_BUCKETS: [f64; 18] = [
@@ -414,12 +416,23 @@ mod tests {
             log_bytes: 4096,
             segments: 1,
         };
+        let lag = LagReading {
+            records: 10,
+            bytes: Some(1_000),
+            span_seconds: Some(1.5),
+            oldest_age_seconds: Some(60.0),
+            drain_seconds: None,
+        };
         let group = GroupReading {
             group: "billing".to_owned(),
             topic: topic("orders"),
             partition: 2,
             committed_offset: 80,
-            lag_records: 10,
+            lag,
+        };
+        let groups = GroupReadings {
+            groups: vec![GroupLagReading { group: "billing".to_owned(), lag }],
+            partitions: vec![group],
         };
         let queue = QueueReading {
             queue: "work".to_owned(),
@@ -434,7 +447,7 @@ mod tests {
         let files = OpenFilesReading { open: 7, unsynced: 2, open_max: 512, evictions: 33 };
         let page = Metrics::default().render(Readings {
             partitions: vec![partition],
-            groups: vec![group],
+            groups,
             queues: vec![queue],
             coordinators: vec![CoordinatorReading { journal: "__groups", is_online: false }],
             files,
@@ -460,8 +473,12 @@ mod tests {
             "millstream_open_files_max 512",
             "millstream_open_files_evictions_total 33",
             "millstream_group_lag_records{group=\"billing\",topic=\"orders\",partition=\"2\"} 10",
+            "millstream_group_lag_seconds{group=\"billing\",topic=\"orders\",partition=\"2\"} 1.5",
+            "millstream_group_total_lag_bytes{group=\"billing\"} 1000",
+            "millstream_group_total_oldest_unread_seconds{group=\"billing\"} 60.0",
         ] {
             assert!(page.lines().any(|found| found == line), "no line {line} in\n{page}");
         }
+        assert!(!page.contains("drain_seconds{"), "what is not known is no sample");
     }
 }

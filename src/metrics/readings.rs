@@ -1,5 +1,6 @@
 //! Gauges that are read from the state of partitions, groups and queues at the moment of a scrape.
 
+use super::groups::GroupReadings;
 use crate::types::TopicName;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, EncodeMetric};
@@ -12,8 +13,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 pub struct Readings {
     /// Every partition of every topic.
     pub partitions: Vec<PartitionReading>,
-    /// Every partition that a group has committed to.
-    pub groups: Vec<GroupReading>,
+    /// Every group, and every partition that a group has committed to.
+    pub groups: GroupReadings,
     /// Every partition of every queue.
     pub queues: Vec<QueueReading>,
     /// Every coordinator.
@@ -65,21 +66,6 @@ pub struct PartitionReading {
     pub segments: u32,
 }
 
-/// How far one group is in one partition.
-#[derive(Debug, Clone)]
-pub struct GroupReading {
-    /// The group.
-    pub group: String,
-    /// The topic.
-    pub topic: TopicName,
-    /// Its partition.
-    pub partition: u32,
-    /// The next record the group reads.
-    pub committed_offset: u64,
-    /// Retained records from there to the high watermark.
-    pub lag_records: u64,
-}
-
 /// How far one queue is in one partition.
 #[derive(Debug, Clone)]
 pub struct QueueReading {
@@ -118,19 +104,7 @@ impl Collector for Readings {
             gauge(&mut encoder, name, help, samples)?;
         }
 
-        let gauges: [GaugeOf<GroupReading>; 2] = [
-            ("group_committed_offset", "The next record that the group reads", |g| g.committed_offset),
-            ("group_lag_records", "Retained records from the committed offset to the high watermark", |g| {
-                g.lag_records
-            }),
-        ];
-        for (name, help, value) in gauges {
-            let samples = self.groups.iter().map(|g| {
-                let [topic, partition] = partition_labels(&g.topic, g.partition);
-                ([("group", g.group.clone()), topic, partition], value(g))
-            });
-            gauge(&mut encoder, name, help, samples)?;
-        }
+        self.groups.encode(&mut encoder)?;
         let gauges: [GaugeOf<QueueReading>; 5] = [
             ("queue_backlog_messages", "Messages that were never handed out", |q| q.backlog),
             ("queue_leased_messages", "Messages with workers", |q| q.leased),
@@ -166,11 +140,11 @@ impl Collector for Readings {
     }
 }
 
-fn partition_labels(topic: &TopicName, partition: u32) -> [(&'static str, String); 2] {
+pub(super) fn partition_labels(topic: &TopicName, partition: u32) -> [(&'static str, String); 2] {
     [("topic", topic.as_str().to_owned()), ("partition", partition.to_string())]
 }
 
-fn gauge<L: EncodeLabelSet>(
+pub(super) fn gauge<L: EncodeLabelSet>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,

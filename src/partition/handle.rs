@@ -11,7 +11,7 @@ use crate::storage::compaction::{CompactionOutcome, Pace, When};
 use crate::storage::damage::DamagedRange;
 use crate::storage::keeper::LogKeeper;
 use crate::storage::log::NewBatch;
-use crate::storage::reader::{LogSize, StoredBatches};
+use crate::storage::reader::{LogSize, StoredBatches, Unread};
 use crate::storage::scrub::LogScrubber;
 use crate::storage::{Log, LogReader, StorageError};
 use crate::sync::{IS_SCHEDULED, Mutex, MutexGuard};
@@ -154,6 +154,12 @@ impl PartitionHandle {
     async fn offset_of_time(&self, time_ms: TimestampMs, below: Offset) -> Result<Offset, StorageError> {
         let reader = self.0.reader.clone();
         blocking(move || reader.offset_of_time(time_ms, below)).await
+    }
+
+    /// What readers see from `from` on, or from the log start on if that is later; `None` if there is nothing. Blocks:
+    /// it may wait for the disk.
+    pub fn unread(&self, from: Offset) -> Result<Option<Unread>, StorageError> {
+        self.0.reader.unread(from, self.high_watermark())
     }
 
     /// Readers see offsets below this.

@@ -5,6 +5,7 @@
 use super::*;
 use crate::storage::admission::Admitted;
 use crate::storage::frame::{FORMAT_RECORD_SET, FrameHeader};
+use crate::storage::reader::LogSize;
 use crate::storage::real_file_system::RealFileSystem;
 use crate::types::record_set;
 use crate::types::{TopicId, record_set::encode_record};
@@ -323,6 +324,34 @@ fn times_are_found_even_when_they_are_out_of_order() {
     for (time, offset) in cases {
         assert_eq!(reader.offset_of_time(time, Offset(4)).expect("readable"), Offset(offset), "time {time}");
     }
+}
+
+#[test]
+fn what_is_unread_is_measured_across_segments() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (mut log, _) = open(directory.path());
+    for i in 0..60 {
+        let outcome = log.append(&[batch(i * 50, 50, 1000)], 1000 + i64::try_from(i).expect("small"));
+        assert!(outcome.error.is_none(), "{:?}", outcome.error);
+    }
+    let (reader, end) = (log.reader(), log.next_offset());
+    let whole = reader.unread(Offset::ZERO, end).expect("readable").expect("there are records");
+    assert_eq!((whole.first_append_time_ms, whole.last_append_time_ms), (1000, 1059));
+    let LogSize { bytes, segments } = reader.size();
+    assert!(segments >= 3, "the test is about several segments");
+    assert_eq!(whole.bytes, bytes - 64 * u64::from(segments), "everything but the headers of segments");
+    let one_batch = whole.bytes / 60;
+    for (from, below, batches, times) in [
+        (0, 50, 1, (1000, 1000)),
+        (49, 51, 2, (1000, 1001)),
+        (1234, 3000, 36, (1024, 1059)),
+        (2999, 3000, 1, (1059, 1059)),
+    ] {
+        let unread = reader.unread(Offset(from), Offset(below)).expect("readable").expect("there are records");
+        assert_eq!((unread.first_append_time_ms, unread.last_append_time_ms), times, "{from} to {below}");
+        assert!(unread.bytes.abs_diff(batches * one_batch) < one_batch / 2, "{from} to {below}: {unread:?}");
+    }
+    assert_eq!(reader.unread(end, end).expect("readable"), None);
 }
 
 #[test]

@@ -18,6 +18,10 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+mod unread;
+
+pub use unread::Unread;
+
 /// What was written in front of so many bytes may have left the memory since.
 const RECENT_BYTES: u32 = 32 << 20;
 

@@ -5,6 +5,7 @@ use crate::client::convert::{offsets_from_wire, partition_from_wire, position_to
 use crate::client::{Client, ClientError, PartitionOffset};
 use crate::proto;
 use crate::types::{Offset, Position, TimestampMs, TopicName, TopicPartition};
+use std::time::Duration;
 
 /// What a group is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +58,7 @@ pub struct GroupMember {
 }
 
 /// How far a group is in one partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GroupPartition {
     /// Where.
     pub partition: TopicPartition,
@@ -75,10 +76,31 @@ pub struct GroupPartition {
     pub metadata: String,
     /// When it was committed; `None` = never.
     pub committed_at: Option<TimestampMs>,
+    /// The lag in other measures; `None` when the partition is offline.
+    pub lag: Option<GroupLag>,
+}
+
+/// How far a group is behind, in one partition or in all of them. `None` = cannot be told.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+pub struct GroupLag {
+    /// Records.
+    pub records: u64,
+    /// Bytes of the batches they stand in.
+    pub bytes: Option<u64>,
+    /// Between the append times of the first and the last of them; of a group, the longest.
+    pub span: Option<Duration>,
+    /// Since the first of them was appended; of a group, the longest.
+    pub oldest_unread_age: Option<Duration>,
+    /// Records a second that the group was done with in the last minute.
+    pub consumed_per_second: Option<f64>,
+    /// Records a second that were appended.
+    pub appended_per_second: Option<f64>,
+    /// Until all is read, at this pace; of a group, the longest. `None` also when the lag only grows.
+    pub drain: Option<Duration>,
 }
 
 /// A group with its members and its progress.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GroupDescription {
     /// The group.
     pub group: GroupListing,
@@ -86,6 +108,8 @@ pub struct GroupDescription {
     pub members: Vec<GroupMember>,
     /// How far it is, by topic and partition.
     pub partitions: Vec<GroupPartition>,
+    /// How far it is behind as a whole.
+    pub lag: GroupLag,
 }
 
 impl Client {
@@ -106,6 +130,7 @@ impl Client {
             group: group_from_wire(required(answer.group, "an answer about a group has no group in it")?),
             members: answer.members.into_iter().map(member_from_wire).collect::<Result<_, _>>()?,
             partitions: answer.partitions.into_iter().map(progress_from_wire).collect::<Result<_, _>>()?,
+            lag: answer.lag.map(lag_from_wire).unwrap_or_default(),
         })
     }
 
@@ -158,6 +183,18 @@ fn member_from_wire(member: proto::GroupMember) -> Result<GroupMember, ClientErr
     })
 }
 
+fn lag_from_wire(lag: proto::Lag) -> GroupLag {
+    GroupLag {
+        records: lag.records,
+        bytes: lag.bytes,
+        span: lag.span_ms.map(Duration::from_millis),
+        oldest_unread_age: lag.oldest_unread_age_ms.map(Duration::from_millis),
+        consumed_per_second: lag.consumed_per_second,
+        appended_per_second: lag.appended_per_second,
+        drain: lag.drain_ms.map(Duration::from_millis),
+    }
+}
+
 fn progress_from_wire(progress: proto::GroupPartition) -> Result<GroupPartition, ClientError> {
     Ok(GroupPartition {
         partition: partition_from_wire(&progress.topic, progress.partition)?,
@@ -167,6 +204,7 @@ fn progress_from_wire(progress: proto::GroupPartition) -> Result<GroupPartition,
         lag_records: progress.lag_records,
         member_id: progress.member_id,
         metadata: progress.metadata,
+        lag: progress.lag.map(lag_from_wire),
         committed_at: (progress.committed_at_ms != 0).then_some(progress.committed_at_ms),
     })
 }

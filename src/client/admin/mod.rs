@@ -9,7 +9,7 @@ mod queues;
 mod server;
 mod topics;
 
-pub use groups::{GroupDescription, GroupListing, GroupMember, GroupPartition, GroupState};
+pub use groups::{GroupDescription, GroupLag, GroupListing, GroupMember, GroupPartition, GroupState};
 pub use offsets::{ListedOffset, OffsetQuery};
 pub use queues::{QueueDescription, QueueListing, QueuePartition, QueueSettings};
 pub use server::{ClockStatus, DiskStatus, ScrubStatus, ServerInfo};

@@ -1,23 +1,17 @@
 //! `millstream group`: list, describe, lag, seek, delete.
 
+mod lag;
+
 use super::confirm::confirm;
 use super::consume::parse_position;
 use super::exit::CliError;
-use super::interrupt::interrupt;
-use super::time::format_time;
 use super::topic::topic_name;
 use super::{BrokerArgs, json, table};
-use crate::client::Client;
-use crate::client::admin::{GroupDescription, GroupListing, GroupPartition};
+use crate::client::admin::{GroupDescription, GroupListing};
 use crate::clock::{Clock as _, SystemClock};
-use crate::units::format_count;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use std::io::{IsTerminal as _, Write as _};
-use std::time::Duration;
-
-/// How often `lag --watch` looks again.
-const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+use std::io::Write as _;
 
 /// Options of `group`.
 #[derive(Debug, Args)]
@@ -46,7 +40,7 @@ enum GroupVerb {
         out: OutputArgs,
     },
     /// Show how far a group is behind, partition by partition.
-    #[command(after_help = "Examples:\n  millstream group lag billing\n  millstream group lag billing --watch")]
+    #[command(after_help = lag::HELP)]
     Lag {
         /// The group.
         group: String,
@@ -111,7 +105,7 @@ pub(super) async fn run(args: GroupArgs) -> Result<(), CliError> {
         }
         GroupVerb::Lag { group, watch, out } => {
             let client = out.broker.connect().await?;
-            if watch { watch_lag(&client, &group, out.json).await } else { lag(&client, &group, out.json).await }
+            if watch { lag::watch(&client, &group, out.json).await } else { lag::once(&client, &group, out.json).await }
         }
         GroupVerb::Seek { group, topics, partitions, to, dry_run, out } => {
             let topics = topics.iter().map(|topic| topic_name(topic)).collect::<Result<Vec<_>, _>>()?;
@@ -161,7 +155,8 @@ fn describe(group: &GroupDescription, json: bool) -> Result<(), CliError> {
                 })
             })
             .collect();
-        object["partitions"] = group.partitions.iter().map(partition_json).collect();
+        object["partitions"] = group.partitions.iter().map(lag::partition_json).collect();
+        object["lag"] = lag::lag_json(&group.lag);
         return json::print_lines([object]);
     }
     let listing = &group.group;
@@ -173,62 +168,12 @@ fn describe(group: &GroupDescription, json: bool) -> Result<(), CliError> {
     });
     table::print(["MEMBER", "CLIENT", "PEER", "PARTITIONS"], members)?;
     std::io::stdout().write_all(b"\n").map_err(CliError::output)?;
-    print_progress(&group.partitions)
-}
-
-async fn lag(client: &Client, group: &str, json: bool) -> Result<(), CliError> {
-    let group = client.describe_group(group).await?;
-    if json {
-        return json::print_lines(group.partitions.iter().map(partition_json));
-    }
-    print_progress(&group.partitions)?;
-    let total = group.partitions.iter().map(|partition| partition.lag_records).sum();
-    let text = format!("\ntotal lag: {} records\n", format_count(total));
-    std::io::stdout().write_all(text.as_bytes()).map_err(CliError::output)
-}
-
-/// Again and again; on a terminal each time over the last.
-async fn watch_lag(client: &Client, group: &str, json: bool) -> Result<(), CliError> {
-    let mut ticks = tokio::time::interval(WATCH_INTERVAL);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = interrupt() => return Err(CliError::Interrupted),
-        }
-        if std::io::stdout().is_terminal() && !json {
-            std::io::stdout().write_all(b"\x1b[2J\x1b[H").map_err(CliError::output)?;
-        }
-        lag(client, group, json).await?;
-    }
-}
-
-fn print_progress(partitions: &[GroupPartition]) -> Result<(), CliError> {
-    let rows = partitions.iter().map(|progress| {
-        [
-            progress.partition.topic.to_string(),
-            progress.partition.partition.to_string(),
-            progress.committed_offset.map_or_else(|| "-".to_owned(), |offset| offset.to_string()),
-            progress.high_watermark.to_string(),
-            format_count(progress.lag_records),
-            progress.committed_at.map(format_time).unwrap_or_default(),
-            progress.member_id.clone(),
-        ]
-    });
-    table::print(["TOPIC", ">PARTITION", ">COMMITTED", ">END", ">LAG", "COMMITTED-AT", "MEMBER"], rows)
+    lag::print_progress(group)
 }
 
 fn group_json(group: &GroupListing) -> Value {
     json!({
         "name": group.name, "state": group.state.to_string(), "generation": group.generation,
         "member_count": group.members,
-    })
-}
-
-fn partition_json(progress: &GroupPartition) -> Value {
-    json!({
-        "topic": progress.partition.topic.as_str(), "partition": progress.partition.partition,
-        "committed_offset": progress.committed_offset, "log_start_offset": progress.log_start_offset,
-        "high_watermark": progress.high_watermark, "lag_records": progress.lag_records,
-        "member_id": progress.member_id, "committed_at_ms": progress.committed_at, "metadata": progress.metadata,
     })
 }
