@@ -167,10 +167,7 @@ pub(super) fn worked<E: std::error::Error>(
 }
 
 /// Works until everything is done, then leaves.
-pub(super) async fn work<W: Worker>(
-    mut worker: W,
-    mut tally: WorkTally,
-) -> Result<WorkTally, BenchError<W::Error>> {
+pub(super) async fn work<W: Worker>(mut worker: W, mut tally: WorkTally) -> Result<WorkTally, BenchError<W::Error>> {
     let progress = Arc::clone(&tally.progress);
     let mut moved = (progress.confirmed(), Instant::now());
     while !progress.is_reached() {

@@ -405,17 +405,8 @@ mod tests {
         assert!(page.contains(&line("audit", "clicks", 0, 4)), "{page}");
     }
 
-    #[test]
-    fn readings_are_gauges_by_partition_and_group() {
-        let partition = PartitionReading {
-            topic: topic("orders"),
-            partition: 2,
-            log_start_offset: 5,
-            high_watermark: 90,
-            log_end_offset: 100,
-            log_bytes: 4096,
-            segments: 1,
-        };
+    /// A group that is behind in one partition.
+    fn billing() -> GroupReadings {
         let lag = LagReading {
             records: 10,
             bytes: Some(1_000),
@@ -430,9 +421,19 @@ mod tests {
             committed_offset: 80,
             lag,
         };
-        let groups = GroupReadings {
-            groups: vec![GroupLagReading { group: "billing".to_owned(), lag }],
-            partitions: vec![group],
+        GroupReadings { groups: vec![GroupLagReading { group: "billing".to_owned(), lag }], partitions: vec![group] }
+    }
+
+    #[test]
+    fn readings_are_gauges_by_partition_and_group() {
+        let partition = PartitionReading {
+            topic: topic("orders"),
+            partition: 2,
+            log_start_offset: 5,
+            high_watermark: 90,
+            log_end_offset: 100,
+            log_bytes: 4096,
+            segments: 1,
         };
         let queue = QueueReading {
             queue: "work".to_owned(),
@@ -447,7 +448,7 @@ mod tests {
         let files = OpenFilesReading { open: 7, unsynced: 2, open_max: 512, evictions: 33 };
         let page = Metrics::default().render(Readings {
             partitions: vec![partition],
-            groups,
+            groups: billing(),
             queues: vec![queue],
             coordinators: vec![CoordinatorReading { journal: "__groups", is_online: false }],
             files,

@@ -261,3 +261,25 @@ fn a_checkpoint_in_a_missing_segment_vouches_for_no_end() {
         assert_eq!((log.next_offset(), readable(&log)), (Offset(11), 11), "at the {start} start");
     }
 }
+
+/// The header of the only segment with records was damaged, and behind it stood one that was never written. The first
+/// start took the name of that for the end of the damage and removed it; the second knew no end, and refused (fuzzing).
+#[test]
+fn a_damaged_header_is_refused_at_each_start_unless_something_written_follows() {
+    let disk = SimFileSystem::new(1);
+    let mut log = open(&disk);
+    append(&mut log);
+    drop(log);
+    let damaged = Path::new("/log/00000000000000000000.log");
+    let file = disk.open(damaged, OpenMode::Write).expect("opens");
+    file.write_all_at(20, &mut [std::io::IoSlice::new(&[0xa5; 8])]).expect("writes");
+    disk.open(Path::new("/log/00000000000000000001.log"), OpenMode::CreateNew).expect("creates");
+    for start in ["first", "second"] {
+        let fs: Arc<dyn FileSystem> = Arc::new(disk.clone());
+        let refused = Log::open(fs, Path::new("/log"), ID, OPTIONS);
+        assert!(
+            matches!(refused, Err(crate::storage::StorageError::Corrupt { .. })),
+            "at the {start} start: {refused:?}"
+        );
+    }
+}

@@ -202,7 +202,9 @@ impl From<Workload> for Job {
 pub(super) fn run(args: BenchArgs) -> Result<(), CliError> {
     let (job, args) = match args.verb {
         BenchVerb::Produce(run) => (Workload::Produce.into(), run),
-        BenchVerb::Consume { backlog_bytes, readers, run } => (Workload::Consume { backlog_bytes, readers }.into(), run),
+        BenchVerb::Consume { backlog_bytes, readers, run } => {
+            (Workload::Consume { backlog_bytes, readers }.into(), run)
+        }
         BenchVerb::E2e { rate, run } => (Workload::EndToEnd { rate }.into(), run),
         BenchVerb::Fanout { groups, run } => (Workload::Fanout { groups }.into(), run),
         BenchVerb::Mixed { rate, readers, backlog_bytes, run } => {

@@ -73,7 +73,9 @@ pub(super) fn judge(
         verdict.missing(directory, log_start, first);
     }
     for (at, survey) in surveys.iter().enumerate() {
-        let following = surveys.get(at + 1).map(|next| next.base);
+        // The name of a segment that was never written says nothing of the one before it: it is not there at the next start.
+        let is_written = |next: &&Survey| !matches!(next.beginning, Beginning::Unwritten) || next.base < durable_end;
+        let following = surveys.get(at + 1).filter(is_written).map(|next| next.base);
         if survey.base < expected {
             let what = format!("it begins at offset {}, but the segment before it ends at {expected}", survey.base);
             return Err(StorageError::corrupt(&survey.path, 0, what));
