@@ -40,6 +40,9 @@ pub const CHECKPOINT_BYTES: u64 = 16 << 20;
 /// How fast a scrub reads when it is asked for and the configuration has it off.
 pub const SCRUB_BYTES_PER_SECOND_DEFAULT: u64 = 8 << 20;
 
+/// Measurements of the lag of a group that may wait for the disk at the same time. Each takes a thread while it does.
+pub const LAG_MEASUREMENTS_MAX: usize = 8;
+
 /// Deletions of records that may wait for the disk at the same time. Each takes a thread while it does.
 pub const DELETIONS_MAX: usize = 16;
 

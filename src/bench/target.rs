@@ -152,8 +152,6 @@ pub struct QueuePlan {
     pub name: String,
     /// Whose records are its messages.
     pub topic: String,
-    /// What the confirmation of an acknowledgement means.
-    pub durability: Durability,
     /// Most messages that all workers together may have.
     pub in_flight: u32,
 }

@@ -68,19 +68,17 @@ pub struct WorkTally {
     record_bytes: usize,
     /// By sender and partition, a bit for each sequence number.
     seen: HashMap<(u32, u32), Vec<u64>>,
-    pub(super) counts: WorkCounts,
+    counts: WorkCounts,
     latencies: Latencies,
 }
 
 /// What workers have counted.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct WorkCounts {
-    /// Messages that came.
-    pub(super) messages: u64,
-    /// Those that came in the measured time.
-    pub(super) measured: u64,
-    pub(super) repeated: u64,
-    pub(super) foreign: u64,
+#[derive(Debug, Default, Clone, Copy)]
+struct WorkCounts {
+    /// Messages that came in the measured time.
+    measured: u64,
+    repeated: u64,
+    foreign: u64,
 }
 
 impl WorkTally {
@@ -99,7 +97,6 @@ impl WorkTally {
     /// Takes a message of a partition.
     #[inline]
     pub fn message(&mut self, partition: u32, record: &[u8]) {
-        self.counts.messages += 1;
         if self.stage.phase() == Phase::Measured {
             self.counts.measured += 1;
         }
@@ -135,7 +132,6 @@ impl WorkTally {
                 *mine |= bits;
             }
         }
-        self.counts.messages += other.counts.messages;
         self.counts.measured += other.counts.measured;
         self.counts.repeated += other.counts.repeated;
         self.counts.foreign += other.counts.foreign;

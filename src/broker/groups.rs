@@ -8,6 +8,7 @@ use crate::group::{
 };
 use crate::partition::{PartitionHandle, PartitionOffsets};
 use crate::types::{Offset, Position, TopicName, TopicPartition};
+use std::sync::Arc;
 
 /// An offset a client wants to commit.
 #[derive(Debug, Clone)]
@@ -47,9 +48,13 @@ impl Broker {
         let description = self.groups()?.describe(group_name(group)?).await?;
         let handles: Vec<_> = description.partitions.iter().map(|found| self.handle_of(&found.partition)).collect();
         let now_ms = self.clock.now_ms();
+        // On a disk that hangs, callers give up and come again; the threads must not become more and more.
+        let measurements = Arc::clone(&self.lag_measurements);
+        let permit = measurements.acquire_owned().await.map_err(|_| BrokerError::Draining)?;
         // One thread for the whole group: a group that is far behind has its place in parts of logs that nobody has
         // in memory.
         let measuring = tokio::task::spawn_blocking(move || {
+            let _held_until_measured = permit;
             let measure = |(handle, found): (&Option<PartitionHandle>, _)| {
                 handle.as_ref().map(|handle| PartitionLag::measure(handle, found, now_ms))
             };

@@ -57,16 +57,11 @@ impl Lag {
         Self { records: 0, bytes: Some(0), span_ms: Some(0), oldest_age_ms: Some(0), pace: None, drain_ms: Some(0) };
 
     fn measure_unread(&mut self, partition: &PartitionHandle, next: Offset, now_ms: TimestampMs) {
-        match partition.unread(next) {
-            Ok(Some(unread)) => {
-                self.bytes = Some(unread.bytes);
-                self.span_ms = Some(ms_between(unread.first_append_time_ms, unread.last_append_time_ms));
-                self.oldest_age_ms = Some(ms_between(unread.first_append_time_ms, now_ms));
-            }
-            // Compacted away, or deleted just now.
-            Ok(None) => {}
-            Err(_) => (self.bytes, self.span_ms, self.oldest_age_ms) = (None, None, None),
-        }
+        // Of damage, and of what was deleted just now, nothing is known.
+        let unread = partition.unread(next).ok().flatten();
+        self.bytes = unread.map(|unread| unread.bytes);
+        self.span_ms = unread.map(|unread| ms_between(unread.first_append_time_ms, unread.last_append_time_ms));
+        self.oldest_age_ms = unread.map(|unread| ms_between(unread.first_append_time_ms, now_ms));
     }
 
     /// That of a whole group. Partitions that are offline say nothing, and so does the whole of what they would add to.

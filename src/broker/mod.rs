@@ -89,6 +89,8 @@ pub struct Broker {
     scrubber: Arc<Scrubber>,
     /// Deletions of records that may wait for the disk at the same time.
     deletions: Semaphore,
+    /// Measurements of lag that may.
+    lag_measurements: Arc<Semaphore>,
     /// The groups as metrics last saw them.
     group_readings: Mutex<GroupReadings>,
     /// And the queues.

@@ -100,6 +100,7 @@ impl Broker {
             disk: Arc::new(disk),
             scrubber: Arc::new(scrubber),
             deletions: Semaphore::new(limits::DELETIONS_MAX),
+            lag_measurements: Arc::new(Semaphore::new(limits::LAG_MEASUREMENTS_MAX)),
             group_readings: Mutex::default(),
             queue_readings: Mutex::default(),
             in_flight: Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS))),

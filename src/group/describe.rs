@@ -122,14 +122,17 @@ impl GroupState {
         self.members_in_order().into_iter().map(describe).collect()
     }
 
-    /// A partition of a deleted topic may still be owned by a member that has yet to release it; it is not shown.
+    /// Every partition of each topic that the group reads or has committed in: what nobody has read of one must not be
+    /// missing from the lag. One of a deleted topic may still be owned by a member that has yet to release it; it is not
+    /// shown.
     fn describe_partitions(&self, topics: &TopicsSnapshot, now: Now) -> Vec<PartitionDescription> {
         let owned = self.ownership.keys().filter(|partition| topics.get(&partition.topic).is_some()).cloned();
-        let committed = self
-            .offsets
-            .iter()
-            .map(|(key, committed)| TopicPartition { topic: committed.topic.clone(), partition: key.partition });
-        let partitions: BTreeSet<TopicPartition> = owned.chain(committed).collect();
+        let names: BTreeSet<&TopicName> = self.offsets.values().map(|committed| &committed.topic).collect();
+        let committed_in = names.into_iter().flat_map(|topic| {
+            let partitions = topics.get(topic).map_or(0, |topic| topic.partitions);
+            (0..partitions).map(|partition| TopicPartition { topic: topic.clone(), partition })
+        });
+        let partitions: BTreeSet<TopicPartition> = owned.chain(committed_in).collect();
         let pace_of = |partition: &TopicPartition| {
             let key = OffsetKey { topic_id: topics.get(&partition.topic)?.id, partition: partition.partition };
             self.paces.get(&key)?.start(now.monotonic_ms)

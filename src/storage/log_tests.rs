@@ -9,7 +9,7 @@ use crate::storage::reader::LogSize;
 use crate::storage::real_file_system::RealFileSystem;
 use crate::types::record_set;
 use crate::types::{TopicId, record_set::encode_record};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use std::fs;
 
@@ -352,6 +352,26 @@ fn what_is_unread_is_measured_across_segments() {
         assert!(unread.bytes.abs_diff(batches * one_batch) < one_batch / 2, "{from} to {below}: {unread:?}");
     }
     assert_eq!(reader.unread(end, end).expect("readable"), None);
+    let lost = reader.unread(Offset(2999), end.advance(100)).expect("readable");
+    assert_eq!(lost, None, "of offsets without records nothing is known");
+}
+
+/// A frame with a right checksum, whose payload is not the records that its header counts: a read that had room for a part
+/// of it gave nothing and ended where it had begun, so that whoever read on never came further (fuzzing).
+#[test]
+fn records_that_cannot_be_told_apart_are_damage_and_reading_goes_on_behind_them() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (mut log, _) = open(directory.path());
+    let good = batch(0, 3, 100);
+    let lying = NewBatch { payload: Bytes::from_static(&[0xff; 900]), ..good.clone() };
+    let outcome = log.append(&[good.clone(), lying, good], 1_000);
+    assert!(outcome.error.is_none(), "{:?}", outcome.error);
+    let (reader, end) = (log.reader(), log.next_offset());
+    let read = reader.read(Offset(3), end, 100);
+    let Err(StorageError::Damaged { first_offset, next_offset, .. }) = read else { panic!("{read:?}") };
+    assert_eq!((first_offset, next_offset), (Offset(3), Offset(6)));
+    let behind = reader.read(next_offset, end, 100).expect("readable");
+    assert_eq!(behind.first().map(|batch| batch.base_offset), Some(Offset(6)));
 }
 
 #[test]

@@ -147,12 +147,18 @@ impl LogReader {
                 };
                 is_begun = true;
                 // What was compacted away may reach beyond what readers may see.
-                batch.next_offset = batch.next_offset.min(below);
-                found.next_offset = batch.next_offset;
+                let frame_end = batch.next_offset.min(below);
+                batch.next_offset = frame_end;
                 if batch.record_count == 0 {
+                    found.next_offset = frame_end;
                     continue;
                 }
                 let batch = batch.first_records(u64::MAX, budget);
+                if batch.record_count == 0 {
+                    // Going on without one of them would be reading the same place for ever.
+                    let (position, what) = (frames.position.into(), "its payload is not the records that it counts");
+                    return Err(self.damaged(segment.path(), position, wanted..frame_end, what.into()));
+                }
                 found.next_offset = batch.next_offset;
                 found.batches.push(batch);
                 budget = budget.saturating_sub(frame_bytes);

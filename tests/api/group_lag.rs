@@ -82,3 +82,15 @@ async fn when_a_group_will_have_caught_up_is_estimated_from_its_commits() {
     let drain_ms = lag.drain_ms.expect("it goes on");
     assert!(drain_ms >= 1_000, "as many records are left as were read in {consumed} a second: {drain_ms}");
 }
+
+/// Of two partitions a group had read one and left; what waited in the other was in no sum.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_nobody_has_committed_in_is_part_of_the_lag() {
+    let broker = broker().await;
+    commit(&broker, 0, 10).await;
+    let described = describe(&broker).await;
+    let found: Vec<_> = described.partitions.iter().map(|found| (found.partition, found.lag_records)).collect();
+    assert_eq!(found, [(0, 20), (1, 30)]);
+    assert_eq!(described.partitions[1].committed_offset, None);
+    assert_eq!(described.lag.expect("a group has a lag").records, 50);
+}

@@ -25,7 +25,6 @@ impl QueueTarget for Millstream {
 
     async fn create_queue(&self, queue: &QueuePlan) -> Result<(), ClientError> {
         let topics = [TopicName::new(&queue.topic)?];
-        // `queue.durability` is not asked for: an acknowledgement that was confirmed is synced, whatever the topic promises.
         let settings = QueueSettings { max_in_flight: Some(queue.in_flight), ..QueueSettings::default() };
         self.admin.create_queue(&queue.name, &topics, Position::Earliest, &settings).await.map(drop)
     }

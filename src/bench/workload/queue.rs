@@ -61,7 +61,6 @@ pub(super) async fn run<T: QueueTarget>(
     let queue = QueuePlan {
         name: topic.to_owned(),
         topic: topic.to_owned(),
-        durability: bench.load.durability,
         in_flight: plan.workers.saturating_mul(plan.prefetch),
     };
     bench.target.create_queue(&queue).await.map_err(BenchError::system("creating a queue"))?;
@@ -75,7 +74,8 @@ pub(super) async fn run<T: QueueTarget>(
     Ok(outcome)
 }
 
-/// Messages that are there are worked off; the time is that until the last acknowledgement was confirmed.
+/// Messages that are there are worked off: the time is that from when the workers connect until the last acknowledgement
+/// was confirmed.
 async fn work_off<T: QueueTarget>(
     bench: &Bench<T>,
     topic: &str,
@@ -89,12 +89,9 @@ async fn work_off<T: QueueTarget>(
     let progress = Progress::new(backlog.records);
     let (process_id, stop) = (bench.target.process_id(), bench.stop.clone());
     let mut workers = JoinSet::new();
-    start_workers(bench, &run, topic, plan, &progress, &mut workers).await?;
+    start_workers(bench, &run, topic, plan, &progress, &mut workers);
     let mut tallies = Vec::new();
-    let done = async {
-        progress.reached().await;
-    };
-    let conducted = conduct_until(Arc::clone(run.stage()), Duration::ZERO, done, process_id, stop);
+    let conducted = conduct_until(Arc::clone(run.stage()), Duration::ZERO, progress.reached(), process_id, stop);
     let span = while_working(conducted, &mut workers, &mut tallies).await?;
     if span.stopped {
         // What was done until then has no meaning that could be compared with anything.
@@ -114,7 +111,7 @@ async fn follow<T: QueueTarget>(
     let mut run = Run::new(bench, topic);
     let progress = Progress::new(u64::MAX);
     let mut workers = JoinSet::new();
-    start_workers(bench, &run, topic, plan, &progress, &mut workers).await?;
+    start_workers(bench, &run, topic, plan, &progress, &mut workers);
     run.start_senders(&bench.load.shares(), &Rhythm::Rate(rate)).await?;
     let mut tallies = Vec::new();
     let span = while_working(run.measure(), &mut workers, &mut tallies).await?;
@@ -125,21 +122,24 @@ async fn follow<T: QueueTarget>(
     Ok(outcome(bench, &span, Some(&sent), worked))
 }
 
-async fn start_workers<T: QueueTarget>(
+/// Each connects by itself, so that the first has not done everything before the time begins.
+fn start_workers<T: QueueTarget>(
     bench: &Bench<T>,
     run: &Run<'_, T>,
     queue: &str,
     plan: &QueueWork,
     progress: &Arc<Progress>,
     workers: &mut Workers<T::Error>,
-) -> Result<(), BenchError<T::Error>> {
+) {
     let options = WorkerOptions { queue: queue.to_owned(), prefetch: plan.prefetch, ack_each: plan.ack_each };
     for _ in 0..plan.workers {
-        let worker = bench.target.open_worker(&options).await.map_err(BenchError::system("opening a worker"))?;
+        let (target, options) = (bench.target.clone(), options.clone());
         let tally = WorkTally::new(run.stage(), run.clock(), progress, bench.load.record_bytes);
-        workers.spawn(work(worker, tally));
+        workers.spawn(async move {
+            let worker = target.open_worker(&options).await.map_err(BenchError::system("opening a worker"))?;
+            work(worker, tally).await
+        });
     }
-    Ok(())
 }
 
 /// The end of what is conducted, or the first error of a worker.

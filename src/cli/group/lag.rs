@@ -34,7 +34,7 @@ pub(super) async fn once(client: &Client, group: &str, json: bool) -> Result<(),
     let GroupLag { records, .. } = group.lag;
     let [bytes, behind, age, drain] = cells(Some(&group.lag));
     let text = format!(
-        "\ntotal lag: {} records, {bytes} bytes, {behind} behind, oldest {age}, drain {drain}\n",
+        "\ntotal lag: {} records, {bytes}, {behind} behind, oldest {age}, drain {drain}\n",
         format_count(records)
     );
     std::io::stdout().write_all(text.as_bytes()).map_err(CliError::output)

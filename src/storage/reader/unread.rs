@@ -32,7 +32,8 @@ struct Place {
 }
 
 impl LogReader {
-    /// What of the log stands from `from` on and below `below`; `None` if there are no records.
+    /// What of the log stands from `from` on and below `below`; `None` if there are no such offsets, or no records for
+    /// the first or the last of them.
     pub fn unread(&self, from: Offset, below: Offset) -> Result<Option<Unread>, StorageError> {
         let from = from.max(self.log_start());
         if from >= below {
@@ -41,11 +42,8 @@ impl LogReader {
         let segments = self.shared.segments();
         let last_offset = Offset(below.0 - 1);
         let (first, last) = (place_of(&segments, from)?, place_of(&segments, last_offset)?);
-        let Some(first) = first else { return Ok(None) };
-        // The last records may have been compacted away: then all segments that are there belong to it.
-        let Some(last) = last.filter(|last| (last.segment, last.end) >= (first.segment, first.end)) else {
-            return Ok(None);
-        };
+        // Compaction leaves a frame for every offset. Where there is none, records were lost with the end of the log.
+        let (Some(first), Some(last)) = (first, last) else { return Ok(None) };
         let header_bytes = SEGMENT_HEADER_BYTES as u64;
         let through = segments.iter().take(last.segment).skip(first.segment);
         let before_last: u64 = through.map(|segment| u64::from(segment.end_position()) - header_bytes).sum();
