@@ -166,6 +166,24 @@ fn records_out_of_order_are_named() {
     assert_eq!(judged([kept_and(&[5, 6, 5, 6])]), [], "sent again as a whole");
 }
 
+/// Records 5 to 9 were sent, nobody answered, and they were sent again: 7 and 9 were the last of their keys before that.
+#[test]
+fn what_compaction_left_of_a_first_copy_explains_the_order_of_the_second() {
+    let history = |rule, idempotent| {
+        let mut events = before_the_kill();
+        events[2] = log("orders", 0, rule);
+        events[3] = producer(0, "orders", idempotent);
+        let seen = if rule == Rule::Compact { vec![batch(0, KEPT), batch(12, &[7])] } else { vec![batch(0, KEPT)] };
+        let again = batch(if rule == Rule::Compact { 14 } else { 10 }, &[9, 5, 6, 7, 8, 9]);
+        events.push(audited(0, [seen, vec![again]].concat()));
+        Checker::judge(&events)
+    };
+    assert_eq!(history(Rule::Compact, false), []);
+    let reordered = |found: &[Anomaly]| matches!(found, [Anomaly::Reordered { record: 5, behind: 9, .. }, ..]);
+    assert!(reordered(&history(Rule::Compact, true)), "an idempotent producer has one copy");
+    assert!(reordered(&history(Rule::Keep, false)), "nothing takes a first copy from a log that keeps all");
+}
+
 #[test]
 fn two_records_at_one_offset_are_named() {
     let found = judged([acked(5, 1, 4)]);

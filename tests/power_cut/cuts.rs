@@ -44,6 +44,8 @@ pub(crate) struct Outcome {
     pub(crate) broken: Vec<String>,
     /// Cuts after which a partition, or the broker, refused to serve.
     pub(crate) refused: Vec<String>,
+    /// Cuts that the file system itself did not survive, so that nobody could look at what we left.
+    pub(crate) unmounted: usize,
     /// Writes that were not flushed at a cut, over all cuts.
     pub(crate) pending: usize,
     pub(crate) milliseconds_per_cut: u128,
@@ -70,11 +72,15 @@ pub(crate) async fn look(plan: Plan, recording: &Recording, history: &Arc<Histor
         running.spawn(async move {
             let mount = image.with_extension("mnt");
             std::fs::create_dir(&mount).expect("a new directory");
-            let judgement = match kind.mount(&image, &mount) {
-                Ok(mounted) => judge(&mounted.data_dir(), &history, &lines, cut, number % GO_ON_EVERY == 0).await,
-                Err(why) => Judgement { broken: vec![why], ..Judgement::default() },
+            let what = format!("{} {number}: {cut} entries, {loss:?}", plan.name);
+            let judgement = match kind.mount_after_cut(&image, &mount) {
+                Ok(mounted) => Some(judge(&mounted.data_dir(), &history, &lines, cut, number % GO_ON_EVERY == 0).await),
+                Err(why) => {
+                    println!("UNMOUNTED {what}: {why}");
+                    None
+                }
             };
-            (format!("{} {number}: {cut} entries, {loss:?}", plan.name), image, judgement)
+            (what, image, judgement)
         });
     }
     while let Some(judged) = running.join_next().await {
@@ -158,8 +164,10 @@ async fn serves_again(data_dir: &Path, due: &Observed, lines: &Lines) -> Result<
 }
 
 impl Outcome {
-    fn add(&mut self, (what, image, judgement): (String, PathBuf, Judgement), plan: Plan) {
+    fn add(&mut self, (what, image, judgement): (String, PathBuf, Option<Judgement>), plan: Plan) {
         self.cuts += 1;
+        self.unmounted += usize::from(judgement.is_none());
+        let judgement = judgement.unwrap_or_default();
         self.checked += judgement.checked;
         self.flagged += usize::from(!judgement.broken.is_empty() || !judgement.refused.is_empty());
         for (found, all, word) in
