@@ -132,19 +132,17 @@ impl Surveyor<'_> {
         let mut index = saved.unwrap_or_else(|| SparseIndex::new(survey.base));
         let from = index.end_position as usize;
         view.load(from, bytes.len().saturating_sub(from)).context("read", &survey.path)?;
-        let Scan { breaks, durable_mark } = scan(&bytes[..trusted as usize], seed, false, &mut index);
-        let open_end = breaks.last().is_some_and(|found| found.resumes.is_none());
-        survey.breaks = breaks;
-        survey.durable_mark = durable_mark;
-        if open_end {
-            // Whatever is wrong there may be followed by frames behind the checkpoint: found, and judged, below.
-            survey.breaks.pop();
+        if !scan(&bytes[..trusted as usize], seed, false, &mut index).breaks.is_empty() {
+            // Damage that a start before this one stepped over. Headers alone lead past it in another way than the
+            // frames that verify: those are looked at again, so that each start finds the same.
+            index = SparseIndex::new(survey.base);
+            view.load(0, bytes.len()).context("read", &survey.path)?;
         }
         let from = index.end_position;
-        let behind = scan(bytes, seed, true, &mut index);
+        // No mark of a frame that the checkpoint vouches for goes beyond the checkpoint; only damage could.
+        let Scan { breaks, durable_mark } = scan(bytes, seed, true, &mut index);
         survey.verified_bytes = index.end_position - from;
-        survey.breaks.extend(behind.breaks);
-        survey.durable_mark = survey.durable_mark.max(behind.durable_mark);
+        (survey.breaks, survey.durable_mark) = (breaks, durable_mark);
         survey.index = index;
         Ok(())
     }
