@@ -7,9 +7,10 @@ use crate::partition::{AppendError, PartitionHandle, PartitionOptions, StoragePo
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::error::StorageError;
 use crate::storage::file_system::{FileSystem, OpenMode};
+use crate::storage::frame::FrameHeader;
 use crate::storage::log::{Log, LogOptions, NewBatch};
 use crate::storage::retention::RetentionPolicy;
-use crate::storage::segment::header::LogId;
+use crate::storage::segment::header::{LogId, SEGMENT_HEADER_BYTES};
 use crate::storage::sim_disk::{Fault, Loss};
 use crate::storage::sim_file_system::SimFileSystem;
 use crate::types::record_set::{self, encode_record};
@@ -281,4 +282,51 @@ fn a_damaged_header_is_refused_at_each_start_unless_something_written_follows() 
         let is_refused = matches!(refused, Err(StorageError::Corrupt { .. }));
         assert!(is_refused, "at the {start} start");
     }
+}
+
+/// The first start stepped over a frame whose checksum is wrong and found the copy of it behind; the second went by
+/// headers, as far as the checkpoint of the first vouched, took the frame for good and the copy for none.
+#[test]
+fn a_second_start_finds_behind_damage_what_the_first_found() {
+    let disk = SimFileSystem::new(1);
+    let mut log = open(&disk);
+    (0..3).for_each(|_| append(&mut log));
+    drop(log);
+    let file = disk.open(Path::new("/log/00000000000000000000.log"), OpenMode::Write).expect("opens");
+    let end = usize::try_from(file.len().expect("known")).expect("small");
+    let mut bytes = vec![0; end];
+    file.read_exact_at(0, &mut bytes).expect("reads");
+    let (_, frame_bytes) = FrameHeader::decode(&bytes[SEGMENT_HEADER_BYTES..]).expect("a frame");
+    let [first, second, third] = [0, 1, 2].map(|frame| SEGMENT_HEADER_BYTES + frame * frame_bytes);
+    bytes.copy_within(first..second, third);
+    bytes[second..third].fill(0xa5);
+    bytes[second - 1] ^= 1;
+    file.write_all_at(0, &mut [std::io::IoSlice::new(&bytes)]).expect("writes");
+    let forged = Checkpoint { next_offset: Offset(10), ..Checkpoint::EMPTY };
+    forged.store(&disk, Path::new("/log")).expect("stored");
+    let checkpoint_after_a_start = || {
+        assert_eq!(open(&disk).next_offset(), Offset(10));
+        Checkpoint::load(&disk, Path::new("/log")).expect("it is there")
+    };
+    assert_eq!(checkpoint_after_a_start(), checkpoint_after_a_start());
+}
+
+/// The checkpoint stood behind a segment that was never written: that was looked at alone, its name taken for the end of
+/// the log, and the next start looked at the segment before it.
+#[test]
+fn a_segment_that_was_never_written_is_not_all_that_is_looked_at() {
+    let disk = SimFileSystem::new(1);
+    let mut log = open(&disk);
+    append(&mut log);
+    log.close().expect("closed");
+    disk.open(Path::new("/log/00000000000000000900.log"), OpenMode::CreateNew).expect("creates");
+    let forged = Checkpoint { segment: Offset(1_000), position: 64, next_offset: Offset(1), ..Checkpoint::EMPTY };
+    forged.store(&disk, Path::new("/log")).expect("stored");
+    let after_a_start = || {
+        let end = open(&disk).next_offset();
+        (end, Checkpoint::load(&disk, Path::new("/log")).expect("it is there"))
+    };
+    let first = after_a_start();
+    assert_eq!((first.0, first.1.segment), (Offset(1), Offset(0)));
+    assert_eq!(first, after_a_start());
 }

@@ -27,9 +27,10 @@ use crate::storage::segment::header::LogId;
 use crate::storage::segment::index::SparseIndex;
 use crate::storage::segment::{Segment, base_offset_of, file_stem};
 use crate::types::Offset;
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use survey::{Survey, Surveyor};
+use survey::{Beginning, Survey, Surveyor};
 
 /// Verifying again costs less than the two syncs that a checkpoint takes, up to about this many bytes: of 10,000 logs
 /// each has a short tail after a crash.
@@ -78,12 +79,18 @@ pub(super) fn recover(context: &StorageContext, directory: &Path, id: LogId) -> 
     finish_deletions(&**fs, directory, &mut bases, log_start)?;
 
     // The segment that the checkpoint stands in is looked at; if that is not there, the one before its place.
-    let trusted = bases.partition_point(|base| *base <= checkpoint.segment).saturating_sub(1);
+    let mut trusted = bases.partition_point(|base| *base <= checkpoint.segment).saturating_sub(1);
     let surveyor = Surveyor { context, directory, id };
-    let mut surveys = Vec::with_capacity(bases.len() - trusted);
+    let mut surveys = VecDeque::with_capacity(bases.len() - trusted);
     for base in &bases[trusted..] {
-        surveys.push(surveyor.survey(*base, &checkpoint)?);
+        surveys.push_back(surveyor.survey(*base, &checkpoint)?);
     }
+    // One that was never written goes, and says nothing of those before it: the next start would look at the last of them.
+    while trusted > 0 && surveys.front().is_some_and(|first| first.beginning == Beginning::Unwritten) {
+        trusted -= 1;
+        surveys.push_front(surveyor.survey(bases[trusted], &checkpoint)?);
+    }
+    let mut surveys = Vec::from(surveys);
     let verified_bytes = surveys.iter().map(|survey| u64::from(survey.verified_bytes)).sum();
     let mut report = RecoveryReport { verified_bytes, ..RecoveryReport::default() };
     let verdict = judge::judge(directory, &checkpoint, bases.first().copied(), &surveys)?;
