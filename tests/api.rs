@@ -25,6 +25,8 @@ mod group_commits;
 mod group_lag;
 #[path = "api/group_members.rs"]
 mod group_members;
+#[path = "api/group_seek.rs"]
+mod group_seek;
 #[path = "api/groups.rs"]
 mod groups;
 #[path = "api/idempotence.rs"]

@@ -122,8 +122,8 @@ impl Broker {
         Ok(self.groups()?.committed(group_name(group)?, topics).await?)
     }
 
-    /// Sets the committed offsets of a group without members to a position in each partition (all of each topic if
-    /// `partitions` is empty); only says what would be set if `dry_run`.
+    /// Sets the committed offsets of a group to a position in each partition (all of each topic if `partitions` is
+    /// empty), all of them or none, and lets its members go on from there; only says what would be set if `dry_run`.
     pub async fn seek_group(
         &self,
         group: &str,

@@ -52,8 +52,8 @@ impl GroupCoordinator {
         self.call(|reply| Command::Join { request, reply }).await
     }
 
-    /// The member has stopped reading what was revoked from it in `generation`. Of anything else there is nothing to
-    /// release, and that is no error: the release came too late, or twice.
+    /// The member has stopped reading what was revoked from it in `generation`, or goes on where the seek of `generation`
+    /// said. Of anything else there is nothing to release, and that is no error: the release came too late, or twice.
     pub async fn release(&self, group: GroupName, member: MemberId, generation: Generation) -> Result<(), GroupError> {
         self.call(|reply| Command::Release { group, member, generation, reply }).await
     }
@@ -68,7 +68,8 @@ impl GroupCoordinator {
         self.call(|reply| Command::Commit { request, reply }).await
     }
 
-    /// Sets committed offsets, also backwards, of a group that has no members. The group is created if there is none.
+    /// Sets committed offsets, also backwards: all of them, or none if one is refused. Members that read there are told to
+    /// go on from there. The group is created if there is none.
     pub async fn seek(&self, group: GroupName, offsets: Vec<OffsetToCommit>) -> Result<CommitResults, GroupError> {
         self.call(|reply| Command::Seek { group, offsets, reply }).await
     }

@@ -169,6 +169,21 @@ pub enum CommitError {
         /// The group's present one.
         current: Generation,
     },
+    /// Fenced: the group was moved, and the member has not said that it goes on from there.
+    #[error(
+        "the commit of {member} of group {group} to {partition} is from before the seek of generation {sought_in}; go on \
+         where the seek says, then release that generation"
+    )]
+    BeforeSeek {
+        /// The group.
+        group: GroupName,
+        /// Who wanted to commit.
+        member: MemberId,
+        /// The partition named.
+        partition: TopicPartition,
+        /// The generation of the seek.
+        sought_in: Generation,
+    },
     /// A commit never goes back; a seek may.
     #[error("offset {offset} for {partition} is below {committed}, which group {group} has committed; seek to go back")]
     BelowCommitted {

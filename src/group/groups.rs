@@ -127,7 +127,7 @@ impl Groups {
         self.create_if_new(&request.group, group.decide_commit(request, &self.topics, now)?)
     }
 
-    /// Committed offsets are set. Creates the group if there is none and at least one offset is accepted.
+    /// Committed offsets are set, and their owners told. Creates the group if there is none and all offsets are accepted.
     pub(super) fn decide_seek(
         &self,
         group: &GroupName,

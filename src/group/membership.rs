@@ -38,6 +38,13 @@ pub enum MemberEvent {
         /// What the member loses.
         partitions: Vec<TopicPartition>,
     },
+    /// The group goes on elsewhere in these: read from there, drop what came before, and release this generation.
+    Sought {
+        /// To be named in the release; a commit by call must name this one or a later one.
+        generation: Generation,
+        /// With the offset each goes on at.
+        partitions: Vec<(TopicPartition, Offset)>,
+    },
     /// The membership is over; nothing follows.
     Removed {
         /// Why.

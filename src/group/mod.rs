@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! GroupCoordinator (handle) -> inbox -> task (the one owner) -> groups -> state: decide, then apply
-//!                                         |                               rebalance, commit, assignor
+//!                                         |                               rebalance, commit, seek, assignor
 //!                                         +-> Journal: one append per drain, then answers and member events
 //! ```
 //!
@@ -23,6 +23,7 @@ mod journal_entries;
 mod membership;
 mod pace;
 mod rebalance;
+mod seek;
 mod state;
 mod task;
 mod topics;

@@ -83,7 +83,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (group.clone(), topic.clone(), partition.clone(), offset.clone()).prop_map(
             |(group, topic, partition, offset)| Step::CommitFromOutside { group, topic, partition, offset }
         ),
-        1 => (group.clone(), topic.clone(), partition, offset)
+        3 => (group.clone(), topic.clone(), partition, offset)
             .prop_map(|(group, topic, partition, offset)| Step::Seek { group, topic, partition, offset }),
         4 => (0..RELEASE_MS).prop_map(|ms| Step::Wait { ms }),
         1 => group.prop_map(|group| Step::Delete { group }),

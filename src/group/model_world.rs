@@ -12,6 +12,7 @@ use super::journal_entries::encode;
 use super::membership::MemberEvent;
 use super::model_tests::{GROUPS, Step, TOPICS};
 use super::rebalance::RELEASE_MS;
+use super::state::UnfollowedSeek;
 use super::test_support::{HIGH_WATERMARK, group, joining, offset_at, place, topics};
 use super::topics::TopicsSnapshot;
 use crate::partition::journal::JournalEntry;
@@ -26,6 +27,8 @@ struct Reads {
     since: Generation,
     /// Set when it was told to stop: in which generation, and until when it may take its time.
     revoked: Option<(Generation, u64)>,
+    /// Set when the group was moved there and the member has not said that it follows.
+    seek: Option<UnfollowedSeek>,
 }
 
 #[derive(Debug)]
@@ -82,11 +85,11 @@ impl World {
             }
             Step::CommitFromOutside { group: name, topic, partition, offset } => {
                 let offset = offset_at(TOPICS[*topic], *partition, *offset);
-                self.set_from_outside(GROUPS[*name], &offset, false);
+                self.commit_from_outside(GROUPS[*name], &offset);
             }
             Step::Seek { group: name, topic, partition, offset } => {
                 let offset = offset_at(TOPICS[*topic], *partition, *offset);
-                self.set_from_outside(GROUPS[*name], &offset, true);
+                self.seek(GROUPS[*name], &offset);
             }
             Step::Wait { ms } => self.wait(*ms),
             Step::Delete { group } => self.delete(GROUPS[*group]),
@@ -139,9 +142,16 @@ impl World {
 
     fn release(&mut self, member: usize, back: usize) {
         let Some(client) = self.clients.get_mut(member) else { return };
-        let heard: BTreeSet<Generation> = client.reads.values().filter_map(|r| r.revoked).map(|(g, _)| g).collect();
+        let heard = |reads: &Reads| {
+            let sought = reads.seek.and_then(|seek| if let UnfollowedSeek::Told(g) = seek { Some(g) } else { None });
+            [reads.revoked.map(|(g, _)| g), sought].into_iter().flatten()
+        };
+        let heard: BTreeSet<Generation> = client.reads.values().flat_map(heard).collect();
         let generation = heard.into_iter().rev().nth(back).unwrap_or(Generation(back as u64));
         client.reads.retain(|_, reads| reads.revoked.is_none_or(|(revoked, _)| revoked != generation));
+        for reads in client.reads.values_mut() {
+            reads.seek = reads.seek.filter(|seek| *seek != UnfollowedSeek::Told(generation));
+        }
         let decided = self.groups.decide_release(&client.group, &client.id, generation);
         assert_eq!(decided.is_err(), client.gone, "only members can release");
         if let Ok(decision) = decided {
@@ -192,6 +202,14 @@ impl World {
         before: Option<u64>,
     ) -> Option<&'static str> {
         let Some(reads) = reads.filter(|reads| reads.topic_id.0.as_u128() == topic_id) else { return Some("owner") };
+        let is_of_before = match reads.seek {
+            Some(UnfollowedSeek::Told(_)) => generation.is_none(),
+            Some(UnfollowedSeek::Stopping) => true,
+            None => false,
+        };
+        if is_of_before {
+            return Some("seek");
+        }
         if generation.is_some_and(|generation| generation < reads.since || generation > current) {
             return Some("generation");
         }
@@ -201,26 +219,49 @@ impl World {
         before.is_some_and(|before| offset.offset.0 < before).then_some("below")
     }
 
-    fn set_from_outside(&mut self, name: &str, offset: &OffsetToCommit, seek: bool) {
-        let (key, offsets) = ((group(name), place(offset.topic.as_str(), offset.partition)), vec![offset.clone()]);
-        let decided = if seek {
-            self.groups.decide_seek(&group(name), &offsets, self.now)
-        } else {
-            self.groups.decide_commit(&CommitRequest { group: group(name), member: None, offsets }, self.now)
-        };
+    fn commit_from_outside(&mut self, name: &str, offset: &OffsetToCommit) {
+        let key = (group(name), place(offset.topic.as_str(), offset.partition));
+        let request = CommitRequest { group: group(name), member: None, offsets: vec![offset.clone()] };
+        let decided = self.groups.decide_commit(&request, self.now);
         if self.clients.iter().any(|client| !client.gone && client.group == group(name)) {
             return assert!(matches!(decided.map(|_| ()), Err(GroupError::HasMembers { .. })));
         }
         let mut decision = decided.expect("nobody is there to be disturbed");
-        let exists =
-            self.topics.get(offset.topic.as_str()).is_some_and(|(_, partitions)| offset.partition < *partitions);
         let back = self.committed.get(&key).is_some_and(|before| offset.offset.0 < *before);
-        let accepted = exists && offset.offset <= HIGH_WATERMARK && (seek || !back);
+        let accepted = self.exists(offset) && !back;
         assert_eq!(decision.reply.remove(0).is_ok(), accepted);
         if accepted {
             self.committed.insert(key, offset.offset.0);
         }
         self.enact(decision);
+    }
+
+    fn seek(&mut self, name: &str, offset: &OffsetToCommit) {
+        let (name, at) = (group(name), place(offset.topic.as_str(), offset.partition));
+        let decided = self.groups.decide_seek(&name, std::slice::from_ref(offset), self.now);
+        let mut decision = decided.expect("a seek needs nothing of the group");
+        assert_eq!(decision.reply.remove(0).is_ok(), self.exists(offset));
+        if !self.exists(offset) {
+            assert!(decision.events.is_empty() && decision.effects.is_empty(), "a refused seek has no effect");
+            return;
+        }
+        let topic_id = self.topics[offset.topic.as_str()].0;
+        let readers = self.clients.iter_mut().filter(|client| client.group == name);
+        let owned = readers.filter_map(|client| client.reads.get_mut(&at));
+        let owned: Vec<_> = owned.filter(|reads| reads.topic_id.0.as_u128() == topic_id).collect();
+        assert_eq!(decision.effects.len(), owned.iter().filter(|reads| reads.revoked.is_none()).count());
+        // One that stops already is told nothing, and may commit no more.
+        let next = self.generations.get(&name).copied().unwrap_or_default().next();
+        for reads in owned.into_iter().filter(|reads| reads.revoked.is_some()) {
+            (reads.since, reads.seek) = (next, Some(UnfollowedSeek::Stopping));
+        }
+        self.committed.insert((name, at), offset.offset.0);
+        self.enact(decision);
+    }
+
+    fn exists(&self, offset: &OffsetToCommit) -> bool {
+        let partitions = self.topics.get(offset.topic.as_str()).map_or(0, |(_, partitions)| *partitions);
+        offset.partition < partitions && offset.offset <= HIGH_WATERMARK
     }
 
     fn wait(&mut self, ms: u64) {
@@ -300,7 +341,7 @@ impl World {
                     assert_eq!(committed.map(|offset| offset.0), expected, "{partition}");
                     let topic_id = self.groups.topics().get(&partition.topic).expect("given partitions exist").id;
                     let client = self.clients.iter_mut().find(|c| c.group == group && c.id == member && !c.gone);
-                    let reads = Reads { topic_id, since: generation, revoked: None };
+                    let reads = Reads { topic_id, since: generation, revoked: None, seek: None };
                     client.expect("only members are told").reads.insert(partition, reads);
                 }
             }
@@ -311,6 +352,16 @@ impl World {
                     let reads = client.reads.get_mut(&partition).expect("what is revoked was assigned");
                     assert!(reads.revoked.is_none(), "{partition} was revoked twice");
                     reads.revoked = Some((generation, self.now.monotonic_ms + RELEASE_MS));
+                }
+            }
+            MemberEvent::Sought { generation, partitions } => {
+                let client = self.clients.iter_mut().find(|c| c.group == group && c.id == member && !c.gone);
+                let client = client.expect("only members are told");
+                for (partition, offset) in partitions {
+                    assert_eq!(self.committed[&(group.clone(), partition.clone())], offset.0);
+                    let reads = client.reads.get_mut(&partition).expect("only owners are told");
+                    assert!(reads.revoked.is_none(), "{partition} was revoked before");
+                    (reads.since, reads.seek) = (generation, Some(UnfollowedSeek::Told(generation)));
                 }
             }
             MemberEvent::Removed { reason } => panic!("the state removes nobody by itself: {reason:?}"),
@@ -375,6 +426,7 @@ fn kind(error: &CommitError) -> &'static str {
         CommitError::MetadataTooLong { .. } => "metadata",
         CommitError::NotOwner { .. } => "owner",
         CommitError::StaleGeneration { .. } => "generation",
+        CommitError::BeforeSeek { .. } => "seek",
         CommitError::BelowCommitted { .. } => "below",
         CommitError::OutOfRange { .. } => "range",
     }

@@ -110,6 +110,7 @@ impl Life {
                             assert_eq!(before, Some(None), "revoked once, after it was assigned");
                         }
                     }
+                    MemberEvent::Sought { .. } => panic!("nobody seeks here"),
                     MemberEvent::Removed { reason } => panic!("{reason:?}"),
                 }
             }

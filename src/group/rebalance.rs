@@ -65,8 +65,8 @@ impl GroupState {
         self.rebalance(self.generation.next(), &self.members_in_order(), topics, now)
     }
 
-    /// A member has stopped reading what was revoked in `generation`. A release of anything else has no effect: it
-    /// came too late, or twice.
+    /// A member has stopped what was revoked in `generation`, or what it did before the seek of `generation`. A release
+    /// of anything else has no effect: it came too late, or twice.
     pub(super) fn decide_release(
         &self,
         member: &MemberId,
@@ -74,7 +74,10 @@ impl GroupState {
         topics: &TopicsSnapshot,
     ) -> Result<Decision<()>, GroupError> {
         self.check_member(member)?;
-        Ok(self.pass_on(topics, |held, revocation| held.owner == *member && revocation.generation == generation))
+        let mut decision =
+            self.pass_on(topics, |held, revocation| held.owner == *member && revocation.generation == generation);
+        decision.events.extend(self.followed_seeks(member, generation));
+        Ok(decision)
     }
 
     /// Time has passed: what was to be released by now passes on.
@@ -184,7 +187,7 @@ impl<'a> Moves<'a> {
         let committed = self.group.committed(topic.id, partition.partition).map(|committed| committed.offset);
         self.assigned.entry(next.clone()).or_default().push((partition.clone(), committed));
         let (owner, since) = (next.clone(), self.generation);
-        self.change(partition, Some(Ownership { owner, topic_id: topic.id, since, revocation: None }));
+        self.change(partition, Some(Ownership { owner, topic_id: topic.id, since, revocation: None, seek: None }));
     }
 
     /// The owner has to stop; `next` gets the partition afterwards. Also when `next` is the owner itself: then the

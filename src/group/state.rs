@@ -1,7 +1,7 @@
 //! One consumer group as a pure state machine: `decide_*` looks, [`GroupState::apply`] changes.
 //!
 //! A decision takes `&self` and yields events; nothing changes until they are applied. The decisions stand in
-//! `super::rebalance` (membership and ownership) and `super::commit` (offsets), the state and its changes here.
+//! `super::rebalance` (membership and ownership), `super::commit` and `super::seek` (offsets), the state and its changes here.
 //!
 //! What always holds: a partition has one [`Ownership`] or none; its owner is a member; every partition of a
 //! subscribed topic is owned or being revoked; whoever waits for a partition is a member.
@@ -46,6 +46,17 @@ pub(super) struct Ownership {
     pub since: Generation,
     /// Set while the owner is asked to stop. Until it has, nobody else gets the partition.
     pub revocation: Option<Revocation>,
+    /// Set while the owner may still commit what it did before a seek; such commits are refused.
+    pub seek: Option<UnfollowedSeek>,
+}
+
+/// A seek that the owner of a partition has not followed yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UnfollowedSeek {
+    /// It was told in this generation, which its release will name.
+    Told(Generation),
+    /// It was asked to stop before, and is not told: the seek is for the next owner.
+    Stopping,
 }
 
 /// A partition on its way from one owner to the next.

@@ -69,6 +69,13 @@ impl Scene {
         results.into_iter().next().expect("one result for each offset").map_err(|e| e.to_string())
     }
 
+    /// Moves the group in topic `t`: partition and offset.
+    fn seek(&mut self, offsets: &[(u32, u64)]) {
+        let offsets: Vec<_> = offsets.iter().map(|&(partition, offset)| offset_at("t", partition, offset)).collect();
+        let decided = self.groups.decide_seek(&group("g"), &offsets, self.now);
+        assert!(self.enact(decided).unwrap().iter().all(Result::is_ok));
+    }
+
     fn committed(&self, partition: u32) -> Option<u64> {
         let offsets = self.groups.committed(&group("g"), &[topic("t")]);
         offsets.iter().find(|committed| committed.partition == partition).map(|committed| committed.offset.0)
@@ -226,7 +233,7 @@ fn each_offset_of_a_commit_has_its_own_result() {
 }
 
 #[test]
-fn a_seek_goes_anywhere_in_the_log_while_nobody_reads() {
+fn a_seek_goes_anywhere_in_the_log() {
     let mut scene = Scene::new();
     let seek = |scene: &mut Scene, offset, log_start| {
         let offset = OffsetToCommit { log_start: Offset(log_start), ..offset_at("t", 0, offset) };
@@ -238,8 +245,73 @@ fn a_seek_goes_anywhere_in_the_log_while_nobody_reads() {
     assert_eq!(seek(&mut scene, 19, 20), Ok(false));
     assert_eq!(seek(&mut scene, HIGH_WATERMARK.0 + 1, 20), Ok(false));
     assert_eq!(scene.committed(0), Some(20));
-    scene.join();
-    assert_eq!(seek(&mut scene, 30, 20), Err(GroupError::HasMembers { group: group("g"), members: 1 }));
+}
+
+#[test]
+fn a_seek_that_is_refused_in_part_sets_nothing() {
+    let mut scene = Scene::new();
+    let a = scene.join();
+    scene.told.clear();
+    let offsets = [offset_at("t", 0, 5), offset_at("t", 1, HIGH_WATERMARK.0 + 1)];
+    let decided = scene.groups.decide_seek(&group("g"), &offsets, scene.now);
+    let results = scene.enact(decided).unwrap();
+    assert!(results[0].is_ok() && matches!(results[1], Err(CommitError::OutOfRange { .. })));
+    assert_eq!((scene.committed(0), scene.told(&a)), (None, vec![]));
+}
+
+#[test]
+fn members_follow_a_seek_and_commits_from_before_are_stale() {
+    let mut scene = Scene::new();
+    let a = scene.join();
+    scene.commit(Some((&a, None)), offset_at("t", 0, 500)).unwrap();
+    scene.told.clear();
+    scene.seek(&[(0, 100)]);
+    let partitions = vec![(place("t", 0), Offset(100))];
+    assert_eq!(scene.told(&a), [MemberEvent::Sought { generation: Generation(2), partitions }]);
+
+    // Forwards of the place that the group was moved to, and yet of before.
+    for generation in [None, Some(1)] {
+        scene.commit(Some((&a, generation)), offset_at("t", 0, 600)).unwrap_err();
+    }
+    assert_eq!(scene.committed(0), Some(100));
+    scene.commit(Some((&a, Some(1))), offset_at("t", 1, 7)).expect("other partitions go on");
+    scene.commit(Some((&a, Some(2))), offset_at("t", 0, 110)).expect("who names the generation knows of it");
+    scene.release(&a, 1);
+    scene.commit(Some((&a, None)), offset_at("t", 0, 120)).unwrap_err();
+    scene.release(&a, 2);
+    scene.commit(Some((&a, None)), offset_at("t", 0, 120)).unwrap();
+}
+
+#[test]
+fn each_of_two_seeks_is_followed() {
+    let mut scene = Scene::new();
+    let a = scene.join();
+    scene.seek(&[(0, 100)]);
+    scene.seek(&[(0, 50)]);
+    scene.release(&a, 2);
+    let refused = scene.commit(Some((&a, None)), offset_at("t", 0, 110)).unwrap_err();
+    assert!(refused.contains("the seek of generation 3"), "{refused}");
+    scene.release(&a, 3);
+    scene.commit(Some((&a, None)), offset_at("t", 0, 60)).unwrap();
+}
+
+#[test]
+fn a_seek_of_a_partition_on_its_way_is_for_the_next_owner() {
+    let mut scene = Scene::new();
+    let (a, b) = (scene.join(), scene.join());
+    scene.told.clear();
+    scene.seek(&[(0, 100), (3, 100)]);
+    let partitions = vec![(place("t", 0), Offset(100))];
+    assert_eq!(scene.told(&a), [MemberEvent::Sought { generation: Generation(3), partitions }]);
+    scene.release(&a, 3);
+    // It says that it follows where it was told to; of the other it has still done what was before.
+    scene.commit(Some((&a, None)), offset_at("t", 0, 110)).unwrap();
+    for generation in [None, Some(3)] {
+        scene.commit(Some((&a, generation)), offset_at("t", 3, 110)).unwrap_err();
+    }
+    scene.release(&a, 2);
+    assert_eq!(scene.told(&b), [assigned(3, &[(2, None), (3, Some(100))])]);
+    scene.commit(Some((&b, None)), offset_at("t", 3, 110)).unwrap();
 }
 
 #[test]

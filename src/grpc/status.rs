@@ -290,6 +290,11 @@ fn commit_row(error: &CommitError) -> Row {
                 .fact("generation", generation)
                 .fact("current_generation", current)
         }
+        E::BeforeSeek { group, member, partition, sought_in } => Row::new(Code::Aborted, "STALE_GENERATION")
+            .fact("group", group)
+            .fact("member", member)
+            .at(partition)
+            .fact("current_generation", sought_in),
         E::BelowCommitted { group, partition, offset, committed } => {
             Row::new(Code::FailedPrecondition, "COMMIT_BACKWARDS")
                 .fact("group", group)

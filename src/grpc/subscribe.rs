@@ -148,6 +148,10 @@ fn delivery_out(delivery: Delivery) -> Response {
             generation: generation.0,
             partitions: partitions.into_iter().map(partition_out).collect(),
         }),
+        Delivery::Seek { generation, partitions } => Response::Seek(subscribe_response::Seek {
+            generation: generation.0,
+            partitions: partitions.into_iter().map(partition_offset_out).collect(),
+        }),
         Delivery::Records { partition, batches, high_watermark } => Response::Records(subscribe_response::Records {
             topic: partition.topic.into(),
             partition: partition.partition,

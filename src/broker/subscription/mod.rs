@@ -45,6 +45,13 @@ pub enum Delivery {
         /// Which ones.
         partitions: Vec<TopicPartition>,
     },
+    /// The group goes on elsewhere: records from there follow.
+    Seek {
+        /// To be named in the release.
+        generation: Generation,
+        /// With the offset each goes on at.
+        partitions: Vec<(TopicPartition, Offset)>,
+    },
     /// Records of one partition.
     Records {
         /// Which one.
@@ -123,7 +130,7 @@ impl Subscription {
         self.broker.commit(&self.request.group, Some((member, None)), commits).await
     }
 
-    /// The client has stopped working on what was revoked in `generation`.
+    /// The client has stopped working on what was revoked in `generation`, or on what came before the seek of it.
     pub async fn release(&self, generation: Generation) -> Result<(), BrokerError> {
         let member = self.member("released")?.clone();
         Ok(self.broker.groups()?.release(group_name(&self.request.group)?, member, generation).await?)
@@ -229,6 +236,15 @@ impl Subscription {
             MemberEvent::Revoked { generation, partitions } => {
                 self.cursors.end(&partitions);
                 Ok(Delivery::Revoked { generation, partitions })
+            }
+            MemberEvent::Sought { generation, partitions } => {
+                let mut begun = Vec::with_capacity(partitions.len());
+                for (at, offset) in partitions {
+                    let (start, on_expired) = (Position::Offset(offset), self.request.on_expired);
+                    let offset = self.cursors.begin(&self.broker, at.clone(), start, on_expired).await?;
+                    begun.push((at, offset));
+                }
+                Ok(Delivery::Seek { generation, partitions: begun })
             }
             MemberEvent::Removed { reason } => Err(BrokerError::MemberRemoved {
                 cause: match reason {

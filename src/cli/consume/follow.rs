@@ -128,6 +128,10 @@ impl Session<'_> {
                     ends.forget(&partitions);
                 }
             }
+            Event::Seek { .. } => {
+                self.flush()?;
+                eprintln!("millstream: the group was moved; going on from there");
+            }
             Event::Draining => {
                 self.flush()?;
                 self.commit().await?;

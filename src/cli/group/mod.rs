@@ -50,11 +50,12 @@ enum GroupVerb {
         #[command(flatten)]
         out: OutputArgs,
     },
-    /// Move the committed offsets of a group that has no members.
+    /// Move a group: its committed offsets are set, and its members go on from there.
     #[command(after_help = "\
 Examples:
   millstream group seek billing --topic orders --to earliest
   millstream group seek billing --topic orders -p 0 -p 1 --to @-15m --dry-run
+  millstream group seek billing --topic orders --to @2026-01-31T12:00:00Z
   millstream group seek billing --topic orders --to -100       the last 100 records again")]
     Seek {
         /// The group; created if there is none.

@@ -134,8 +134,8 @@ impl Client {
         })
     }
 
-    /// Sets the committed offsets of a group without members to a position in these topics, in these partitions of
-    /// each (empty = all); what was set, or would be with `dry_run`.
+    /// Sets the committed offsets of a group to a position in these topics, in these partitions of each (empty = all);
+    /// its members go on from there. What was set, or would be with `dry_run`.
     pub async fn seek_group(
         &self,
         group: &str,

@@ -23,6 +23,14 @@ pub enum Event {
         /// No records of these follow.
         partitions: Vec<TopicPartition>,
     },
+    /// Somebody has moved the group: records go on from here. Drop what came before and is not done; what was marked of
+    /// it is not committed.
+    Seek {
+        /// Of the move.
+        generation: u64,
+        /// With the offset each goes on at.
+        partitions: Vec<PartitionOffset>,
+    },
     /// Nothing happened for a while; the ends of the partitions.
     Heartbeat {
         /// `offset` is the high watermark.

@@ -118,9 +118,18 @@ pub struct Consumer {
     options: ConsumerOptions,
     source: Source,
     progress: Progress,
-    /// The generation of a Revoked event that the caller has seen and we have not answered.
-    unanswered_revoke: Option<u64>,
+    /// A request of the broker that the caller has seen and we have not answered.
+    unanswered: Option<Unanswered>,
     backoff: Backoff,
+}
+
+/// What the broker waits for us to say.
+#[derive(Debug, Clone, Copy)]
+enum Unanswered {
+    /// That the partitions revoked in this generation are given up, behind a last commit.
+    Revoked(u64),
+    /// That what came before the seek of this generation is dropped.
+    Sought(u64),
 }
 
 /// Where records come from now.
@@ -141,7 +150,7 @@ impl Client {
             options,
             source: Source::Subscribed(Box::new(subscription)),
             progress: Progress::default(),
-            unanswered_revoke: None,
+            unanswered: None,
             backoff: Backoff::new(),
         })
     }
@@ -175,9 +184,16 @@ impl Consumer {
     async fn next_of_source(&mut self) -> Result<Event, ClientError> {
         match &mut self.source {
             Source::Subscribed(subscription) => {
-                if let Some(generation) = self.unanswered_revoke.take() {
-                    subscription.release(self.progress.take_marked(), generation)?;
-                    self.progress.forget_revoked();
+                match self.unanswered.take() {
+                    Some(Unanswered::Revoked(generation)) => {
+                        subscription.release(self.progress.take_marked(), generation)?;
+                        self.progress.forget_left();
+                    }
+                    Some(Unanswered::Sought(generation)) => {
+                        self.progress.forget_left();
+                        subscription.release(Vec::new(), generation)?;
+                    }
+                    None => {}
                 }
                 subscription.next(&self.options.topics).await
             }
@@ -240,7 +256,11 @@ impl Consumer {
             Event::Records(records) => self.progress.advance(&records.partition, records.next_offset()),
             Event::Revoked { generation, partitions } => {
                 self.progress.revoke(partitions);
-                self.unanswered_revoke = Some(*generation);
+                self.unanswered = Some(Unanswered::Revoked(*generation));
+            }
+            Event::Seek { generation, partitions } => {
+                self.progress.seek(partitions);
+                self.unanswered = Some(Unanswered::Sought(*generation));
             }
             Event::Reconnected if self.options.group.is_some() => self.progress = Progress::default(),
             Event::Heartbeat { .. } | Event::Draining | Event::Disconnected { .. } | Event::Reconnected => {}
@@ -249,7 +269,7 @@ impl Consumer {
 
     /// Gives the source up and begins to look for a new one, after a while.
     fn lose(&mut self, lost: &ClientError) {
-        self.unanswered_revoke = None;
+        self.unanswered = None;
         let wait = self.backoff.next_wait(lost.retry_after());
         let mut task = JoinSet::new();
         task.spawn(reconnect(self.client.clone(), self.options.clone(), self.progress.positions(), wait));

@@ -164,6 +164,9 @@ fn event_of(response: Response, topics: &[TopicName]) -> Result<Option<Event>, C
             let partitions = partitions.map(|lost| partition_from_wire(&lost.topic, lost.partition));
             Event::Revoked { generation: revoked.generation, partitions: partitions.collect::<Result<_, _>>()? }
         }
+        Response::Seek(seek) => {
+            Event::Seek { generation: seek.generation, partitions: offsets_from_wire(seek.partitions)? }
+        }
         Response::Heartbeat(heartbeat) => Event::Heartbeat { ends: offsets_from_wire(heartbeat.high_watermarks)? },
         Response::Drain(_) => Event::Draining,
         Response::Opened(_) | Response::Committed(_) => return Ok(None),
