@@ -33,8 +33,8 @@ mod upkeep_memory;
 
 /// The words of the layers below that doors need: they see no further than here.
 pub use crate::group::{
-    CommitError, CommittedOffset, Generation, GroupError, GroupPhase, GroupSummary, MemberDescription, MemberId, Pace,
-    PartitionDescription,
+    CommitError, CommittedOffset, Generation, GroupError, GroupPhase, GroupSummary, Instance, MemberDescription,
+    MemberId, Pace, PartitionDescription,
 };
 pub use crate::partition::{AppendAck, PartitionOffsets};
 pub use crate::producer::ProducerError;

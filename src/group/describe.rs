@@ -58,6 +58,10 @@ pub struct MemberDescription {
     pub client_id: String,
     /// Address and port of the client.
     pub peer: String,
+    /// As the client gave it; `None` = it has no place to come back to.
+    pub instance_id: Option<String>,
+    /// Its stream has ended, and it is expected back.
+    pub is_away: bool,
     /// What it may still commit to: its partitions, and those it has yet to release. In order.
     pub partitions: Vec<TopicPartition>,
 }
@@ -117,6 +121,8 @@ impl GroupState {
             member_id: member.id.clone(),
             client_id: member.client_id.clone(),
             peer: member.peer.clone(),
+            instance_id: member.instance.as_ref().map(|instance| instance.id.clone()),
+            is_away: member.away_until_ms.is_some(),
             partitions: partitions.remove(&member.id).unwrap_or_default(),
         };
         self.members_in_order().into_iter().map(describe).collect()

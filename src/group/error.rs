@@ -65,6 +65,28 @@ pub enum GroupError {
         /// Longest that is allowed.
         limit_bytes: usize,
     },
+    /// An instance id that is empty or too long.
+    #[error("the instance id of a member of group {group} has {bytes} bytes; 1 to {limit_bytes} are allowed")]
+    InstanceIdLength {
+        /// The group.
+        group: GroupName,
+        /// Its length.
+        bytes: usize,
+        /// Longest that is allowed.
+        limit_bytes: usize,
+    },
+    /// A session timeout outside of its bounds.
+    #[error("a session timeout of {timeout_ms} ms in group {group}; {least_ms} to {most_ms} are allowed")]
+    SessionTimeout {
+        /// The group.
+        group: GroupName,
+        /// As given, in milliseconds.
+        timeout_ms: u64,
+        /// Shortest that is allowed.
+        least_ms: u64,
+        /// Longest that is allowed.
+        most_ms: u64,
+    },
     /// The broker holds as many groups as it may.
     #[error("group {group} cannot be created: the broker has its {limit} groups; delete one that is not used")]
     TooManyGroups {

@@ -27,6 +27,8 @@ pub(super) enum Event {
     PaceSampled { group: GroupName, key: OffsetKey, sample: PaceSample, is_first: bool },
     /// The group has a new member.
     MemberJoined { group: GroupName, member: Member },
+    /// A member with an instance id is away, until it comes back or this moment comes.
+    MemberAway { group: GroupName, member: MemberId, until_ms: u64 },
     /// The group has lost a member.
     MemberLeft { group: GroupName, member: MemberId },
     /// The partition has this owner now; `None` = nobody.

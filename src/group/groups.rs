@@ -1,7 +1,7 @@
 //! All groups of the broker: finds the one a request is about, creates and deletes groups, replays and snapshots them.
 //!
 //! Like the state of one group it decides on `&self` and changes by [`Groups::apply`] alone; only the set of topics,
-//! which the catalog owns, is handed in beside the events. Also knows when the next revocation runs out, so that its
+//! which the catalog owns, is handed in beside the events. Also knows when the next deadline is, so that its
 //! owner can wait without looking at every partition.
 
 use super::commit::{CommitRequest, CommitResults, OffsetToCommit};
@@ -39,7 +39,8 @@ pub(super) struct Groups {
     /// Generations up to this one were used by groups that are deleted. A group that is created again goes on after
     /// it, so that a member of the deleted one is never taken for one of the new.
     generation_floor: Generation,
-    /// When revocations run out. May name groups in which nothing runs out any more; never lacks one in which it does.
+    /// When revocations and absences run out. May name groups in which nothing runs out any more; never lacks one in
+    /// which it does.
     deadlines: BTreeSet<(u64, GroupName)>,
 }
 
@@ -81,6 +82,7 @@ impl Groups {
             Event::OffsetDropped { group, .. }
             | Event::PaceSampled { group, .. }
             | Event::MemberJoined { group, .. }
+            | Event::MemberAway { group, .. }
             | Event::MemberLeft { group, .. }
             | Event::OwnershipChanged { group, .. } => {
                 self.note_deadline(event);
@@ -105,6 +107,16 @@ impl Groups {
         now: Now,
     ) -> Result<Decision<()>, GroupError> {
         self.existing_or_new(group).decide_leave(member, &self.topics, now)
+    }
+
+    /// The stream of a member has ended: it leaves, or is away.
+    pub(super) fn decide_departure(
+        &self,
+        group: &GroupName,
+        member: &MemberId,
+        now: Now,
+    ) -> Result<Decision<()>, GroupError> {
+        self.existing_or_new(group).decide_departure(member, &self.topics, now)
     }
 
     /// A member has stopped reading what was revoked in `generation`.
@@ -148,9 +160,14 @@ impl Groups {
         Ok(Decision { events, ..Decision::default() })
     }
 
-    /// What running out of time leads to, in every group that [`Self::take_due`] named.
+    /// What running out of time leads to for partitions on their way, in every group that [`Self::take_due`] named.
     pub(super) fn decide_expiry(&self, name: &GroupName, now: Now) -> Decision<()> {
         self.by_name.get(name).map(|group| group.decide_expiry(&self.topics, now)).unwrap_or_default()
+    }
+
+    /// And what it leads to for members that are away, once that is applied.
+    pub(super) fn decide_absences(&self, name: &GroupName, now: Now) -> Decision<()> {
+        self.by_name.get(name).map(|group| group.decide_absences(&self.topics, now)).unwrap_or_default()
     }
 
     /// The topics are about to be `topics`: offsets of those that are gone are dropped, and groups that read what
@@ -181,12 +198,12 @@ impl Groups {
         &self.topics
     }
 
-    /// When the next revocation runs out, if any does.
+    /// When the next revocation or absence runs out, if any does.
     pub(super) fn next_deadline_ms(&self) -> Option<u64> {
         self.deadlines.first().map(|(deadline_ms, _)| *deadline_ms)
     }
 
-    /// Takes the groups in which revocations have run out.
+    /// Takes the groups in which any have run out.
     pub(super) fn take_due(&mut self, now: Now) -> Vec<GroupName> {
         let mut due = Vec::new();
         while self.next_deadline_ms().is_some_and(|deadline_ms| deadline_ms <= now.monotonic_ms) {
@@ -247,10 +264,13 @@ impl Groups {
     }
 
     fn note_deadline(&mut self, event: &Event) {
-        if let Event::OwnershipChanged { group, ownership: Some(held), .. } = event
-            && let Some(revocation) = &held.revocation
-        {
-            self.deadlines.insert((revocation.deadline_ms, group.clone()));
-        }
+        let deadline = match event {
+            Event::OwnershipChanged { group, ownership: Some(held), .. } => {
+                held.revocation.as_ref().map(|revocation| (revocation.deadline_ms, group))
+            }
+            Event::MemberAway { group, until_ms, .. } => Some((*until_ms, group)),
+            _ => None,
+        };
+        self.deadlines.extend(deadline.map(|(deadline_ms, group)| (deadline_ms, group.clone())));
     }
 }

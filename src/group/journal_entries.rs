@@ -64,6 +64,7 @@ pub(super) fn encode(event: &Event) -> Option<JournalEntry> {
         Event::GroupDeleted { group } => Some(JournalEntry::tombstone(group_key(group))),
         Event::PaceSampled { .. }
         | Event::MemberJoined { .. }
+        | Event::MemberAway { .. }
         | Event::MemberLeft { .. }
         | Event::OwnershipChanged { .. } => None,
     }

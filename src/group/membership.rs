@@ -1,9 +1,10 @@
 //! A member's side of its membership: what it asks for, what it is told, and how it leaves.
 //!
-//! Dropping a [`Membership`] is leaving. A drop cannot wait for room in the coordinator's inbox and must not be lost,
+//! Dropping a [`Membership`] is leaving, or going away with an instance id (`super::instance`). A drop cannot wait for room in the coordinator's inbox and must not be lost,
 //! so it goes by a list beside the inbox, which holds at most one entry per member.
 
 use super::ids::{Generation, GroupName, MemberId};
+use super::instance::Instance;
 use crate::types::{Offset, TopicName, TopicPartition};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc};
@@ -19,6 +20,8 @@ pub struct JoinRequest {
     pub client_id: String,
     /// Address and port of the client.
     pub peer: String,
+    /// Keeps the member's place while it is away; `None` = whoever goes has left.
+    pub instance: Option<Instance>,
 }
 
 /// What a member is told, in order.
@@ -59,6 +62,11 @@ pub enum RemovalReason {
     TooSlow {
         /// Events waiting for it.
         unread_events: usize,
+    },
+    /// Another member has joined with its instance id.
+    Fenced {
+        /// The id of both.
+        instance_id: String,
     },
     /// The coordinator has stopped.
     Stopped {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! GroupCoordinator (handle) -> inbox -> task (the one owner) -> groups -> state: decide, then apply
-//!                                         |                               rebalance, commit, seek, assignor
+//!                                         |                               rebalance, instance, commit, seek,
+//!                                         |                               assignor
 //!                                         +-> Journal: one append per drain, then answers and member events
 //! ```
 //!
@@ -19,6 +20,7 @@ mod error;
 mod event;
 mod groups;
 mod ids;
+mod instance;
 mod journal_entries;
 mod membership;
 mod pace;
@@ -30,6 +32,12 @@ mod topics;
 
 #[cfg(test)]
 mod coordinator_tests;
+#[cfg(test)]
+mod instance_tests;
+#[cfg(test)]
+mod model_checks;
+#[cfg(test)]
+mod model_hearing;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
@@ -49,6 +57,7 @@ pub use describe::{
 pub use error::{CommitError, GroupError};
 pub use groups::LogPlace;
 pub use ids::{Generation, GroupName, MemberId};
+pub use instance::Instance;
 pub use membership::{JoinRequest, MemberEvent, Membership, RemovalReason};
 pub use pace::{Pace, PaceStart};
 pub use rebalance::RELEASE_MS;

@@ -10,6 +10,8 @@ use super::test_support::HIGH_WATERMARK;
 use proptest::prelude::*;
 
 pub(super) const GROUPS: [&str; 2] = ["g", "h"];
+/// Instance ids that members may have.
+pub(super) const INSTANCES: [&str; 2] = ["one", "two"];
 pub(super) const TOPICS: [&str; 3] = ["t", "u", "v"];
 
 /// One step. Members are named by their place among all that ever joined, so some have left long ago.
@@ -18,6 +20,11 @@ pub(super) enum Step {
     Join {
         group: usize,
         topics: Vec<usize>,
+        instance: Option<usize>,
+    },
+    /// The stream of a member ends.
+    Depart {
+        member: usize,
     },
     Leave {
         member: usize,
@@ -72,7 +79,9 @@ fn step() -> impl Strategy<Value = Step> {
     let (member, offset) = (0..12_usize, 0..HIGH_WATERMARK.0 + 100);
     let subscription = prop::sample::subsequence(vec![0, 1, 2], 1..=3);
     prop_oneof![
-        6 => (group.clone(), subscription).prop_map(|(group, topics)| Step::Join { group, topics }),
+        6 => (group.clone(), subscription, prop::option::weighted(0.4, 0..INSTANCES.len()))
+            .prop_map(|(group, topics, instance)| Step::Join { group, topics, instance }),
+        3 => member.clone().prop_map(|member| Step::Depart { member }),
         3 => member.clone().prop_map(|member| Step::Leave { member }),
         8 => (member.clone(), 0..3_usize).prop_map(|(member, back)| Step::Release { member, back }),
         12 => (member, prop::option::of(0..4_u64), topic.clone(), partition.clone(), offset.clone()).prop_map(

@@ -1,19 +1,18 @@
 //! The model that `super::model_tests` holds random lives of groups against.
 //!
 //! It never looks inside: it keeps what each member reads and what it was asked to stop, from what the member was told
-//! alone, and foretells every commit from that.
+//! alone, and foretells every commit from that. `super::model_checks` holds it against the state.
 
 use super::commit::{CommitRequest, OffsetToCommit};
 use super::error::{CommitError, GroupError};
-use super::event::{Decision, Effect, Event, Now};
+use super::event::{Decision, Event, Now};
 use super::groups::Groups;
 use super::ids::{Generation, GroupName, MemberId};
 use super::journal_entries::encode;
 use super::membership::MemberEvent;
-use super::model_tests::{GROUPS, Step, TOPICS};
-use super::rebalance::RELEASE_MS;
+use super::model_tests::{GROUPS, INSTANCES, Step, TOPICS};
 use super::state::UnfollowedSeek;
-use super::test_support::{HIGH_WATERMARK, group, joining, offset_at, place, topics};
+use super::test_support::{HIGH_WATERMARK, SESSION_TIMEOUT_MS, group, joining, joining_as, offset_at, place, topics};
 use super::topics::TopicsSnapshot;
 use crate::partition::journal::JournalEntry;
 use crate::types::{TopicId, TopicPartition};
@@ -22,33 +21,36 @@ use std::sync::Arc;
 
 /// What a member knows of one partition.
 #[derive(Debug, Clone)]
-struct Reads {
-    topic_id: TopicId,
-    since: Generation,
+pub(super) struct Reads {
+    pub(super) topic_id: TopicId,
+    pub(super) since: Generation,
     /// Set when it was told to stop: in which generation, and until when it may take its time.
-    revoked: Option<(Generation, u64)>,
+    pub(super) revoked: Option<(Generation, u64)>,
     /// Set when the group was moved there and the member has not said that it follows.
-    seek: Option<UnfollowedSeek>,
+    pub(super) seek: Option<UnfollowedSeek>,
 }
 
 #[derive(Debug)]
-struct Client {
-    group: GroupName,
-    id: MemberId,
-    topics: Vec<&'static str>,
-    gone: bool,
-    reads: BTreeMap<TopicPartition, Reads>,
+pub(super) struct Client {
+    pub(super) group: GroupName,
+    pub(super) id: MemberId,
+    pub(super) topics: Vec<&'static str>,
+    pub(super) gone: bool,
+    instance: Option<&'static str>,
+    /// Set while it is away: until when.
+    pub(super) away_until_ms: Option<u64>,
+    pub(super) reads: BTreeMap<TopicPartition, Reads>,
 }
 
 pub(super) struct World {
-    groups: Groups,
-    journal: Vec<JournalEntry>,
-    now: Now,
+    pub(super) groups: Groups,
+    pub(super) journal: Vec<JournalEntry>,
+    pub(super) now: Now,
     /// Name to identity and partitions, as the catalog has it.
-    topics: BTreeMap<&'static str, (u128, u32)>,
+    pub(super) topics: BTreeMap<&'static str, (u128, u32)>,
     topics_created: u128,
-    clients: Vec<Client>,
-    committed: BTreeMap<(GroupName, TopicPartition), u64>,
+    pub(super) clients: Vec<Client>,
+    pub(super) committed: BTreeMap<(GroupName, TopicPartition), u64>,
     /// The highest generation each group was ever in, over restarts and deletions.
     generations: BTreeMap<GroupName, Generation>,
 }
@@ -70,14 +72,15 @@ impl World {
         world
     }
 
-    fn snapshot_of_topics(&self) -> Arc<TopicsSnapshot> {
+    pub(super) fn snapshot_of_topics(&self) -> Arc<TopicsSnapshot> {
         topics(&self.topics.iter().map(|(name, (id, partitions))| (*name, *id, *partitions)).collect::<Vec<_>>())
     }
 
     /// Takes one step, in the state and in the model.
     pub(super) fn take(&mut self, step: &Step) {
         match step {
-            Step::Join { group, topics } => self.join(*group, topics),
+            Step::Join { group, topics, instance } => self.join(*group, topics, instance.map(|i| INSTANCES[i])),
+            Step::Depart { member } => self.depart(*member),
             Step::Leave { member } => self.leave(*member),
             Step::Release { member, back } => self.release(*member, *back),
             Step::Commit { member, generation, topic, partition, offset } => {
@@ -110,23 +113,69 @@ impl World {
         }
     }
 
-    fn join(&mut self, number: usize, topics: &[usize]) {
+    fn join(&mut self, number: usize, topics: &[usize], instance: Option<&'static str>) {
         let names: Vec<&str> = topics.iter().map(|&t| TOPICS[t]).collect();
         let exist = names.iter().all(|name| self.topics.contains_key(name));
-        let Ok(decision) = self.groups.decide_join(&joining(GROUPS[number], &names), self.now) else {
+        let request = match instance {
+            Some(id) => joining_as(GROUPS[number], &names, id),
+            None => joining(GROUPS[number], &names),
+        };
+        let Ok(decision) = self.groups.decide_join(&request, self.now) else {
             return assert!(!exist, "a join to topics that exist was refused");
         };
         assert!(exist, "a join to a topic that does not exist was accepted");
         let id = decision.reply.clone();
         assert!(self.clients.iter().all(|c| c.id != id || c.group != group(GROUPS[number])), "{id} was used before");
+        self.succeed(&group(GROUPS[number]), &names, instance, &decision);
         self.clients.push(Client {
             group: group(GROUPS[number]),
             id,
             topics: names,
             gone: false,
+            instance,
+            away_until_ms: None,
             reads: BTreeMap::new(),
         });
         self.enact(decision);
+    }
+
+    /// Who had the instance id until now is gone, and unless it wanted something else nobody hears of it.
+    fn succeed(
+        &mut self,
+        name: &GroupName,
+        topics: &[&str],
+        instance: Option<&'static str>,
+        decision: &Decision<MemberId>,
+    ) {
+        let mut holders = self.clients.iter_mut().filter(|client| client.group == *name && !client.gone);
+        let before = holders.find(|client| instance.is_some() && client.instance == instance);
+        let fenced = decision.effects.iter().filter(|effect| matches!(effect.event, MemberEvent::Removed { .. }));
+        let fenced: Vec<_> = fenced.map(|effect| &effect.member).collect();
+        let Some(before) = before else { return assert!(fenced.is_empty(), "nobody was there to be fenced") };
+        let is_here = before.away_until_ms.is_none();
+        assert_eq!(fenced, [&before.id].into_iter().filter(|_| is_here).collect::<Vec<_>>());
+        if before.topics == topics && before.reads.values().all(|reads| reads.revoked.is_none()) {
+            let others: Vec<_> = decision.effects.iter().filter(|e| e.member != decision.reply).collect();
+            assert_eq!(others.len(), fenced.len(), "others were disturbed: {others:?}");
+        }
+        before.gone = true;
+        before.reads.clear();
+    }
+
+    fn depart(&mut self, member: usize) {
+        let Some(client) = self.clients.get_mut(member) else { return };
+        let decided = self.groups.decide_departure(&client.group, &client.id, self.now);
+        assert_eq!(decided.is_err(), client.gone, "only members can go");
+        if client.instance.is_some() {
+            client.away_until_ms = Some(self.now.monotonic_ms + SESSION_TIMEOUT_MS);
+            client.reads.retain(|_, reads| reads.revoked.is_none());
+        } else {
+            client.gone = true;
+            client.reads.clear();
+        }
+        if let Ok(decision) = decided {
+            self.enact(decision);
+        }
     }
 
     fn leave(&mut self, member: usize) {
@@ -273,6 +322,14 @@ impl World {
         for name in self.groups.take_due(self.now) {
             let decision = self.groups.decide_expiry(&name, self.now);
             self.enact(decision);
+            let now_ms = self.now.monotonic_ms;
+            let clients = self.clients.iter_mut().filter(|client| client.group == name);
+            for client in clients.filter(|client| client.away_until_ms.is_some_and(|until_ms| until_ms <= now_ms)) {
+                client.gone = true;
+                client.reads.clear();
+            }
+            let decision = self.groups.decide_absences(&name, self.now);
+            self.enact(decision);
         }
     }
 
@@ -323,101 +380,9 @@ impl World {
                 "{group} went from {before} to {generation}"
             );
         }
+        self.take_from_the_away(&decision.effects);
         decision.effects.into_iter().for_each(|effect| self.hear(effect));
     }
-
-    fn hear(&mut self, effect: Effect) {
-        let Effect { group, member, event } = effect;
-        match event {
-            MemberEvent::Assigned { generation, partitions } => {
-                for (partition, committed) in partitions {
-                    let others = self
-                        .clients
-                        .iter()
-                        .filter(|client| client.group == group && client.reads.contains_key(&partition));
-                    let others: Vec<_> = others.map(|client| &client.id).collect();
-                    assert!(others.is_empty(), "{partition} was given to {member} while it was with {others:?}");
-                    let expected = self.committed.get(&(group.clone(), partition.clone())).copied();
-                    assert_eq!(committed.map(|offset| offset.0), expected, "{partition}");
-                    let topic_id = self.groups.topics().get(&partition.topic).expect("given partitions exist").id;
-                    let client = self.clients.iter_mut().find(|c| c.group == group && c.id == member && !c.gone);
-                    let reads = Reads { topic_id, since: generation, revoked: None, seek: None };
-                    client.expect("only members are told").reads.insert(partition, reads);
-                }
-            }
-            MemberEvent::Revoked { generation, partitions } => {
-                let client = self.clients.iter_mut().find(|c| c.group == group && c.id == member && !c.gone);
-                let client = client.expect("only members are told");
-                for partition in partitions {
-                    let reads = client.reads.get_mut(&partition).expect("what is revoked was assigned");
-                    assert!(reads.revoked.is_none(), "{partition} was revoked twice");
-                    reads.revoked = Some((generation, self.now.monotonic_ms + RELEASE_MS));
-                }
-            }
-            MemberEvent::Sought { generation, partitions } => {
-                let client = self.clients.iter_mut().find(|c| c.group == group && c.id == member && !c.gone);
-                let client = client.expect("only members are told");
-                for (partition, offset) in partitions {
-                    assert_eq!(self.committed[&(group.clone(), partition.clone())], offset.0);
-                    let reads = client.reads.get_mut(&partition).expect("only owners are told");
-                    assert!(reads.revoked.is_none(), "{partition} was revoked before");
-                    (reads.since, reads.seek) = (generation, Some(UnfollowedSeek::Told(generation)));
-                }
-            }
-            MemberEvent::Removed { reason } => panic!("the state removes nobody by itself: {reason:?}"),
-        }
-    }
-
-    /// Holds the state, the journal and the model against each other.
-    pub(super) fn check(&self) {
-        for name in GROUPS {
-            self.check_every_partition_is_with_somebody(&group(name));
-            let offsets = self.groups.committed(&group(name), &[]);
-            let offsets: BTreeMap<_, _> =
-                offsets.iter().map(|c| ((group(name), place(c.topic.as_str(), c.partition)), c.offset.0)).collect();
-            let expected: BTreeMap<_, _> =
-                self.committed.iter().filter(|((of, _), _)| *of == group(name)).map(|(k, v)| (k.clone(), *v)).collect();
-            assert_eq!(offsets, expected);
-        }
-        let snapshot = self.groups.snapshot();
-        let replay = |entries: &[JournalEntry]| {
-            Groups::replay(entries.to_vec(), self.snapshot_of_topics()).expect("we wrote it").snapshot()
-        };
-        assert_eq!(replay(&self.journal), snapshot, "the journal replays to what is there");
-        assert_eq!(replay(&snapshot), snapshot, "the snapshot replays to what is there");
-        assert_eq!(replay(&compacted(&self.journal)), snapshot, "so does a compacted journal");
-    }
-
-    /// Whatever is read by somebody at all is read, or being given up, by exactly one member of the group.
-    fn check_every_partition_is_with_somebody(&self, name: &GroupName) {
-        let Ok(described) = self.groups.describe(name, self.now) else { return };
-        let clients: Vec<&Client> = self.clients.iter().filter(|c| c.group == *name && !c.gone).collect();
-        assert_eq!(described.members.len(), clients.len());
-        for partition in &described.partitions {
-            let with: Vec<_> = clients.iter().filter(|c| c.reads.contains_key(&partition.partition)).collect();
-            assert!(with.len() <= 1, "{} is with {with:?}", partition.partition);
-            assert_eq!(with.first().map(|client| &client.id), partition.owner.as_ref(), "{}", partition.partition);
-        }
-        for topic in clients.iter().flat_map(|client| &client.topics) {
-            for partition in 0..self.topics.get(topic).map_or(0, |(_, partitions)| *partitions) {
-                let reads = clients.iter().find_map(|client| client.reads.get(&place(topic, partition)));
-                let reads = reads.unwrap_or_else(|| panic!("{topic}/{partition} is subscribed to and with nobody"));
-                let of_this_topic = reads.topic_id.0.as_u128() == self.topics[topic].0;
-                assert!(of_this_topic || reads.revoked.is_some(), "{topic}/{partition} is read as of a deleted topic");
-            }
-        }
-        for member in &described.members {
-            let client = clients.iter().find(|c| c.id == member.member_id).expect("members are clients");
-            assert_eq!(member.partitions, client.reads.keys().cloned().collect::<Vec<_>>(), "{}", client.id);
-        }
-    }
-}
-
-/// Only the last entry of each key, in the order of the journal.
-fn compacted(journal: &[JournalEntry]) -> Vec<JournalEntry> {
-    let last: BTreeMap<_, usize> =
-        journal.iter().enumerate().map(|(place, entry)| (entry.key.clone(), place)).collect();
-    journal.iter().enumerate().filter(|(place, entry)| last[&entry.key] == *place).map(|(_, e)| e.clone()).collect()
 }
 
 fn kind(error: &CommitError) -> &'static str {

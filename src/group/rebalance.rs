@@ -35,17 +35,22 @@ impl GroupState {
             client_id: request.client_id.clone(),
             peer: request.peer.clone(),
             topics: request.topics.iter().cloned().collect(),
+            instance: request.instance.clone(),
+            away_until_ms: None,
             joined_in: generation,
         };
+        if let Some(before) = self.predecessor(request) {
+            return Ok(self.decide_succession(before, member, topics, now));
+        }
         let mut members = self.members_in_order();
         members.push(&member);
-        let mut decision = self.rebalance(generation, &members, topics, now);
+        let mut decision = self.rebalance(generation, &members, None, topics, now);
         let joined = Event::MemberJoined { group: self.name.clone(), member: member.clone() };
         decision.events.insert(1, joined);
         Ok(Decision { reply: member.id, events: decision.events, effects: decision.effects })
     }
 
-    /// A member leaves, or its stream has ended: its partitions are free at once.
+    /// A member leaves: its partitions are free at once.
     pub(super) fn decide_leave(
         &self,
         member: &MemberId,
@@ -55,14 +60,14 @@ impl GroupState {
         self.check_member(member)?;
         let mut members = self.members_in_order();
         members.retain(|stays| stays.id != *member);
-        let mut decision = self.rebalance(self.generation.next(), &members, topics, now);
+        let mut decision = self.rebalance(self.generation.next(), &members, None, topics, now);
         decision.events.insert(1, Event::MemberLeft { group: self.name.clone(), member: member.clone() });
         Ok(decision)
     }
 
     /// Topics that members subscribe to have other partitions, or are gone.
     pub(super) fn decide_topics_changed(&self, topics: &TopicsSnapshot, now: Now) -> Decision<()> {
-        self.rebalance(self.generation.next(), &self.members_in_order(), topics, now)
+        self.rebalance(self.generation.next(), &self.members_in_order(), None, topics, now)
     }
 
     /// A member has stopped what was revoked in `generation`, or what it did before the seek of `generation`. A release
@@ -106,18 +111,22 @@ impl GroupState {
         if let Some(topic) = request.topics.iter().find(|topic| topics.get(topic).is_none()) {
             return Err(GroupError::UnknownTopic { group: group(), topic: topic.clone() });
         }
-        if self.members.len() >= limits::GROUP_MEMBERS_MAX {
+        if let Some(instance) = &request.instance {
+            self.check_instance(instance)?;
+        }
+        if self.members.len() >= limits::GROUP_MEMBERS_MAX && self.predecessor(request).is_none() {
             return Err(GroupError::TooManyMembers { group: group(), limit: limits::GROUP_MEMBERS_MAX });
         }
         Ok(())
     }
 
     /// The way from the present ownership to the target for `members`. Whoever owns something and is not among them
-    /// is gone, and what it had is free.
-    fn rebalance(
+    /// is gone, and what it had is free; with `succession` (who is gone, who takes its place) it goes to that one first.
+    pub(super) fn rebalance(
         &self,
         generation: Generation,
         members: &[&Member],
+        succession: Option<(&MemberId, &MemberId)>,
         topics: &TopicsSnapshot,
         now: Now,
     ) -> Decision<()> {
@@ -127,7 +136,11 @@ impl GroupState {
         // What is being revoked is interrupted already: the assignor may give it to anybody without a further move.
         let undisturbed = self.ownership.iter().filter_map(|(partition, held)| {
             let stays = held.revocation.is_none() && topics.has(partition, held.topic_id);
-            stays.then_some((partition, &held.owner))
+            let owner = match succession {
+                Some((before, after)) if held.owner == *before => after,
+                _ => &held.owner,
+            };
+            stays.then_some((partition, owner))
         });
         let target = assignor::assign(&subscribers, partitions_of, undisturbed);
 
@@ -140,7 +153,12 @@ impl GroupState {
             } else if held.revocation.is_some() {
                 moves.redirect(partition, held, next);
             } else if next != Some(&held.owner) || !topics.has(partition, held.topic_id) {
-                moves.revoke(partition, held, next, now);
+                // Who is away reads nothing that it would have to stop.
+                if self.is_away(&held.owner) {
+                    moves.give(partition, next);
+                } else {
+                    moves.revoke(partition, held, next, now);
+                }
             }
         }
         for (partition, next) in &target {
@@ -151,8 +169,16 @@ impl GroupState {
         moves.decide()
     }
 
+    fn is_away(&self, member: &MemberId) -> bool {
+        self.members.get(member).is_some_and(|member| member.away_until_ms.is_some())
+    }
+
     /// Gives every partition whose revocation is over, as `is_over` says, to who waits for it.
-    fn pass_on(&self, topics: &TopicsSnapshot, is_over: impl Fn(&Ownership, &Revocation) -> bool) -> Decision<()> {
+    pub(super) fn pass_on(
+        &self,
+        topics: &TopicsSnapshot,
+        is_over: impl Fn(&Ownership, &Revocation) -> bool,
+    ) -> Decision<()> {
         let mut moves = Moves::new(self, self.generation, topics);
         for (partition, held) in &self.ownership {
             if let Some(revocation) = held.revocation.as_ref().filter(|revocation| is_over(held, revocation)) {

@@ -1,7 +1,7 @@
 //! One consumer group as a pure state machine: `decide_*` looks, [`GroupState::apply`] changes.
 //!
 //! A decision takes `&self` and yields events; nothing changes until they are applied. The decisions stand in
-//! `super::rebalance` (membership and ownership), `super::commit` and `super::seek` (offsets), the state and its changes here.
+//! `super::rebalance` (membership and ownership, with `super::instance`), `super::commit` and `super::seek` (offsets), the state and its changes here.
 //!
 //! What always holds: a partition has one [`Ownership`] or none; its owner is a member; every partition of a
 //! subscribed topic is owned or being revoked; whoever waits for a partition is a member.
@@ -9,6 +9,7 @@
 use super::describe::CommittedOffset;
 use super::event::{Event, OffsetKey};
 use super::ids::{Generation, GroupName, MemberId};
+use super::instance::Instance;
 use super::pace::PaceWindow;
 use crate::types::{Offset, TimestampMs, TopicId, TopicName, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,14 +26,18 @@ pub(super) struct GroupState {
     pub(super) paces: BTreeMap<OffsetKey, PaceWindow>,
 }
 
-/// A member, that is: one open stream of a client.
+/// A member, that is: one open stream of a client, or one with an instance id that is expected back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Member {
     pub id: MemberId,
     pub client_id: String,
     pub peer: String,
     pub topics: BTreeSet<TopicName>,
-    /// Orders the members: no two join in one generation.
+    /// Keeps its place while it is away.
+    pub instance: Option<Instance>,
+    /// Set while it is away: when it leaves unless it has come back.
+    pub away_until_ms: Option<u64>,
+    /// Orders the members: no two join in one generation. Who takes the place of another has that of the other.
     pub joined_in: Generation,
 }
 
@@ -116,6 +121,11 @@ impl GroupState {
             }
             Event::MemberLeft { member, .. } => {
                 self.members.remove(member);
+            }
+            Event::MemberAway { member, until_ms, .. } => {
+                if let Some(member) = self.members.get_mut(member) {
+                    member.away_until_ms = Some(*until_ms);
+                }
             }
             Event::OwnershipChanged { partition, ownership: Some(ownership), .. } => {
                 self.ownership.insert(partition.clone(), ownership.clone());

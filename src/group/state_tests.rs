@@ -7,33 +7,45 @@ use super::groups::Groups;
 use super::ids::{Generation, MemberId};
 use super::membership::MemberEvent;
 use super::rebalance::RELEASE_MS;
-use super::test_support::{HIGH_WATERMARK, group, joining, offset_at, place, topic, topics};
+use super::test_support::{HIGH_WATERMARK, group, joining, joining_as, offset_at, place, topic, topics};
 use crate::limits;
 use crate::types::{Offset, TopicPartition};
 
 /// One group `g` over topic `t` with four partitions, and what its members were told.
-struct Scene {
-    groups: Groups,
-    now: Now,
-    told: Vec<Effect>,
+pub(super) struct Scene {
+    pub(super) groups: Groups,
+    pub(super) now: Now,
+    pub(super) told: Vec<Effect>,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let groups = Groups::replay([], topics(&[("t", 1, 4)])).unwrap();
         Self { groups, now: Now { monotonic_ms: 0, wall_ms: 1_700_000_000_000 }, told: Vec::new() }
     }
 
-    fn enact<R>(&mut self, decided: Result<Decision<R>, GroupError>) -> Result<R, GroupError> {
+    pub(super) fn enact<R>(&mut self, decided: Result<Decision<R>, GroupError>) -> Result<R, GroupError> {
         let decision = decided?;
         decision.events.iter().for_each(|event| self.groups.apply(event));
         self.told.extend(decision.effects);
         Ok(decision.reply)
     }
 
-    fn join(&mut self) -> MemberId {
+    pub(super) fn join(&mut self) -> MemberId {
         let decided = self.groups.decide_join(&joining("g", &["t"]), self.now);
         self.enact(decided).unwrap()
+    }
+
+    /// Joins with an instance id.
+    pub(super) fn join_as(&mut self, instance: &str) -> MemberId {
+        let decided = self.groups.decide_join(&joining_as("g", &["t"], instance), self.now);
+        self.enact(decided).unwrap()
+    }
+
+    /// The stream of a member ends.
+    pub(super) fn depart(&mut self, member: &MemberId) {
+        let decided = self.groups.decide_departure(&group("g"), member, self.now);
+        self.enact(decided).unwrap();
     }
 
     fn leave(&mut self, member: &MemberId) {
@@ -41,27 +53,33 @@ impl Scene {
         self.enact(decided).unwrap();
     }
 
-    fn release(&mut self, member: &MemberId, generation: u64) {
+    pub(super) fn release(&mut self, member: &MemberId, generation: u64) {
         let decided = self.groups.decide_release(&group("g"), member, Generation(generation));
         self.enact(decided).unwrap();
     }
 
-    fn wait(&mut self, ms: u64) {
+    pub(super) fn wait(&mut self, ms: u64) {
         self.now.monotonic_ms += ms;
         for name in self.groups.take_due(self.now) {
             let decided = self.groups.decide_expiry(&name, self.now);
             self.enact(Ok(decided)).unwrap();
+            let decided = self.groups.decide_absences(&name, self.now);
+            self.enact(Ok(decided)).unwrap();
         }
     }
 
-    fn change_topics(&mut self, entries: &[(&str, u128, u32)]) {
+    pub(super) fn change_topics(&mut self, entries: &[(&str, u128, u32)]) {
         let decided = self.groups.decide_topics_changed(&topics(entries), self.now);
         self.enact(Ok(decided)).unwrap();
         self.groups.set_topics(topics(entries));
     }
 
     /// Commits one offset; the error of the call or of the offset.
-    fn commit(&mut self, member: Option<(&MemberId, Option<u64>)>, offset: OffsetToCommit) -> Result<(), String> {
+    pub(super) fn commit(
+        &mut self,
+        member: Option<(&MemberId, Option<u64>)>,
+        offset: OffsetToCommit,
+    ) -> Result<(), String> {
         let member = member.map(|(id, generation)| (id.clone(), generation.map(Generation)));
         let request = CommitRequest { group: group("g"), member, offsets: vec![offset] };
         let decided = self.groups.decide_commit(&request, self.now);
@@ -70,7 +88,7 @@ impl Scene {
     }
 
     /// Moves the group in topic `t`: partition and offset.
-    fn seek(&mut self, offsets: &[(u32, u64)]) {
+    pub(super) fn seek(&mut self, offsets: &[(u32, u64)]) {
         let offsets: Vec<_> = offsets.iter().map(|&(partition, offset)| offset_at("t", partition, offset)).collect();
         let decided = self.groups.decide_seek(&group("g"), &offsets, self.now);
         assert!(self.enact(decided).unwrap().iter().all(Result::is_ok));
@@ -82,7 +100,7 @@ impl Scene {
     }
 
     /// What `member` was told since the last time, and nobody else.
-    fn told(&mut self, member: &MemberId) -> Vec<MemberEvent> {
+    pub(super) fn told(&mut self, member: &MemberId) -> Vec<MemberEvent> {
         let told = self.told.extract_if(.., |effect| effect.member == *member);
         told.map(|effect| effect.event).collect()
     }
@@ -92,12 +110,12 @@ fn partitions(numbers: &[u32]) -> Vec<TopicPartition> {
     numbers.iter().map(|&number| place("t", number)).collect()
 }
 
-fn assigned(generation: u64, offsets: &[(u32, Option<u64>)]) -> MemberEvent {
+pub(super) fn assigned(generation: u64, offsets: &[(u32, Option<u64>)]) -> MemberEvent {
     let partitions = offsets.iter().map(|&(number, offset)| (place("t", number), offset.map(Offset))).collect();
     MemberEvent::Assigned { generation: Generation(generation), partitions }
 }
 
-fn revoked(generation: u64, numbers: &[u32]) -> MemberEvent {
+pub(super) fn revoked(generation: u64, numbers: &[u32]) -> MemberEvent {
     MemberEvent::Revoked { generation: Generation(generation), partitions: partitions(numbers) }
 }
 

@@ -118,6 +118,7 @@ impl Task {
         }
         for group in self.groups.take_due(drain.now) {
             self.enact(self.groups.decide_expiry(&group, drain.now), &mut drain);
+            self.enact(self.groups.decide_absences(&group, drain.now), &mut drain);
         }
         let mut next = first;
         while let Some(command) = next {
@@ -179,10 +180,10 @@ impl Task {
         drain.answer(reply, joined);
     }
 
-    /// Takes out a member that is gone, or that does not read. It may have left by itself before.
+    /// Takes note that a member is gone, or does not read. It may have left by itself before.
     fn take_leave(&mut self, group: &GroupName, member: &MemberId, drain: &mut Drain) {
         self.members.remove(&(group.clone(), member.clone()));
-        if let Ok(decision) = self.groups.decide_leave(group, member, drain.now) {
+        if let Ok(decision) = self.groups.decide_departure(group, member, drain.now) {
             self.enact(decision, drain);
         }
     }
@@ -237,6 +238,11 @@ impl Task {
         let key = (group, member);
         // Without an entry the member is on its way out already.
         let Some(events) = self.members.get(&key) else { return };
+        if matches!(event, MemberEvent::Removed { .. }) {
+            let _ = events.try_send(event);
+            self.members.remove(&key);
+            return;
+        }
         if events.capacity() > 1 {
             // Fails only when the receiver is dropped, and then the departure is noted.
             let _ = events.try_send(event);

@@ -2,6 +2,7 @@
 
 use super::commit::OffsetToCommit;
 use super::ids::GroupName;
+use super::instance::Instance;
 use super::membership::JoinRequest;
 use super::topics::{TopicPartitions, TopicsSnapshot};
 use crate::partition::journal::{Journal, JournalEntry, JournalError};
@@ -41,7 +42,17 @@ pub(super) fn joining(name: &str, topics: &[&str]) -> JoinRequest {
         topics: topics.iter().map(|name| topic(name)).collect(),
         client_id: "client".to_owned(),
         peer: "10.0.0.1:5000".to_owned(),
+        instance: None,
     }
+}
+
+/// How long instances of [`joining_as`] may be away.
+pub(super) const SESSION_TIMEOUT_MS: u64 = 30_000;
+
+/// The same with an instance id.
+pub(super) fn joining_as(name: &str, topics: &[&str], instance: &str) -> JoinRequest {
+    let instance = Instance { id: instance.to_owned(), session_timeout_ms: SESSION_TIMEOUT_MS };
+    JoinRequest { instance: Some(instance), ..joining(name, topics) }
 }
 
 /// An offset in a log that holds records 0 to `HIGH_WATERMARK`.

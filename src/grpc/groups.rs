@@ -81,6 +81,8 @@ fn member_out(member: MemberDescription) -> proto::GroupMember {
         member_id: member.member_id.to_string(),
         client_id: member.client_id,
         peer: member.peer,
+        instance_id: member.instance_id.unwrap_or_default(),
+        away: member.is_away,
         partitions: member.partitions.into_iter().map(partition_out).collect(),
     }
 }

@@ -165,6 +165,7 @@ fn row(error: &BrokerError) -> Row {
         E::Producer(error) => producer_row(error),
         E::Draining => Row::new(Code::Unavailable, "DRAINING").next(LATER),
         E::MemberRemoved { .. } => Row::new(Code::Aborted, "MEMBER_REMOVED"),
+        E::MemberFenced { instance_id } => Row::new(Code::Aborted, "MEMBER_FENCED").fact("instance_id", instance_id),
         E::Group(error) => group_row(error),
         E::Commit(error) => commit_row(error),
         E::Queue(error) => queue_row(error),
@@ -253,6 +254,13 @@ fn group_row(error: &GroupError) -> Row {
         }
         E::ClientIdTooLong { group, limit_bytes, .. } => {
             Row::new(Code::InvalidArgument, "INVALID_ARGUMENT").fact("group", group).fact("limit_bytes", limit_bytes)
+        }
+        E::InstanceIdLength { group, limit_bytes, .. } => Row::new(Code::InvalidArgument, "INVALID_ARGUMENT")
+            .fact("field", "instance_id")
+            .fact("group", group)
+            .fact("limit_bytes", limit_bytes),
+        E::SessionTimeout { group, .. } => {
+            Row::new(Code::InvalidArgument, "INVALID_ARGUMENT").fact("field", "session_timeout_ms").fact("group", group)
         }
         E::TooManyGroups { group, limit } | E::TooManyMembers { group, limit } => {
             Row::new(Code::ResourceExhausted, "LIMIT_REACHED").fact("group", group).fact("limit", limit)

@@ -4,7 +4,7 @@ use super::Door;
 use super::convert::{at_most, batches_out, commits_in, partition_offset_out, partition_out, position_in, refused_out};
 use super::status::status;
 use crate::broker::subscription::{Credit, Delivery, OffsetExpired, OpenSubscription, Subscription};
-use crate::broker::{BrokerError, Generation};
+use crate::broker::{BrokerError, Generation, Instance};
 use crate::limits;
 use crate::proto::{
     self, subscribe_request, subscribe_request::Request, subscribe_response, subscribe_response::Response,
@@ -124,6 +124,7 @@ pub(super) fn open_in(open: subscribe_request::Open, peer: String) -> Result<Ope
             Ok(proto::OffsetExpired::Latest) => OffsetExpired::Latest,
             Err(_) => return Err(BrokerError::invalid("on_expired", "it is not a choice this broker knows")),
         },
+        instance: instance_in(open.instance_id, open.session_timeout_ms)?,
         credit: open.credit.map(credit_in),
         delivery_bytes_max: bytes_max as usize,
         topics: open.topics,
@@ -132,6 +133,19 @@ pub(super) fn open_in(open: subscribe_request::Open, peer: String) -> Result<Ope
         partitions: open.partitions,
         peer,
     })
+}
+
+/// The place that a member wants to keep; `None` = none.
+fn instance_in(id: String, session_timeout_ms: u32) -> Result<Option<Instance>, BrokerError> {
+    if id.is_empty() && session_timeout_ms != 0 {
+        let what = "it says how long the place of an instance is kept; give an instance_id, or leave it out";
+        return Err(BrokerError::invalid("session_timeout_ms", what));
+    }
+    let session_timeout_ms = match session_timeout_ms {
+        0 => limits::SESSION_TIMEOUT_MS_DEFAULT,
+        ms => ms.into(),
+    };
+    Ok((!id.is_empty()).then_some(Instance { id, session_timeout_ms }))
 }
 
 pub(super) fn credit_in(credit: proto::Credit) -> Credit {

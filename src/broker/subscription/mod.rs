@@ -246,11 +246,12 @@ impl Subscription {
                 }
                 Ok(Delivery::Seek { generation, partitions: begun })
             }
-            MemberEvent::Removed { reason } => Err(BrokerError::MemberRemoved {
-                cause: match reason {
-                    RemovalReason::TooSlow { unread_events } => format!("it left {unread_events} events unread"),
-                    RemovalReason::Stopped { cause } => cause,
-                },
+            MemberEvent::Removed { reason } => Err(match reason {
+                RemovalReason::Fenced { instance_id } => BrokerError::MemberFenced { instance_id },
+                RemovalReason::TooSlow { unread_events } => {
+                    BrokerError::MemberRemoved { cause: format!("it left {unread_events} events unread") }
+                }
+                RemovalReason::Stopped { cause } => BrokerError::MemberRemoved { cause },
             }),
         }
     }
@@ -320,6 +321,7 @@ async fn join(broker: &Broker, request: &OpenSubscription, topics: &[OpenedTopic
         topics: topics.iter().map(|topic| topic.name.clone()).collect(),
         client_id: request.client_id.clone(),
         peer: request.peer.clone(),
+        instance: request.instance.clone(),
     };
     Ok(broker.groups()?.join(join).await?)
 }

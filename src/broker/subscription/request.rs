@@ -3,6 +3,7 @@
 use super::{Credit, OffsetExpired};
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
+use crate::group::Instance;
 use crate::limits;
 use crate::types::topic::NAME_BYTES_MAX;
 use crate::types::{Position, TopicId, TopicName};
@@ -18,6 +19,8 @@ pub struct OpenSubscription {
     pub client_id: String,
     /// Address and port of the client.
     pub peer: String,
+    /// Keeps the place of this member in its group while it is away.
+    pub instance: Option<Instance>,
     /// Where to begin in partitions without a committed offset.
     pub start: Position,
     /// What to do when the place to begin, or to go on, was deleted by retention.
@@ -47,6 +50,9 @@ impl OpenSubscription {
         }
         if !self.group.is_empty() && !self.partitions.is_empty() {
             return Err(BrokerError::invalid("partitions", "a group shares all partitions; leave this empty"));
+        }
+        if self.group.is_empty() && self.instance.is_some() {
+            return Err(BrokerError::invalid("instance_id", "only a member of a group has one; name a group"));
         }
         if self.client_id.len() > NAME_BYTES_MAX {
             let what = format!("it has {} bytes; at most {NAME_BYTES_MAX} are allowed", self.client_id.len());

@@ -54,7 +54,13 @@ fn options_of(plan: &Plan) -> ConsumerOptions {
         ..ConsumerOptions::new(plan.topics.clone())
     };
     match &plan.way {
-        Way::Group { name, start, .. } => ConsumerOptions { group: Some(name.clone()), start: *start, ..options },
+        Way::Group { name, start, .. } => {
+            let (instance_id, session_timeout) = match plan.instance.clone() {
+                Some((id, timeout)) => (Some(id), timeout),
+                None => (None, options.session_timeout),
+            };
+            ConsumerOptions { group: Some(name.clone()), start: *start, instance_id, session_timeout, ..options }
+        }
         Way::Follow(start) | Way::Range(start, _) => ConsumerOptions { start: *start, ..options },
     }
 }

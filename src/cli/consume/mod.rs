@@ -66,6 +66,12 @@ pub(super) struct ConsumeArgs {
     /// Read as a member of this consumer group, and commit what was printed.
     #[arg(short, long, value_name = "GROUP")]
     group: Option<String>,
+    /// With -g: keep the partitions for the session timeout while this process is away, and take them up again.
+    #[arg(long, value_name = "ID", requires = "group")]
+    instance_id: Option<String>,
+    /// With --instance-id: how long.
+    #[arg(long, value_name = "TIME", default_value = "45s", value_parser = parse_duration, requires = "instance_id")]
+    session_timeout: Duration,
     /// Only this partition of each topic; may be given more than once.
     #[arg(short, long = "partition", value_name = "N", conflicts_with = "group")]
     partitions: Vec<u32>,
@@ -102,6 +108,7 @@ struct Plan {
     count: Option<u64>,
     timeout: Option<Duration>,
     on_expired: OnExpired,
+    instance: Option<(String, Duration)>,
     way: Way,
 }
 
@@ -155,6 +162,7 @@ pub(super) async fn run(args: ConsumeArgs) -> Result<(), CliError> {
         count: args.count,
         timeout: args.timeout,
         on_expired: args.on_expired.into(),
+        instance: args.instance_id.clone().map(|id| (id, args.session_timeout)),
         way,
     };
     let started = Instant::now();

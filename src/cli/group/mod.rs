@@ -150,6 +150,7 @@ fn describe(group: &GroupDescription, json: bool) -> Result<(), CliError> {
                 let partitions = member.partitions.iter();
                 json!({
                     "member_id": member.member_id, "client_id": member.client_id, "peer": member.peer,
+                    "instance_id": member.instance_id, "away": member.is_away,
                     "partitions": partitions
                         .map(|at| json!({ "topic": at.topic.as_str(), "partition": at.partition }))
                         .collect::<Value>(),
@@ -165,9 +166,10 @@ fn describe(group: &GroupDescription, json: bool) -> Result<(), CliError> {
     std::io::stdout().write_all(text.as_bytes()).map_err(CliError::output)?;
     let members = group.members.iter().map(|member| {
         let partitions: Vec<_> = member.partitions.iter().map(ToString::to_string).collect();
-        [member.member_id.clone(), member.client_id.clone(), member.peer.clone(), partitions.join(" ")]
+        let peer = if member.is_away { "away".to_owned() } else { member.peer.clone() };
+        [member.member_id.clone(), member.instance_id.clone(), member.client_id.clone(), peer, partitions.join(" ")]
     });
-    table::print(["MEMBER", "CLIENT", "PEER", "PARTITIONS"], members)?;
+    table::print(["MEMBER", "INSTANCE", "CLIENT", "PEER", "PARTITIONS"], members)?;
     std::io::stdout().write_all(b"\n").map_err(CliError::output)?;
     lag::print_progress(group)
 }

@@ -53,6 +53,10 @@ pub struct GroupMember {
     pub client_id: String,
     /// Address and port of the client.
     pub peer: String,
+    /// Given by the client; empty = none.
+    pub instance_id: String,
+    /// It has no connection, and its partitions wait for it.
+    pub is_away: bool,
     /// What it reads.
     pub partitions: Vec<TopicPartition>,
 }
@@ -180,6 +184,8 @@ fn member_from_wire(member: proto::GroupMember) -> Result<GroupMember, ClientErr
         member_id: member.member_id,
         client_id: member.client_id,
         peer: member.peer,
+        instance_id: member.instance_id,
+        is_away: member.away,
     })
 }
 

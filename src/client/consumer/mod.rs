@@ -28,6 +28,7 @@ pub use reader::PartitionReader;
 
 use super::backoff::Backoff;
 use super::{Client, ClientError, PartitionOffset, PartitionOutcome};
+use crate::limits;
 use crate::types::{Offset, Position, TopicName, TopicPartition};
 use polling::Polling;
 use progress::Progress;
@@ -44,6 +45,12 @@ pub struct ConsumerOptions {
     pub group: Option<String>,
     /// For people, in `group describe`.
     pub client_id: String,
+    /// Keeps the place of this member in its group: whoever subscribes with the same id within the session timeout gets
+    /// its partitions again, unnoticed by others. Another id for each process; two with one fence each other
+    /// (`MEMBER_FENCED`). `None` = a member leaves with its connection.
+    pub instance_id: Option<String>,
+    /// How long the place is kept; only with an instance id. From a second to an hour.
+    pub session_timeout: Duration,
     /// Where to begin in partitions without a committed offset.
     pub start: Position,
     /// What to do when retention has deleted the place to begin.
@@ -68,6 +75,8 @@ impl ConsumerOptions {
             topics,
             group: None,
             client_id: concat!("millstream-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
+            instance_id: None,
+            session_timeout: Duration::from_millis(limits::SESSION_TIMEOUT_MS_DEFAULT),
             start: Position::Latest,
             on_expired: OnExpired::default(),
             partitions: Vec::new(),

@@ -141,6 +141,12 @@ fn open_request(options: &ConsumerOptions, credit: proto::Credit) -> Open {
         topics: options.topics.iter().map(ToString::to_string).collect(),
         group: options.group.clone().unwrap_or_default(),
         client_id: options.client_id.clone(),
+        instance_id: options.instance_id.clone().unwrap_or_default(),
+        // More than fits is beyond the bounds, and refused as such.
+        session_timeout_ms: match options.instance_id {
+            Some(_) => u32::try_from(options.session_timeout.as_millis()).unwrap_or(u32::MAX),
+            None => 0,
+        },
         start: Some(position_to_wire(options.start)),
         on_expired: on_expired.into(),
         partitions: options.partitions.clone(),
