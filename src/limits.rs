@@ -65,6 +65,9 @@ pub const SUBSCRIBE_MESSAGE_BYTES_MAX: u32 = 8 << 20;
 /// Most topics in one subscription or group seek.
 pub const SUBSCRIBE_TOPICS_MAX: usize = 100;
 
+/// Most topic patterns in one subscription.
+pub const SUBSCRIBE_PATTERNS_MAX: usize = 10;
+
 /// Most offsets in one commit.
 pub const COMMIT_OFFSETS_MAX: usize = 10_000;
 

@@ -27,6 +27,8 @@ mod group_instances;
 mod group_lag;
 #[path = "api/group_members.rs"]
 mod group_members;
+#[path = "api/group_patterns.rs"]
+mod group_patterns;
 #[path = "api/group_seek.rs"]
 mod group_seek;
 #[path = "api/groups.rs"]

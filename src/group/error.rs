@@ -46,12 +46,24 @@ pub enum GroupError {
         topic: TopicName,
     },
     /// A subscription to no topic or to too many.
-    #[error("a subscription of group {group} names {topics} topics; 1 to {limit} are allowed")]
+    #[error(
+        "a subscription of group {group} names {topics} topics; 1 to {limit} are allowed, or none beside a topic pattern"
+    )]
     TopicCount {
         /// The group.
         group: GroupName,
         /// How many topics were named.
         topics: usize,
+        /// Most that are allowed.
+        limit: usize,
+    },
+    /// A subscription with too many patterns.
+    #[error("a subscription of group {group} has {patterns} topic patterns; at most {limit} are allowed")]
+    PatternCount {
+        /// The group.
+        group: GroupName,
+        /// How many were given.
+        patterns: usize,
         /// Most that are allowed.
         limit: usize,
     },

@@ -174,12 +174,14 @@ impl Groups {
     /// changed are rebalanced. To be followed by [`Self::set_topics`].
     pub(super) fn decide_topics_changed(&self, topics: &TopicsSnapshot, now: Now) -> Decision<()> {
         let mut all = Decision::default();
+        let names: BTreeSet<&TopicName> = topics.names().chain(self.topics.names()).collect();
+        let changed: Vec<_> = names.into_iter().filter(|name| topics.get(name) != self.topics.get(name)).collect();
         for (name, group) in &self.by_name {
             let dropped =
                 group.offsets.iter().filter(|(key, committed)| !topics.is_live(&committed.topic, key.topic_id));
             all.events.extend(dropped.map(|(key, _)| Event::OffsetDropped { group: name.clone(), key: *key }));
-            let mut subscribed = group.members.values().flat_map(|member| &member.topics);
-            if subscribed.any(|topic| topics.get(topic) != self.topics.get(topic)) {
+            let mut members = group.members.values();
+            if members.any(|member| changed.iter().any(|topic| member.interest.covers(topic))) {
                 let rebalanced = group.decide_topics_changed(topics, now);
                 all.events.extend(rebalanced.events);
                 all.effects.extend(rebalanced.effects);

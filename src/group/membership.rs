@@ -5,7 +5,7 @@
 
 use super::ids::{Generation, GroupName, MemberId};
 use super::instance::Instance;
-use crate::types::{Offset, TopicName, TopicPartition};
+use crate::types::{Offset, TopicName, TopicPartition, TopicPattern};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc};
 
@@ -14,8 +14,11 @@ use tokio::sync::{Notify, mpsc};
 pub struct JoinRequest {
     /// The group; created if there is none.
     pub group: GroupName,
-    /// What it wants to read; 1 to [`crate::limits::SUBSCRIBE_TOPICS_MAX`] topics that exist.
+    /// What it wants to read: at most [`crate::limits::SUBSCRIBE_TOPICS_MAX`] topics that exist; one at least, unless there
+    /// are patterns.
     pub topics: Vec<TopicName>,
+    /// And every topic that one of these matches, now or later; at most [`crate::limits::SUBSCRIBE_PATTERNS_MAX`].
+    pub patterns: Vec<TopicPattern>,
     /// For people: which client this is. At most [`crate::types::topic::NAME_BYTES_MAX`] bytes.
     pub client_id: String,
     /// Address and port of the client.

@@ -21,6 +21,7 @@ mod event;
 mod groups;
 mod ids;
 mod instance;
+mod interest;
 mod journal_entries;
 mod membership;
 mod pace;

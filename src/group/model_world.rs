@@ -9,10 +9,12 @@ use super::event::{Decision, Event, Now};
 use super::groups::Groups;
 use super::ids::{Generation, GroupName, MemberId};
 use super::journal_entries::encode;
-use super::membership::MemberEvent;
+use super::membership::{JoinRequest, MemberEvent};
 use super::model_tests::{GROUPS, INSTANCES, Step, TOPICS};
 use super::state::UnfollowedSeek;
-use super::test_support::{HIGH_WATERMARK, SESSION_TIMEOUT_MS, group, joining, joining_as, offset_at, place, topics};
+use super::test_support::{
+    HIGH_WATERMARK, SESSION_TIMEOUT_MS, group, joining, joining_as, joining_by, offset_at, place, topics,
+};
 use super::topics::TopicsSnapshot;
 use crate::partition::journal::JournalEntry;
 use crate::types::{TopicId, TopicPartition};
@@ -114,23 +116,27 @@ impl World {
     }
 
     fn join(&mut self, number: usize, topics: &[usize], instance: Option<&'static str>) {
-        let names: Vec<&str> = topics.iter().map(|&t| TOPICS[t]).collect();
-        let exist = names.iter().all(|name| self.topics.contains_key(name));
+        let by_pattern = topics.is_empty();
+        let named: Vec<&str> = topics.iter().map(|&t| TOPICS[t]).collect();
+        let exist = named.iter().all(|name| self.topics.contains_key(name));
+        let wanted = if by_pattern { TOPICS.to_vec() } else { named.clone() };
         let request = match instance {
-            Some(id) => joining_as(GROUPS[number], &names, id),
-            None => joining(GROUPS[number], &names),
+            Some(id) => joining_as(GROUPS[number], &named, id),
+            None => joining(GROUPS[number], &named),
         };
+        let patterns = if by_pattern { joining_by(GROUPS[number], "?").patterns } else { Vec::new() };
+        let request = JoinRequest { patterns, ..request };
         let Ok(decision) = self.groups.decide_join(&request, self.now) else {
             return assert!(!exist, "a join to topics that exist was refused");
         };
         assert!(exist, "a join to a topic that does not exist was accepted");
         let id = decision.reply.clone();
         assert!(self.clients.iter().all(|c| c.id != id || c.group != group(GROUPS[number])), "{id} was used before");
-        self.succeed(&group(GROUPS[number]), &names, instance, &decision);
+        self.succeed(&group(GROUPS[number]), &wanted, instance, &decision);
         self.clients.push(Client {
             group: group(GROUPS[number]),
             id,
-            topics: names,
+            topics: wanted,
             gone: false,
             instance,
             away_until_ms: None,

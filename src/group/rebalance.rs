@@ -9,6 +9,7 @@ use super::assignor::{self, Subscriber};
 use super::error::GroupError;
 use super::event::{Decision, Effect, Event, Now};
 use super::ids::{Generation, MemberId};
+use super::interest::{self, Interest};
 use super::membership::{JoinRequest, MemberEvent};
 use super::state::{GroupState, Member, Ownership, Revocation};
 use super::topics::TopicsSnapshot;
@@ -34,7 +35,7 @@ impl GroupState {
             id: MemberId::joined_in(generation),
             client_id: request.client_id.clone(),
             peer: request.peer.clone(),
-            topics: request.topics.iter().cloned().collect(),
+            interest: Interest { topics: request.topics.iter().cloned().collect(), patterns: request.patterns.clone() },
             instance: request.instance.clone(),
             away_until_ms: None,
             joined_in: generation,
@@ -100,7 +101,12 @@ impl GroupState {
 
     fn check_join(&self, request: &JoinRequest, topics: &TopicsSnapshot) -> Result<(), GroupError> {
         let group = || self.name.clone();
-        if !(1..=limits::SUBSCRIBE_TOPICS_MAX).contains(&request.topics.len()) {
+        if request.patterns.len() > limits::SUBSCRIBE_PATTERNS_MAX {
+            let (patterns, limit) = (request.patterns.len(), limits::SUBSCRIBE_PATTERNS_MAX);
+            return Err(GroupError::PatternCount { group: group(), patterns, limit });
+        }
+        let least = usize::from(request.patterns.is_empty());
+        if !(least..=limits::SUBSCRIBE_TOPICS_MAX).contains(&request.topics.len()) {
             let limit = limits::SUBSCRIBE_TOPICS_MAX;
             return Err(GroupError::TopicCount { group: group(), topics: request.topics.len(), limit });
         }
@@ -131,7 +137,10 @@ impl GroupState {
         now: Now,
     ) -> Decision<()> {
         let ids: BTreeSet<&MemberId> = members.iter().map(|member| &member.id).collect();
-        let subscribers: Vec<_> = members.iter().map(|m| Subscriber { member: &m.id, topics: &m.topics }).collect();
+        let interests: Vec<&Interest> = members.iter().map(|member| &member.interest).collect();
+        let wanted = interest::resolve(&interests, topics);
+        let subscribers: Vec<_> =
+            members.iter().zip(&wanted).map(|(m, topics)| Subscriber { member: &m.id, topics }).collect();
         let partitions_of = |topic: &_| topics.get(topic).map_or(0, |topic| topic.partitions);
         // What is being revoked is interrupted already: the assignor may give it to anybody without a further move.
         let undisturbed = self.ownership.iter().filter_map(|(partition, held)| {

@@ -10,9 +10,10 @@ use super::describe::CommittedOffset;
 use super::event::{Event, OffsetKey};
 use super::ids::{Generation, GroupName, MemberId};
 use super::instance::Instance;
+use super::interest::Interest;
 use super::pace::PaceWindow;
 use crate::types::{Offset, TimestampMs, TopicId, TopicName, TopicPartition};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// One group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub(super) struct Member {
     pub id: MemberId,
     pub client_id: String,
     pub peer: String,
-    pub topics: BTreeSet<TopicName>,
+    pub interest: Interest,
     /// Keeps its place while it is away.
     pub instance: Option<Instance>,
     /// Set while it is away: when it leaves unless it has come back.

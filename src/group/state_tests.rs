@@ -5,11 +5,11 @@ use super::error::{CommitError, GroupError};
 use super::event::{Decision, Effect, Now};
 use super::groups::Groups;
 use super::ids::{Generation, MemberId};
-use super::membership::MemberEvent;
+use super::membership::{JoinRequest, MemberEvent};
 use super::rebalance::RELEASE_MS;
-use super::test_support::{HIGH_WATERMARK, group, joining, joining_as, offset_at, place, topic, topics};
+use super::test_support::{HIGH_WATERMARK, group, joining, joining_as, joining_by, offset_at, place, topic, topics};
 use crate::limits;
-use crate::types::{Offset, TopicPartition};
+use crate::types::{Offset, TopicPartition, TopicPattern};
 
 /// One group `g` over topic `t` with four partitions, and what its members were told.
 pub(super) struct Scene {
@@ -386,12 +386,42 @@ fn a_group_created_again_uses_no_generation_twice() {
 }
 
 #[test]
+fn topics_that_match_a_pattern_join_by_themselves() {
+    let mut scene = Scene::new();
+    let decided = scene.groups.decide_join(&joining_by("g", "t*"), scene.now);
+    let a = scene.enact(decided).unwrap();
+    let b = scene.join();
+    scene.release(&a, 2);
+    scene.told.clear();
+    scene.change_topics(&[("t", 1, 4), ("t2", 2, 1), ("u", 3, 1), ("__t", 4, 1)]);
+    let partitions = vec![(place("t2", 0), None)];
+    assert_eq!(scene.told(&a), [MemberEvent::Assigned { generation: Generation(3), partitions }]);
+    assert_eq!(scene.told(&b), [], "it named its topic");
+    scene.change_topics(&[("t", 1, 4), ("u", 3, 1)]);
+    let partitions = vec![place("t2", 0)];
+    assert_eq!(scene.told(&a), [MemberEvent::Revoked { generation: Generation(4), partitions }]);
+}
+
+#[test]
+fn a_pattern_that_matches_nothing_waits() {
+    let mut scene = Scene::new();
+    let decided = scene.groups.decide_join(&joining_by("g", "orders.*"), scene.now);
+    let a = scene.enact(decided).unwrap();
+    assert_eq!(scene.told(&a), []);
+    scene.change_topics(&[("t", 1, 4), ("orders.eu", 2, 1)]);
+    let partitions = vec![(place("orders.eu", 0), None)];
+    assert_eq!(scene.told(&a), [MemberEvent::Assigned { generation: Generation(2), partitions }]);
+}
+
+#[test]
 fn joins_outside_of_the_limits_are_refused() {
     let scene = Scene::new();
     let refuse = |request| scene.groups.decide_join(&request, scene.now).map(|_| ()).unwrap_err();
     assert!(matches!(refuse(joining("g", &[])), GroupError::TopicCount { topics: 0, .. }));
     assert!(matches!(refuse(joining("g", &["t"; 101])), GroupError::TopicCount { topics: 101, limit: 100, .. }));
     assert!(matches!(refuse(joining("g", &["t", "u"])), GroupError::UnknownTopic { .. }));
+    let many = JoinRequest { patterns: vec![TopicPattern::new("*").unwrap(); 11], ..joining("g", &[]) };
+    assert!(matches!(refuse(many), GroupError::PatternCount { patterns: 11, limit: 10, .. }));
     let mut long = joining("g", &["t"]);
     long.client_id = "x".repeat(250);
     assert!(matches!(refuse(long), GroupError::ClientIdTooLong { bytes: 250, limit_bytes: 249, .. }));

@@ -6,7 +6,7 @@ use super::instance::Instance;
 use super::membership::JoinRequest;
 use super::topics::{TopicPartitions, TopicsSnapshot};
 use crate::partition::journal::{Journal, JournalEntry, JournalError};
-use crate::types::{Offset, TopicId, TopicName, TopicPartition};
+use crate::types::{Offset, TopicId, TopicName, TopicPartition, TopicPattern};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,10 +40,16 @@ pub(super) fn joining(name: &str, topics: &[&str]) -> JoinRequest {
     JoinRequest {
         group: group(name),
         topics: topics.iter().map(|name| topic(name)).collect(),
+        patterns: Vec::new(),
         client_id: "client".to_owned(),
         peer: "10.0.0.1:5000".to_owned(),
         instance: None,
     }
+}
+
+/// A wish to join for every topic that a pattern matches.
+pub(super) fn joining_by(name: &str, pattern: &str) -> JoinRequest {
+    JoinRequest { patterns: vec![TopicPattern::new(pattern).unwrap()], ..joining(name, &[]) }
 }
 
 /// How long instances of [`joining_as`] may be away.

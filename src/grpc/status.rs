@@ -249,7 +249,9 @@ fn group_row(error: &GroupError) -> Row {
         E::UnknownTopic { group, topic } => {
             Row::new(Code::NotFound, "TOPIC_NOT_FOUND").fact("group", group).fact("topic", topic)
         }
-        E::TopicCount { group, limit, .. } | E::TooManyOffsets { group, limit, .. } => {
+        E::TopicCount { group, limit, .. }
+        | E::PatternCount { group, limit, .. }
+        | E::TooManyOffsets { group, limit, .. } => {
             Row::new(Code::InvalidArgument, "INVALID_ARGUMENT").fact("group", group).fact("limit", limit)
         }
         E::ClientIdTooLong { group, limit_bytes, .. } => {

@@ -9,7 +9,7 @@ use crate::limits;
 use crate::proto::{
     self, subscribe_request, subscribe_request::Request, subscribe_response, subscribe_response::Response,
 };
-use crate::types::Position;
+use crate::types::{Position, TopicPattern};
 use futures_util::Stream;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -128,11 +128,24 @@ pub(super) fn open_in(open: subscribe_request::Open, peer: String) -> Result<Ope
         credit: open.credit.map(credit_in),
         delivery_bytes_max: bytes_max as usize,
         topics: open.topics,
+        patterns: patterns_in(&open.topic_patterns)?,
         group: open.group,
         client_id: open.client_id,
         partitions: open.partitions,
         peer,
     })
+}
+
+fn patterns_in(patterns: &[String]) -> Result<Vec<TopicPattern>, BrokerError> {
+    let most = limits::SUBSCRIBE_PATTERNS_MAX;
+    if patterns.len() > most {
+        let what = format!("{} patterns were given; at most {most} are allowed", patterns.len());
+        return Err(BrokerError::invalid("topic_patterns", what));
+    }
+    let pattern_in = |text: &String| {
+        TopicPattern::new(text).map_err(|error| BrokerError::invalid("topic_patterns", error.to_string()))
+    };
+    patterns.iter().map(pattern_in).collect()
 }
 
 /// The place that a member wants to keep; `None` = none.

@@ -17,7 +17,7 @@ use crate::broker::error::BrokerError;
 use crate::broker::groups::{Commit, RefusedCommits, group_name};
 use crate::group::{Generation, JoinRequest, MemberEvent, MemberId, Membership, RemovalReason};
 use crate::storage::reader::StoredBatch;
-use crate::types::{Offset, Position, TopicPartition};
+use crate::types::{Offset, Position, TopicName, TopicPartition};
 use cursors::Cursors;
 use request::OpenedTopic;
 use std::sync::Arc;
@@ -92,7 +92,7 @@ impl Subscription {
     pub async fn open(broker: Arc<Broker>, request: OpenSubscription) -> Result<Self, BrokerError> {
         let topic_changes = broker.topics.watch_changes();
         let topics = request.open_topics(&broker)?;
-        let membership = if request.group.is_empty() { None } else { Some(join(&broker, &request, &topics).await?) };
+        let membership = if request.group.is_empty() { None } else { Some(join(&broker, &request).await?) };
         Ok(Self {
             look_for_partitions: membership.is_none(),
             credit: request.credit,
@@ -271,7 +271,7 @@ impl Subscription {
                 Some(offset) => offset,
                 None => self.cursors.begin(&self.broker, at.clone(), start, self.request.on_expired).await?,
             };
-            if committed.is_none() && start != Position::Earliest {
+            if committed.is_none() && (start != Position::Earliest || self.request.start != Position::Earliest) {
                 let (topic, metadata) = (at.topic.to_string(), String::new());
                 first_time.push(Commit { topic, partition: at.partition, offset, metadata });
             }
@@ -279,17 +279,17 @@ impl Subscription {
         }
         if !first_time.is_empty() {
             // "The end" is another place for whoever takes the partition over later: what came in between would be
-            // skipped. So the place is fixed now. Where it is refused, the partition was taken away again.
+            // skipped. So is the beginning of what was added, to a member that was not there then. So the place is fixed now. Where it is refused, the partition was taken away again.
             self.commit(first_time).await?;
         }
         Ok(begun)
     }
 
-    /// Where to begin in a partition that nothing is known of. One that was added after the stream was opened is read
-    /// from its first record: all of it is new.
+    /// Where to begin in a partition that nothing is known of. One that was added after the stream was opened, or whose
+    /// topic was, is read from its first record: all of it is new.
     fn start_in(&self, at: &TopicPartition) -> Position {
         let opened = self.topics.iter().find(|topic| topic.name == at.topic);
-        let is_added = opened.is_some_and(|topic| at.partition >= topic.partitions);
+        let is_added = opened.is_none_or(|topic| at.partition >= topic.partitions);
         if is_added { Position::Earliest } else { self.request.start }
     }
 
@@ -315,10 +315,11 @@ impl Subscription {
     }
 }
 
-async fn join(broker: &Broker, request: &OpenSubscription, topics: &[OpenedTopic]) -> Result<Membership, BrokerError> {
+async fn join(broker: &Broker, request: &OpenSubscription) -> Result<Membership, BrokerError> {
     let join = JoinRequest {
         group: group_name(&request.group)?,
-        topics: topics.iter().map(|topic| topic.name.clone()).collect(),
+        topics: request.topics.iter().map(|topic| TopicName::new(topic)).collect::<Result<_, _>>()?,
+        patterns: request.patterns.clone(),
         client_id: request.client_id.clone(),
         peer: request.peer.clone(),
         instance: request.instance.clone(),

@@ -50,6 +50,7 @@ pub(super) async fn follow(client: &Client, plan: &Plan, printer: &mut Printer<F
 fn options_of(plan: &Plan) -> ConsumerOptions {
     let options = ConsumerOptions {
         partitions: plan.partitions.clone(),
+        topic_patterns: plan.patterns.clone(),
         on_expired: plan.on_expired,
         ..ConsumerOptions::new(plan.topics.clone())
     };

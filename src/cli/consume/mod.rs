@@ -16,7 +16,7 @@ use super::exit::CliError;
 use super::topic::topic_name;
 use crate::client::OnExpired;
 use crate::clock::{Clock as _, SystemClock};
-use crate::types::{Position, TopicName};
+use crate::types::{Position, TopicName, TopicPattern};
 use crate::units::{format_bytes, format_count, parse_duration, per_second};
 use clap::{Args, ValueEnum};
 use format::Template;
@@ -44,7 +44,8 @@ Examples:
   millstream consume orders -e                  all there is, then stop
   millstream consume orders -o -10 -e           the last 10 of each partition
   millstream consume orders -o @-1h: --json     those of the last hour
-  millstream consume orders -g billing -f '%k: %s\\n'";
+  millstream consume orders -g billing -f '%k: %s\\n'
+  millstream consume -g billing --pattern 'orders.*'";
 
 /// Options of `consume`.
 #[derive(Debug, Args)]
@@ -52,8 +53,12 @@ Examples:
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct ConsumeArgs {
     /// Topics to read.
-    #[arg(required = true, value_name = "TOPIC")]
+    #[arg(required_unless_present = "patterns", value_name = "TOPIC")]
     topics: Vec<String>,
+    /// With -g: every topic that matches, also those made later; * for any characters, ? for one. May be given more than
+    /// once.
+    #[arg(long = "pattern", value_name = "PATTERN", requires = "group", value_parser = TopicPattern::new)]
+    patterns: Vec<TopicPattern>,
     /// Where to begin, and with FROM:UNTIL where to stop; see below.
     #[arg(short = 'o', long = "offset", value_name = "PLACE", allow_hyphen_values = true)]
     start: Option<String>,
@@ -104,6 +109,7 @@ pub(super) struct ConsumeArgs {
 #[derive(Debug)]
 struct Plan {
     topics: Vec<TopicName>,
+    patterns: Vec<TopicPattern>,
     partitions: Vec<u32>,
     count: Option<u64>,
     timeout: Option<Duration>,
@@ -158,6 +164,7 @@ pub(super) async fn run(args: ConsumeArgs) -> Result<(), CliError> {
     let mut printer = Printer::stdout(style, args.count)?;
     let plan = Plan {
         topics,
+        patterns: args.patterns.clone(),
         partitions: args.partitions.clone(),
         count: args.count,
         timeout: args.timeout,

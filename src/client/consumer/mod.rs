@@ -29,7 +29,7 @@ pub use reader::PartitionReader;
 use super::backoff::Backoff;
 use super::{Client, ClientError, PartitionOffset, PartitionOutcome};
 use crate::limits;
-use crate::types::{Offset, Position, TopicName, TopicPartition};
+use crate::types::{Offset, Position, TopicName, TopicPartition, TopicPattern};
 use polling::Polling;
 use progress::Progress;
 use std::time::Duration;
@@ -39,8 +39,10 @@ use tokio::task::JoinSet;
 /// What to read, and how.
 #[derive(Debug, Clone)]
 pub struct ConsumerOptions {
-    /// 1 to 100 topics.
+    /// 1 to 100 topics; beside patterns none are needed.
     pub topics: Vec<TopicName>,
+    /// In a group: every topic that one of these matches, also those made later. At most 10.
+    pub topic_patterns: Vec<TopicPattern>,
     /// Join this consumer group; `None` = read every partition asked for, and commit nothing.
     pub group: Option<String>,
     /// For people, in `group describe`.
@@ -73,6 +75,7 @@ impl ConsumerOptions {
     pub fn new(topics: Vec<TopicName>) -> Self {
         Self {
             topics,
+            topic_patterns: Vec::new(),
             group: None,
             client_id: concat!("millstream-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
             instance_id: None,
@@ -204,7 +207,7 @@ impl Consumer {
                     }
                     None => {}
                 }
-                subscription.next(&self.options.topics).await
+                subscription.next(&self.options).await
             }
             Source::Polling(polling) => polling.next(&self.client).await,
             Source::Lost(reconnecting) => {

@@ -65,7 +65,7 @@ impl Subscription {
         &self.member_id
     }
 
-    pub(super) async fn next(&mut self, topics: &[TopicName]) -> Result<Event, ClientError> {
+    pub(super) async fn next(&mut self, options: &ConsumerOptions) -> Result<Event, ClientError> {
         if let Some((records, bytes)) = self.lent.take() {
             self.credit.take(records, bytes);
         }
@@ -77,7 +77,7 @@ impl Subscription {
                 Some(response) => response,
                 None => self.receive().await?,
             };
-            if let Some(event) = event_of(response, topics)? {
+            if let Some(event) = event_of(response, options)? {
                 if let Event::Records(records) = &event {
                     self.lent = Some((records.record_count(), records.len_bytes()));
                 }
@@ -139,6 +139,7 @@ fn open_request(options: &ConsumerOptions, credit: proto::Credit) -> Open {
     };
     Open {
         topics: options.topics.iter().map(ToString::to_string).collect(),
+        topic_patterns: options.topic_patterns.iter().map(ToString::to_string).collect(),
         group: options.group.clone().unwrap_or_default(),
         client_id: options.client_id.clone(),
         instance_id: options.instance_id.clone().unwrap_or_default(),
@@ -156,9 +157,9 @@ fn open_request(options: &ConsumerOptions, credit: proto::Credit) -> Open {
 }
 
 /// The event of a message, or nothing if it is none of the reader's business.
-fn event_of(response: Response, topics: &[TopicName]) -> Result<Option<Event>, ClientError> {
+fn event_of(response: Response, options: &ConsumerOptions) -> Result<Option<Event>, ClientError> {
     Ok(Some(match response {
-        Response::Records(records) => match records_event(records, topics)? {
+        Response::Records(records) => match records_event(records, options)? {
             Some(records) => Event::Records(records),
             None => return Ok(None),
         },
@@ -179,12 +180,15 @@ fn event_of(response: Response, topics: &[TopicName]) -> Result<Option<Event>, C
     }))
 }
 
-fn records_event(records: Records, topics: &[TopicName]) -> Result<Option<RecordsEvent>, ClientError> {
-    let topic = topics
-        .iter()
-        .find(|topic| topic.as_str() == records.topic)
-        .ok_or(ClientError::BadAnswer { what: "records of a topic that was not subscribed to" })?;
-    let partition = TopicPartition { topic: topic.clone(), partition: records.partition };
+fn records_event(records: Records, options: &ConsumerOptions) -> Result<Option<RecordsEvent>, ClientError> {
+    // A name that was given is shared, so that records of it allocate none.
+    let named = options.topics.iter().find(|topic| topic.as_str() == records.topic).cloned();
+    let matched = || {
+        let topic = TopicName::new(&records.topic).ok()?;
+        options.topic_patterns.iter().any(|pattern| pattern.matches(&topic)).then_some(topic)
+    };
+    let foreign = ClientError::BadAnswer { what: "records of a topic that was not subscribed to" };
+    let partition = TopicPartition { topic: named.or_else(matched).ok_or(foreign)?, partition: records.partition };
     let batches = batches_from_wire(&partition, records.batches)?;
     let high_watermark = Offset(records.high_watermark);
     Ok((!batches.is_empty()).then_some(RecordsEvent { partition, batches, high_watermark }))
