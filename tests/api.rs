@@ -29,6 +29,8 @@ mod group_lag;
 mod group_members;
 #[path = "api/group_patterns.rs"]
 mod group_patterns;
+#[path = "api/group_pause.rs"]
+mod group_pause;
 #[path = "api/group_seek.rs"]
 mod group_seek;
 #[path = "api/groups.rs"]

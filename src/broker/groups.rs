@@ -70,6 +70,11 @@ impl Broker {
         self.topics.get(&at.topic)?.partition(at.partition).ok().cloned()
     }
 
+    /// Stops the delivery of records to a group, or lets it go on.
+    pub async fn pause_group(&self, group: &str, paused: bool) -> Result<(), BrokerError> {
+        Ok(self.groups()?.pause(group_name(group)?, paused).await?)
+    }
+
     /// Deletes a group that has no members.
     pub async fn delete_group(&self, group: &str) -> Result<(), BrokerError> {
         self.groups()?.delete(group_name(group)?).await?;

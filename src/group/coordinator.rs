@@ -74,6 +74,11 @@ impl GroupCoordinator {
         self.call(|reply| Command::Seek { group, offsets, reply }).await
     }
 
+    /// Begins or ends a pause of a group.
+    pub async fn pause(&self, group: GroupName, paused: bool) -> Result<(), GroupError> {
+        self.call(|reply| Command::Pause { group, paused, reply }).await
+    }
+
     /// Committed offsets by topic and partition, only of these topics if any are named. None if there is no group.
     pub async fn committed(
         &self,

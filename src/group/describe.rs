@@ -43,6 +43,8 @@ pub struct GroupSummary {
     pub name: GroupName,
     /// What it is doing.
     pub phase: GroupPhase,
+    /// Whether its members get no records, because somebody said so.
+    pub is_paused: bool,
     /// How often its assignment has changed.
     pub generation: Generation,
     /// How many members it has.
@@ -100,7 +102,8 @@ impl GroupState {
         } else {
             GroupPhase::Stable
         };
-        GroupSummary { name: self.name.clone(), phase, generation: self.generation, members: self.members.len() }
+        let (generation, members) = (self.generation, self.members.len());
+        GroupSummary { name: self.name.clone(), phase, is_paused: self.is_paused, generation, members }
     }
 
     /// Everything about the group.

@@ -17,6 +17,8 @@ pub(super) enum Event {
     GenerationFloorRaised { generation: Generation },
     /// Durable. The group exists, and it is in this generation.
     GenerationAdvanced { group: GroupName, generation: Generation },
+    /// Durable. The group is paused, or no longer.
+    PauseChanged { group: GroupName, paused: bool },
     /// Durable. The group has come this far.
     OffsetCommitted { group: GroupName, key: OffsetKey, committed: Committed },
     /// Durable. The committed offset is gone, with its topic or its group.

@@ -74,12 +74,15 @@ impl Groups {
             Event::GroupDeleted { group } => {
                 self.by_name.remove(group);
             }
-            Event::GenerationAdvanced { group, .. } | Event::OffsetCommitted { group, .. } => {
-                // Compaction keeps the last entry of a key, so offsets may be met before the group they belong to.
+            Event::GenerationAdvanced { group, .. }
+            | Event::PauseChanged { group, paused: true }
+            | Event::OffsetCommitted { group, .. } => {
+                // Compaction keeps the last entry of a key, so offsets and pauses may be met before their group.
                 let new = || GroupState::new(group.clone(), Generation::default());
                 self.by_name.entry(group.clone()).or_insert_with(new).apply(event);
             }
-            Event::OffsetDropped { group, .. }
+            Event::PauseChanged { group, paused: false }
+            | Event::OffsetDropped { group, .. }
             | Event::PaceSampled { group, .. }
             | Event::MemberJoined { group, .. }
             | Event::MemberAway { group, .. }
@@ -149,12 +152,18 @@ impl Groups {
         self.create_if_new(group, self.existing_or_new(group).decide_seek(offsets, &self.topics, now)?)
     }
 
+    /// A group is paused, or goes on.
+    pub(super) fn decide_pause(&self, name: &GroupName, paused: bool) -> Result<Decision<()>, GroupError> {
+        Ok(self.existing(name)?.decide_pause(paused))
+    }
+
     /// A group without members is deleted, with its offsets.
     pub(super) fn decide_delete(&self, name: &GroupName) -> Result<Decision<()>, GroupError> {
-        let group = self.by_name.get(name).ok_or_else(|| GroupError::NotFound { group: name.clone() })?;
+        let group = self.existing(name)?;
         group.check_empty()?;
         // The floor comes first: should only a part of this become durable, no generation can be used twice.
         let mut events = vec![Event::GenerationFloorRaised { generation: self.generation_floor.max(group.generation) }];
+        events.extend(group.is_paused.then(|| Event::PauseChanged { group: name.clone(), paused: false }));
         events.extend(group.offsets.keys().map(|&key| Event::OffsetDropped { group: name.clone(), key }));
         events.push(Event::GroupDeleted { group: name.clone() });
         Ok(Decision { events, ..Decision::default() })
@@ -235,7 +244,7 @@ impl Groups {
 
     /// Everything about a group.
     pub(super) fn describe(&self, name: &GroupName, now: Now) -> Result<GroupDescription, GroupError> {
-        let group = self.by_name.get(name).ok_or_else(|| GroupError::NotFound { group: name.clone() })?;
+        let group = self.existing(name)?;
         Ok(group.describe(&self.topics, now))
     }
 
@@ -243,6 +252,10 @@ impl Groups {
     pub(super) fn list(&self, prefix: &str) -> Vec<GroupSummary> {
         let begins = |group: &&GroupState| group.name.as_str().starts_with(prefix);
         self.by_name.values().filter(begins).map(GroupState::summary).collect()
+    }
+
+    fn existing(&self, name: &GroupName) -> Result<&GroupState, GroupError> {
+        self.by_name.get(name).ok_or_else(|| GroupError::NotFound { group: name.clone() })
     }
 
     fn existing_or_new(&self, name: &GroupName) -> Cow<'_, GroupState> {

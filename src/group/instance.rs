@@ -52,6 +52,7 @@ impl GroupState {
         let left = Event::MemberLeft { group: group(), member: before.id.clone() };
         let joined = Event::MemberJoined { group: group(), member: member.clone() };
         decision.events.splice(1..1, [left, joined]);
+        decision.effects.splice(0..0, self.greeting(&member.id));
         if before.away_until_ms.is_none() {
             let instance_id = before.instance.as_ref().map(|instance| instance.id.clone()).unwrap_or_default();
             let event = MemberEvent::Removed { reason: RemovalReason::Fenced { instance_id } };

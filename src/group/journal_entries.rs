@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `group/NAME` | `{"generation":7}` | the group was deleted |
 //! | `offset/NAME/TOPIC_ID/PARTITION` | `{"topic":"orders","offset":42,"metadata":"","committed_at_ms":1700000000000}` | dropped |
+//! | `paused/NAME` | `{}`: the group is paused | it is not |
 //! | `generations` | `{"floor":7}`: generations up to this were used by deleted groups | never |
 //!
 //! Names hold no `/`, so keys take apart in one way. A reader ignores fields it does not know and fills in `metadata`
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 const FLOOR_KEY: &str = "generations";
 const GROUP_KIND: &str = "group";
+const PAUSED_KIND: &str = "paused";
 const OFFSET_KIND: &str = "offset";
 
 #[derive(Serialize, Deserialize)]
@@ -31,6 +33,10 @@ struct FloorValue {
 struct GroupValue {
     generation: Generation,
 }
+
+/// A pause has no properties yet; what is added later is ignored here.
+#[derive(Serialize, Deserialize)]
+struct PausedValue {}
 
 #[derive(Serialize, Deserialize)]
 struct OffsetValue {
@@ -51,6 +57,8 @@ pub(super) fn encode(event: &Event) -> Option<JournalEntry> {
         Event::GenerationAdvanced { group, generation } => {
             Some(JournalEntry::json(group_key(group), &GroupValue { generation: *generation }))
         }
+        Event::PauseChanged { group, paused: true } => Some(JournalEntry::json(paused_key(group), &PausedValue {})),
+        Event::PauseChanged { group, paused: false } => Some(JournalEntry::tombstone(paused_key(group))),
         Event::OffsetCommitted { group, key, committed } => {
             let value = OffsetValue {
                 topic: committed.topic.clone(),
@@ -90,6 +98,10 @@ fn decode_parts(entry: &JournalEntry) -> Result<Event, String> {
             let value: GroupValue = parse_json(value)?;
             Ok(Event::GenerationAdvanced { group, generation: value.generation })
         }
+        [PAUSED_KIND, group] => {
+            let PausedValue {} = value.map_or(Ok(PausedValue {}), parse_json)?;
+            Ok(Event::PauseChanged { group: group_name(group)?, paused: value.is_some() })
+        }
         [OFFSET_KIND, group, topic_id, partition] => {
             let group = group_name(group)?;
             let topic_id = topic_id.parse().map(TopicId).map_err(|_| format!("{topic_id:?} is not a topic id"))?;
@@ -109,6 +121,10 @@ fn decode_parts(entry: &JournalEntry) -> Result<Event, String> {
 
 fn group_key(group: &GroupName) -> String {
     format!("{GROUP_KIND}/{group}")
+}
+
+fn paused_key(group: &GroupName) -> String {
+    format!("{PAUSED_KIND}/{group}")
 }
 
 fn offset_key(group: &GroupName, key: OffsetKey) -> String {
@@ -137,6 +153,8 @@ mod tests {
             Event::GenerationFloorRaised { generation: Generation(9) },
             Event::GenerationAdvanced { group: group.clone(), generation: Generation(7) },
             Event::OffsetCommitted { group: group.clone(), key, committed },
+            Event::PauseChanged { group: group.clone(), paused: true },
+            Event::PauseChanged { group: group.clone(), paused: false },
             Event::OffsetDropped { group: group.clone(), key },
             Event::GroupDeleted { group },
         ]
@@ -154,7 +172,8 @@ mod tests {
     fn entries_stand_in_the_journal_as_documented() {
         let entries: Vec<_> = examples().iter().filter_map(encode).collect();
         assert_eq!(entries[1], text_entry("group/billing", Some(r#"{"generation":7}"#)));
-        assert_eq!(entries[3], text_entry("offset/billing/00000000-0000-0000-0000-000000000007/3", None));
+        assert_eq!(entries[3], text_entry("paused/billing", Some("{}")));
+        assert_eq!(entries[5], text_entry("offset/billing/00000000-0000-0000-0000-000000000007/3", None));
     }
 
     #[test]

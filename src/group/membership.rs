@@ -51,6 +51,11 @@ pub enum MemberEvent {
         /// With the offset each goes on at.
         partitions: Vec<(TopicPartition, Offset)>,
     },
+    /// From now on the group is paused, or no longer. A member that is told nothing begins unpaused.
+    PauseChanged {
+        /// Whether it is.
+        paused: bool,
+    },
     /// The membership is over; nothing follows.
     Removed {
         /// Why.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! GroupCoordinator (handle) -> inbox -> task (the one owner) -> groups -> state: decide, then apply
-//!                                         |                               rebalance, instance, commit, seek,
+//!                                         |                               rebalance, instance, commit, seek, pause,
 //!                                         |                               assignor
 //!                                         +-> Journal: one append per drain, then answers and member events
 //! ```
@@ -25,6 +25,7 @@ mod interest;
 mod journal_entries;
 mod membership;
 mod pace;
+mod pause;
 mod rebalance;
 mod seek;
 mod state;

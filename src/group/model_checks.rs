@@ -13,6 +13,8 @@ impl World {
     pub(super) fn check(&self) {
         for name in GROUPS {
             self.check_every_partition_is_with_somebody(&group(name));
+            let summary = self.groups.describe(&group(name), self.now).map(|described| described.summary);
+            assert_eq!(summary.is_ok_and(|summary| summary.is_paused), self.paused.contains(&group(name)));
             let offsets = self.groups.committed(&group(name), &[]);
             let offsets: BTreeMap<_, _> =
                 offsets.iter().map(|c| ((group(name), place(c.topic.as_str(), c.partition)), c.offset.0)).collect();

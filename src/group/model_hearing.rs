@@ -62,6 +62,7 @@ impl World {
                     (reads.since, reads.seek) = (generation, Some(UnfollowedSeek::Told(generation)));
                 }
             }
+            MemberEvent::PauseChanged { paused } => assert_eq!(paused, self.paused.contains(&group)),
             MemberEvent::Removed { reason: RemovalReason::Fenced { .. } } => {
                 assert!(self.clients.iter().any(|client| client.id == member && client.gone));
             }

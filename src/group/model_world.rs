@@ -53,6 +53,7 @@ pub(super) struct World {
     topics_created: u128,
     pub(super) clients: Vec<Client>,
     pub(super) committed: BTreeMap<(GroupName, TopicPartition), u64>,
+    pub(super) paused: BTreeSet<GroupName>,
     /// The highest generation each group was ever in, over restarts and deletions.
     generations: BTreeMap<GroupName, Generation>,
 }
@@ -68,6 +69,7 @@ impl World {
             topics_created: 3,
             clients: Vec::new(),
             committed: BTreeMap::new(),
+            paused: BTreeSet::new(),
             generations: BTreeMap::new(),
         };
         world.groups.set_topics(world.snapshot_of_topics());
@@ -97,6 +99,7 @@ impl World {
                 self.seek(GROUPS[*name], &offset);
             }
             Step::Wait { ms } => self.wait(*ms),
+            Step::Pause { group, paused } => self.pause(GROUPS[*group], *paused),
             Step::Delete { group } => self.delete(GROUPS[*group]),
             Step::AddPartitions { topic } => {
                 self.topics.entry(TOPICS[*topic]).and_modify(|(_, partitions)| *partitions = (*partitions + 1).min(7));
@@ -339,9 +342,20 @@ impl World {
         }
     }
 
+    fn pause(&mut self, name: &str, paused: bool) {
+        let Ok(decision) = self.groups.decide_pause(&group(name), paused) else { return };
+        if paused {
+            self.paused.insert(group(name));
+        } else {
+            self.paused.remove(&group(name));
+        }
+        self.enact(decision);
+    }
+
     fn delete(&mut self, name: &str) {
         let Ok(decision) = self.groups.decide_delete(&group(name)) else { return };
         assert!(self.clients.iter().all(|client| client.gone || client.group != group(name)));
+        self.paused.remove(&group(name));
         self.committed.retain(|(of, _), _| *of != group(name));
         self.enact(decision);
     }

@@ -110,7 +110,7 @@ impl Life {
                             assert_eq!(before, Some(None), "revoked once, after it was assigned");
                         }
                     }
-                    MemberEvent::Sought { .. } => panic!("nobody seeks here"),
+                    MemberEvent::Sought { .. } | MemberEvent::PauseChanged { .. } => panic!("nobody asked for it"),
                     MemberEvent::Removed { reason } => panic!("{reason:?}"),
                 }
             }

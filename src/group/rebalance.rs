@@ -48,6 +48,7 @@ impl GroupState {
         let mut decision = self.rebalance(generation, &members, None, topics, now);
         let joined = Event::MemberJoined { group: self.name.clone(), member: member.clone() };
         decision.events.insert(1, joined);
+        decision.effects.splice(0..0, self.greeting(&member.id));
         Ok(Decision { reply: member.id, events: decision.events, effects: decision.effects })
     }
 

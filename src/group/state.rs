@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 pub(super) struct GroupState {
     pub(super) name: GroupName,
     pub(super) generation: Generation,
+    /// Members get no records.
+    pub(super) is_paused: bool,
     pub(super) members: BTreeMap<MemberId, Member>,
     pub(super) ownership: BTreeMap<TopicPartition, Ownership>,
     pub(super) offsets: BTreeMap<OffsetKey, Committed>,
@@ -92,6 +94,7 @@ impl GroupState {
         Self {
             name,
             generation,
+            is_paused: false,
             members: BTreeMap::new(),
             ownership: BTreeMap::new(),
             offsets: BTreeMap::new(),
@@ -106,6 +109,7 @@ impl GroupState {
                 // Never back, whatever order a journal may bring: a generation that was seen is used up.
                 self.generation = self.generation.max(*generation);
             }
+            Event::PauseChanged { paused, .. } => self.is_paused = *paused,
             Event::OffsetCommitted { key, committed, .. } => {
                 self.offsets.insert(*key, committed.clone());
             }
@@ -167,7 +171,8 @@ impl GroupState {
             key: *key,
             committed: committed.clone(),
         });
-        std::iter::once(exists).chain(offsets)
+        let paused = Event::PauseChanged { group: self.name.clone(), paused: true };
+        std::iter::once(exists).chain(self.is_paused.then_some(paused)).chain(offsets)
     }
 }
 

@@ -386,6 +386,27 @@ fn a_group_created_again_uses_no_generation_twice() {
 }
 
 #[test]
+fn a_pause_is_told_to_who_is_there_and_to_who_comes() {
+    let mut scene = Scene::new();
+    assert!(matches!(scene.groups.decide_pause(&group("g"), true), Err(GroupError::NotFound { .. })));
+    let a = scene.join();
+    scene.told.clear();
+    for _ in 0..2 {
+        let decided = scene.groups.decide_pause(&group("g"), true);
+        scene.enact(decided).unwrap();
+    }
+    assert_eq!(scene.told(&a), [MemberEvent::PauseChanged { paused: true }], "what is so already is not said again");
+    scene.commit(Some((&a, None)), offset_at("t", 0, 5)).unwrap();
+    let b = scene.join();
+    scene.release(&a, 2);
+    assert_eq!(scene.told(&b)[0], MemberEvent::PauseChanged { paused: true });
+    scene.told.clear();
+    let decided = scene.groups.decide_pause(&group("g"), false);
+    scene.enact(decided).unwrap();
+    assert_eq!(scene.told(&b), [MemberEvent::PauseChanged { paused: false }]);
+}
+
+#[test]
 fn topics_that_match_a_pattern_join_by_themselves() {
     let mut scene = Scene::new();
     let decided = scene.groups.decide_join(&joining_by("g", "t*"), scene.now);

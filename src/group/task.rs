@@ -47,6 +47,7 @@ pub(super) enum Command {
     Leave { group: GroupName, member: MemberId, reply: Reply<()> },
     Commit { request: CommitRequest, reply: Reply<CommitResults> },
     Seek { group: GroupName, offsets: Vec<OffsetToCommit>, reply: Reply<CommitResults> },
+    Pause { group: GroupName, paused: bool, reply: Reply<()> },
     Committed { group: GroupName, topics: Vec<TopicName>, reply: Reply<Vec<CommittedOffset>> },
     Describe { group: GroupName, reply: Reply<GroupDescription> },
     List { prefix: String, reply: Reply<Vec<GroupSummary>> },
@@ -147,6 +148,10 @@ impl Task {
             }
             Command::Seek { group, offsets, reply } => {
                 let decided = self.groups.decide_seek(&group, &offsets, now);
+                self.settle(decided, reply, drain);
+            }
+            Command::Pause { group, paused, reply } => {
+                let decided = self.groups.decide_pause(&group, paused);
                 self.settle(decided, reply, drain);
             }
             Command::Delete { group, reply } => {

@@ -53,6 +53,22 @@ impl GroupService for Door {
         Ok(Response::new(proto::SeekGroupResponse { offsets }))
     }
 
+    async fn pause_group(
+        &self,
+        request: Request<proto::PauseGroupRequest>,
+    ) -> Result<Response<proto::PauseGroupResponse>, Status> {
+        self.broker.pause_group(&request.into_inner().group, true).await.map_err(|error| status(&error))?;
+        Ok(Response::new(proto::PauseGroupResponse {}))
+    }
+
+    async fn resume_group(
+        &self,
+        request: Request<proto::ResumeGroupRequest>,
+    ) -> Result<Response<proto::ResumeGroupResponse>, Status> {
+        self.broker.pause_group(&request.into_inner().group, false).await.map_err(|error| status(&error))?;
+        Ok(Response::new(proto::ResumeGroupResponse {}))
+    }
+
     async fn delete_group(
         &self,
         request: Request<proto::DeleteGroupRequest>,
@@ -71,6 +87,7 @@ fn summary_out(summary: &GroupSummary) -> proto::Group {
     proto::Group {
         name: summary.name.to_string(),
         state: state.into(),
+        paused: summary.is_paused,
         generation: summary.generation.0,
         members: u32::try_from(summary.members).unwrap_or(u32::MAX),
     }

@@ -179,6 +179,8 @@ fn delivery_out(delivery: Delivery) -> Response {
             generation: generation.0,
             partitions: partitions.into_iter().map(partition_offset_out).collect(),
         }),
+        Delivery::PauseChanged { paused: true } => Response::Paused(subscribe_response::Paused {}),
+        Delivery::PauseChanged { paused: false } => Response::Resumed(subscribe_response::Resumed {}),
         Delivery::Records { partition, batches, high_watermark } => Response::Records(subscribe_response::Records {
             topic: partition.topic.into(),
             partition: partition.partition,

@@ -52,6 +52,11 @@ pub enum Delivery {
         /// With the offset each goes on at.
         partitions: Vec<(TopicPartition, Offset)>,
     },
+    /// The group is paused, or goes on.
+    PauseChanged {
+        /// Whether it is.
+        paused: bool,
+    },
     /// Records of one partition.
     Records {
         /// Which one.
@@ -76,6 +81,8 @@ pub struct Subscription {
     membership: Option<Membership>,
     cursors: Cursors,
     credit: Option<Credit>,
+    /// The group is: nothing is read.
+    is_paused: bool,
     topic_changes: watch::Receiver<u64>,
     /// What the coordinator said and was not carried out yet.
     event: Option<MemberEvent>,
@@ -96,6 +103,7 @@ impl Subscription {
         Ok(Self {
             look_for_partitions: membership.is_none(),
             credit: request.credit,
+            is_paused: false,
             broker,
             request,
             topics,
@@ -185,6 +193,9 @@ impl Subscription {
 
     /// Records of the partition whose turn it is, if there are any and the credit allows.
     async fn read(&mut self) -> Result<Option<Delivery>, BrokerError> {
+        if self.is_paused {
+            return Ok(None);
+        }
         let (records_max, bytes_max) = match &self.credit {
             Some(credit) if credit.is_used_up() => return Ok(None),
             Some(credit) => (credit.records, credit.bytes_at_most(self.request.delivery_bytes_max)),
@@ -205,7 +216,7 @@ impl Subscription {
 
     /// Waits until [`Subscription::ready`] may have something, or a heartbeat is due.
     async fn wait(&mut self) -> Result<Option<Delivery>, BrokerError> {
-        let may_send = self.credit.as_ref().is_none_or(|credit| !credit.is_used_up());
+        let may_send = !self.is_paused && self.credit.as_ref().is_none_or(|credit| !credit.is_used_up());
         let is_member = self.membership.is_some();
         let told_to_drain = self.told_to_drain;
         let event = async {
@@ -245,6 +256,10 @@ impl Subscription {
                     begun.push((at, offset));
                 }
                 Ok(Delivery::Seek { generation, partitions: begun })
+            }
+            MemberEvent::PauseChanged { paused } => {
+                self.is_paused = paused;
+                Ok(Delivery::PauseChanged { paused })
             }
             MemberEvent::Removed { reason } => Err(match reason {
                 RemovalReason::Fenced { instance_id } => BrokerError::MemberFenced { instance_id },

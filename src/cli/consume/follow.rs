@@ -139,6 +139,8 @@ impl Session<'_> {
                 self.flush()?;
                 eprintln!("millstream: the group was moved; going on from there");
             }
+            Event::Paused => eprintln!("millstream: the group is paused; to go on: millstream group resume"),
+            Event::Resumed => eprintln!("millstream: the group goes on"),
             Event::Draining => {
                 self.flush()?;
                 self.commit().await?;

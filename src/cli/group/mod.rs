@@ -1,4 +1,4 @@
-//! `millstream group`: list, describe, lag, seek, delete.
+//! `millstream group`: list, describe, lag, seek, pause, resume, delete.
 
 mod lag;
 
@@ -75,6 +75,22 @@ Examples:
         #[command(flatten)]
         out: OutputArgs,
     },
+    /// Stop the delivery of records to a group; its members keep their partitions.
+    #[command(after_help = "Example:\n  millstream group pause billing")]
+    Pause {
+        /// The group.
+        group: String,
+        #[command(flatten)]
+        broker: BrokerArgs,
+    },
+    /// End a pause.
+    #[command(after_help = "Example:\n  millstream group resume billing")]
+    Resume {
+        /// The group.
+        group: String,
+        #[command(flatten)]
+        broker: BrokerArgs,
+    },
     /// Delete a group that has no members, with its committed offsets.
     #[command(after_help = "Example:\n  millstream group delete billing --yes")]
     Delete {
@@ -125,6 +141,8 @@ pub(super) async fn run(args: GroupArgs) -> Result<(), CliError> {
             let rows = rows.map(|(at, offset)| [at.topic.to_string(), at.partition.to_string(), offset.to_string()]);
             table::print(["TOPIC", ">PARTITION", ">OFFSET"], rows)
         }
+        GroupVerb::Pause { group, broker } => Ok(broker.connect().await?.pause_group(&group).await?),
+        GroupVerb::Resume { group, broker } => Ok(broker.connect().await?.resume_group(&group).await?),
         GroupVerb::Delete { group, yes, broker } => {
             confirm(&format!("delete group {group} and its committed offsets"), yes)?;
             Ok(broker.connect().await?.delete_group(&group).await?)
@@ -136,7 +154,7 @@ fn list(groups: &[GroupListing], json: bool) -> Result<(), CliError> {
     if json {
         return json::print_lines(groups.iter().map(group_json));
     }
-    let rows = groups.iter().map(|group| [group.name.clone(), group.state.to_string(), group.members.to_string()]);
+    let rows = groups.iter().map(|group| [group.name.clone(), state_of(group), group.members.to_string()]);
     table::print(["NAME", "STATE", ">MEMBERS"], rows)
 }
 
@@ -162,7 +180,7 @@ fn describe(group: &GroupDescription, json: bool) -> Result<(), CliError> {
         return json::print_lines([object]);
     }
     let listing = &group.group;
-    let text = format!("group {}: {}, generation {}\n\n", listing.name, listing.state, listing.generation);
+    let text = format!("group {}: {}, generation {}\n\n", listing.name, state_of(listing), listing.generation);
     std::io::stdout().write_all(text.as_bytes()).map_err(CliError::output)?;
     let members = group.members.iter().map(|member| {
         let partitions: Vec<_> = member.partitions.iter().map(ToString::to_string).collect();
@@ -174,9 +192,14 @@ fn describe(group: &GroupDescription, json: bool) -> Result<(), CliError> {
     lag::print_progress(group)
 }
 
+fn state_of(group: &GroupListing) -> String {
+    let paused = if group.is_paused { ", paused" } else { "" };
+    format!("{}{paused}", group.state)
+}
+
 fn group_json(group: &GroupListing) -> Value {
     json!({
         "name": group.name, "state": group.state.to_string(), "generation": group.generation,
-        "member_count": group.members,
+        "member_count": group.members, "paused": group.is_paused,
     })
 }

@@ -38,6 +38,8 @@ pub struct GroupListing {
     pub name: String,
     /// What it is doing.
     pub state: GroupState,
+    /// Its members get no records, because somebody said so.
+    pub is_paused: bool,
     /// Grows with every change of the assignment.
     pub generation: u64,
     /// How many members it has.
@@ -159,6 +161,20 @@ impl Client {
         offsets_from_wire(self.answer(groups.seek_group(request)).await?.offsets)
     }
 
+    /// Stops the delivery of records to the members of a group, until it is resumed.
+    pub async fn pause_group(&self, group: &str) -> Result<(), ClientError> {
+        let mut groups = service!(self, group_service_client, GroupServiceClient);
+        let request = proto::PauseGroupRequest { group: group.to_owned() };
+        self.answer(groups.pause_group(request)).await.map(drop)
+    }
+
+    /// Ends a pause.
+    pub async fn resume_group(&self, group: &str) -> Result<(), ClientError> {
+        let mut groups = service!(self, group_service_client, GroupServiceClient);
+        let request = proto::ResumeGroupRequest { group: group.to_owned() };
+        self.answer(groups.resume_group(request)).await.map(drop)
+    }
+
     /// Deletes a group without members, with its committed offsets.
     pub async fn delete_group(&self, group: &str) -> Result<(), ClientError> {
         let mut groups = service!(self, group_service_client, GroupServiceClient);
@@ -174,7 +190,13 @@ fn group_from_wire(group: proto::Group) -> GroupListing {
         proto::GroupState::Stable => GroupState::Stable,
         proto::GroupState::Unspecified => GroupState::Unknown,
     };
-    GroupListing { name: group.name, state, generation: group.generation, members: group.members }
+    GroupListing {
+        name: group.name,
+        state,
+        is_paused: group.paused,
+        generation: group.generation,
+        members: group.members,
+    }
 }
 
 fn member_from_wire(member: proto::GroupMember) -> Result<GroupMember, ClientError> {

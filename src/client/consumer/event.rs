@@ -31,6 +31,10 @@ pub enum Event {
         /// With the offset each goes on at.
         partitions: Vec<PartitionOffset>,
     },
+    /// Somebody has paused the group: no records come until it is resumed.
+    Paused,
+    /// The pause is over.
+    Resumed,
     /// Nothing happened for a while; the ends of the partitions.
     Heartbeat {
         /// `offset` is the high watermark.

@@ -275,7 +275,12 @@ impl Consumer {
                 self.unanswered = Some(Unanswered::Sought(*generation));
             }
             Event::Reconnected if self.options.group.is_some() => self.progress = Progress::default(),
-            Event::Heartbeat { .. } | Event::Draining | Event::Disconnected { .. } | Event::Reconnected => {}
+            Event::Paused
+            | Event::Resumed
+            | Event::Heartbeat { .. }
+            | Event::Draining
+            | Event::Disconnected { .. }
+            | Event::Reconnected => {}
         }
     }
 

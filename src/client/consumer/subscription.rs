@@ -174,6 +174,8 @@ fn event_of(response: Response, options: &ConsumerOptions) -> Result<Option<Even
         Response::Seek(seek) => {
             Event::Seek { generation: seek.generation, partitions: offsets_from_wire(seek.partitions)? }
         }
+        Response::Paused(_) => Event::Paused,
+        Response::Resumed(_) => Event::Resumed,
         Response::Heartbeat(heartbeat) => Event::Heartbeat { ends: offsets_from_wire(heartbeat.high_watermarks)? },
         Response::Drain(_) => Event::Draining,
         Response::Opened(_) | Response::Committed(_) => return Ok(None),
