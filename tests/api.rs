@@ -33,6 +33,8 @@ mod group_patterns;
 mod group_pause;
 #[path = "api/group_seek.rs"]
 mod group_seek;
+#[path = "api/group_upkeep.rs"]
+mod group_upkeep;
 #[path = "api/groups.rs"]
 mod groups;
 #[path = "api/idempotence.rs"]

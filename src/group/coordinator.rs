@@ -14,7 +14,7 @@ use super::task::{Command, INBOX_COMMANDS_MAX, Task};
 use super::topics::TopicsSnapshot;
 use crate::clock::SharedClock;
 use crate::partition::journal::{Journal, JournalEntry};
-use crate::types::{Offset, TopicName};
+use crate::types::{Offset, TimestampMs, TopicName};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot};
 
@@ -106,6 +106,13 @@ impl GroupCoordinator {
     /// Deletes a group that has no members, with its committed offsets.
     pub async fn delete(&self, group: GroupName) -> Result<(), GroupError> {
         self.call(|reply| Command::Delete { group, reply }).await
+    }
+
+    /// Deletes groups without members, with their committed offsets, in which nothing has happened for `retention_ms` at
+    /// `now_ms`: no commit, no member, no pause. Names them; at most a hundred at a time.
+    pub async fn forget_dead(&self, now_ms: TimestampMs, retention_ms: u64) -> Result<Vec<GroupName>, GroupError> {
+        let dead_by_ms = now_ms.saturating_sub(i64::try_from(retention_ms).unwrap_or(i64::MAX));
+        self.call(|reply| Command::ForgetDead { dead_by_ms, reply }).await
     }
 
     /// The catalog has changed: new partitions are given out, and what belongs to a deleted topic is revoked and

@@ -8,15 +8,15 @@ use super::ids::{Generation, GroupName, MemberId};
 use super::membership::MemberEvent;
 use super::pace::PaceSample;
 use super::state::{Committed, Member, Ownership};
-use crate::types::{TopicId, TopicPartition};
+use crate::types::{TimestampMs, TopicId, TopicPartition};
 
 /// One change of state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Event {
     /// Durable. Generations up to this one are used up, in every group: those of deleted groups are among them.
     GenerationFloorRaised { generation: Generation },
-    /// Durable. The group exists, and it is in this generation.
-    GenerationAdvanced { group: GroupName, generation: Generation },
+    /// Durable. The group exists, and it is in this generation; without members, since when.
+    GenerationAdvanced { group: GroupName, generation: Generation, empty_since_ms: Option<TimestampMs> },
     /// Durable. The group is paused, or no longer.
     PauseChanged { group: GroupName, paused: bool },
     /// Durable. The group has come this far.
@@ -50,7 +50,7 @@ pub(super) struct Now {
     /// For deadlines: never goes backwards, and means nothing to anybody else.
     pub monotonic_ms: u64,
     /// For people.
-    pub wall_ms: crate::types::TimestampMs,
+    pub wall_ms: TimestampMs,
 }
 
 /// What a request leads to: the answer, the changes, and what members are to be told once those are durable.

@@ -15,10 +15,13 @@ use super::state::GroupState;
 use super::topics::TopicsSnapshot;
 use crate::limits;
 use crate::partition::journal::JournalEntry;
-use crate::types::{Offset, TopicId, TopicName};
+use crate::types::{Offset, TimestampMs, TopicId, TopicName};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// Most groups that retention deletes at a time, so that commits do not wait long behind it.
+const FORGOTTEN_MAX: usize = 100;
 
 /// An offset in a partition of exactly that topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +102,7 @@ impl Groups {
     /// Somebody joins a group, which is created if there is none. The reply is its id.
     pub(super) fn decide_join(&self, request: &JoinRequest, now: Now) -> Result<Decision<MemberId>, GroupError> {
         let group = self.existing_or_new(&request.group);
-        self.create_if_new(&request.group, group.decide_join(request, &self.topics, now)?)
+        self.create_if_new(&request.group, now, group.decide_join(request, &self.topics, now)?)
     }
 
     /// A member leaves.
@@ -139,7 +142,7 @@ impl Groups {
         now: Now,
     ) -> Result<Decision<CommitResults>, GroupError> {
         let group = self.existing_or_new(&request.group);
-        self.create_if_new(&request.group, group.decide_commit(request, &self.topics, now)?)
+        self.create_if_new(&request.group, now, group.decide_commit(request, &self.topics, now)?)
     }
 
     /// Committed offsets are set, and their owners told. Creates the group if there is none and all offsets are accepted.
@@ -149,7 +152,7 @@ impl Groups {
         offsets: &[OffsetToCommit],
         now: Now,
     ) -> Result<Decision<CommitResults>, GroupError> {
-        self.create_if_new(group, self.existing_or_new(group).decide_seek(offsets, &self.topics, now)?)
+        self.create_if_new(group, now, self.existing_or_new(group).decide_seek(offsets, &self.topics, now)?)
     }
 
     /// A group is paused, or goes on.
@@ -167,6 +170,24 @@ impl Groups {
         events.extend(group.offsets.keys().map(|&key| Event::OffsetDropped { group: name.clone(), key }));
         events.push(Event::GroupDeleted { group: name.clone() });
         Ok(Decision { events, ..Decision::default() })
+    }
+
+    /// Groups that were dead by `dead_by_ms` are deleted with their offsets, at most [`FORGOTTEN_MAX`] of them. The reply
+    /// names them.
+    pub(super) fn decide_retention(
+        &self,
+        dead_by_ms: TimestampMs,
+        started_at_ms: TimestampMs,
+    ) -> Decision<Vec<GroupName>> {
+        let is_due = |group: &&GroupState| group.dead_since_ms(started_at_ms).is_some_and(|since| since <= dead_by_ms);
+        let mut all = Decision::<Vec<GroupName>>::default();
+        for group in self.by_name.values().filter(is_due).take(FORGOTTEN_MAX) {
+            if let Ok(deleted) = self.decide_delete(&group.name) {
+                all.events.extend(deleted.events);
+                all.reply.push(group.name.clone());
+            }
+        }
+        all
     }
 
     /// What running out of time leads to for partitions on their way, in every group that [`Self::take_due`] named.
@@ -266,14 +287,21 @@ impl Groups {
     }
 
     /// Puts the creation of the group before the first thing that happens to it.
-    fn create_if_new<R>(&self, name: &GroupName, mut decision: Decision<R>) -> Result<Decision<R>, GroupError> {
+    fn create_if_new<R>(
+        &self,
+        name: &GroupName,
+        now: Now,
+        mut decision: Decision<R>,
+    ) -> Result<Decision<R>, GroupError> {
         if decision.events.is_empty() || self.by_name.contains_key(name) {
             return Ok(decision);
         }
         if self.by_name.len() >= limits::GROUPS_MAX {
             return Err(GroupError::TooManyGroups { group: name.clone(), limit: limits::GROUPS_MAX });
         }
-        let created = Event::GenerationAdvanced { group: name.clone(), generation: self.generation_floor };
+        // Somebody who joins says otherwise right behind this.
+        let (generation, empty_since_ms) = (self.generation_floor, Some(now.wall_ms));
+        let created = Event::GenerationAdvanced { group: name.clone(), generation, empty_since_ms };
         decision.events.insert(0, created);
         Ok(decision)
     }

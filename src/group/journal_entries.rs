@@ -2,13 +2,13 @@
 //!
 //! | key | value (JSON) | without a value |
 //! |---|---|---|
-//! | `group/NAME` | `{"generation":7}` | the group was deleted |
+//! | `group/NAME` | `{"generation":7}`, without members also `"empty_since_ms":1700000000000` | the group was deleted |
 //! | `offset/NAME/TOPIC_ID/PARTITION` | `{"topic":"orders","offset":42,"metadata":"","committed_at_ms":1700000000000}` | dropped |
 //! | `paused/NAME` | `{}`: the group is paused | it is not |
 //! | `generations` | `{"floor":7}`: generations up to this were used by deleted groups | never |
 //!
-//! Names hold no `/`, so keys take apart in one way. A reader ignores fields it does not know and fills in `metadata`
-//! and `committed_at_ms` where they are missing, so fields can be added; a key of another kind is refused, because
+//! Names hold no `/`, so keys take apart in one way. A reader ignores fields it does not know and fills in `metadata`,
+//! `committed_at_ms` and `empty_since_ms` where they are missing, so fields can be added; a key of another kind is refused, because
 //! skipping it would lose state when the journal is cut. An entry replaces all earlier ones of its key.
 
 use super::error::GroupError;
@@ -32,6 +32,8 @@ struct FloorValue {
 #[derive(Serialize, Deserialize)]
 struct GroupValue {
     generation: Generation,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    empty_since_ms: Option<TimestampMs>,
 }
 
 /// A pause has no properties yet; what is added later is ignored here.
@@ -54,8 +56,9 @@ pub(super) fn encode(event: &Event) -> Option<JournalEntry> {
         Event::GenerationFloorRaised { generation } => {
             Some(JournalEntry::json(FLOOR_KEY.to_owned(), &FloorValue { floor: *generation }))
         }
-        Event::GenerationAdvanced { group, generation } => {
-            Some(JournalEntry::json(group_key(group), &GroupValue { generation: *generation }))
+        Event::GenerationAdvanced { group, generation, empty_since_ms } => {
+            let value = GroupValue { generation: *generation, empty_since_ms: *empty_since_ms };
+            Some(JournalEntry::json(group_key(group), &value))
         }
         Event::PauseChanged { group, paused: true } => Some(JournalEntry::json(paused_key(group), &PausedValue {})),
         Event::PauseChanged { group, paused: false } => Some(JournalEntry::tombstone(paused_key(group))),
@@ -95,8 +98,8 @@ fn decode_parts(entry: &JournalEntry) -> Result<Event, String> {
         [GROUP_KIND, group] => {
             let group = group_name(group)?;
             let Some(value) = value else { return Ok(Event::GroupDeleted { group }) };
-            let value: GroupValue = parse_json(value)?;
-            Ok(Event::GenerationAdvanced { group, generation: value.generation })
+            let GroupValue { generation, empty_since_ms } = parse_json(value)?;
+            Ok(Event::GenerationAdvanced { group, generation, empty_since_ms })
         }
         [PAUSED_KIND, group] => {
             let PausedValue {} = value.map_or(Ok(PausedValue {}), parse_json)?;
@@ -151,12 +154,13 @@ mod tests {
         let committed = Committed { topic, offset: Offset(u64::MAX), metadata: "\"\u{0}\u{e4}".to_owned(), at_ms: -1 };
         vec![
             Event::GenerationFloorRaised { generation: Generation(9) },
-            Event::GenerationAdvanced { group: group.clone(), generation: Generation(7) },
+            Event::GenerationAdvanced { group: group.clone(), generation: Generation(7), empty_since_ms: None },
             Event::OffsetCommitted { group: group.clone(), key, committed },
             Event::PauseChanged { group: group.clone(), paused: true },
             Event::PauseChanged { group: group.clone(), paused: false },
             Event::OffsetDropped { group: group.clone(), key },
-            Event::GroupDeleted { group },
+            Event::GroupDeleted { group: group.clone() },
+            Event::GenerationAdvanced { group, generation: Generation(8), empty_since_ms: Some(5) },
         ]
     }
 

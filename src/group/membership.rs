@@ -9,6 +9,17 @@ use crate::types::{Offset, TopicName, TopicPartition, TopicPattern};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc};
 
+/// How the partitions of a group are shared. A group goes by what most of its members ask for; of two with equally many,
+/// it is `Balanced`.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Assignor {
+    /// Evenly over all topics together, moving as few as possible.
+    #[default]
+    Balanced,
+    /// Topic by topic in ranges: partitions of the same number go to the same member.
+    Range,
+}
+
 /// Somebody wants to become a member.
 #[derive(Debug, Clone)]
 pub struct JoinRequest {
@@ -25,6 +36,8 @@ pub struct JoinRequest {
     pub peer: String,
     /// Keeps the member's place while it is away; `None` = whoever goes has left.
     pub instance: Option<Instance>,
+    /// How it wants partitions to be shared.
+    pub assignor: Assignor,
 }
 
 /// What a member is told, in order.

@@ -3,7 +3,7 @@
 //! ```text
 //! GroupCoordinator (handle) -> inbox -> task (the one owner) -> groups -> state: decide, then apply
 //!                                         |                               rebalance, instance, commit, seek, pause,
-//!                                         |                               assignor
+//!                                         |                               assignor, range_assignor
 //!                                         +-> Journal: one append per drain, then answers and member events
 //! ```
 //!
@@ -26,7 +26,9 @@ mod journal_entries;
 mod membership;
 mod pace;
 mod pause;
+mod range_assignor;
 mod rebalance;
+mod retention;
 mod seek;
 mod state;
 mod task;
@@ -60,7 +62,7 @@ pub use error::{CommitError, GroupError};
 pub use groups::LogPlace;
 pub use ids::{Generation, GroupName, MemberId};
 pub use instance::Instance;
-pub use membership::{JoinRequest, MemberEvent, Membership, RemovalReason};
+pub use membership::{Assignor, JoinRequest, MemberEvent, Membership, RemovalReason};
 pub use pace::{Pace, PaceStart};
 pub use rebalance::RELEASE_MS;
 pub use topics::{TopicPartitions, TopicsSnapshot};

@@ -9,7 +9,7 @@ use super::event::{Decision, Event, Now};
 use super::groups::Groups;
 use super::ids::{Generation, GroupName, MemberId};
 use super::journal_entries::encode;
-use super::membership::{JoinRequest, MemberEvent};
+use super::membership::{Assignor, JoinRequest, MemberEvent};
 use super::model_tests::{GROUPS, INSTANCES, Step, TOPICS};
 use super::state::UnfollowedSeek;
 use super::test_support::{
@@ -128,7 +128,9 @@ impl World {
             None => joining(GROUPS[number], &named),
         };
         let patterns = if by_pattern { joining_by(GROUPS[number], "?").patterns } else { Vec::new() };
-        let request = JoinRequest { patterns, ..request };
+        // One group shares in ranges, the other evenly.
+        let assignor = if number == 0 { Assignor::Balanced } else { Assignor::Range };
+        let request = JoinRequest { patterns, assignor, ..request };
         let Ok(decision) = self.groups.decide_join(&request, self.now) else {
             return assert!(!exist, "a join to topics that exist was refused");
         };
@@ -387,7 +389,7 @@ impl World {
         for event in &decision.events {
             self.journal.extend(encode(event));
             self.groups.apply(event);
-            if let Event::GenerationAdvanced { group, generation } = event {
+            if let Event::GenerationAdvanced { group, generation, .. } = event {
                 advanced.insert(group.clone(), *generation);
             }
         }

@@ -10,7 +10,8 @@ use super::error::GroupError;
 use super::event::{Decision, Effect, Event, Now};
 use super::ids::{Generation, MemberId};
 use super::interest::{self, Interest};
-use super::membership::{JoinRequest, MemberEvent};
+use super::membership::{Assignor, JoinRequest, MemberEvent};
+use super::range_assignor;
 use super::state::{GroupState, Member, Ownership, Revocation};
 use super::topics::TopicsSnapshot;
 use crate::limits;
@@ -36,6 +37,7 @@ impl GroupState {
             client_id: request.client_id.clone(),
             peer: request.peer.clone(),
             interest: Interest { topics: request.topics.iter().cloned().collect(), patterns: request.patterns.clone() },
+            assignor: request.assignor,
             instance: request.instance.clone(),
             away_until_ms: None,
             joined_in: generation,
@@ -152,10 +154,14 @@ impl GroupState {
             };
             stays.then_some((partition, owner))
         });
-        let target = assignor::assign(&subscribers, partitions_of, undisturbed);
+        let target = match chosen_assignor(members) {
+            Assignor::Balanced => assignor::assign(&subscribers, partitions_of, undisturbed),
+            Assignor::Range => range_assignor::assign(&subscribers, partitions_of),
+        };
 
         let mut moves = Moves::new(self, generation, topics);
-        moves.events.push(Event::GenerationAdvanced { group: self.name.clone(), generation });
+        let empty_since_ms = members.is_empty().then_some(now.wall_ms);
+        moves.events.push(Event::GenerationAdvanced { group: self.name.clone(), generation, empty_since_ms });
         for (partition, held) in &self.ownership {
             let next = target.get(partition);
             if !ids.contains(&held.owner) {
@@ -197,6 +203,12 @@ impl GroupState {
         }
         moves.decide()
     }
+}
+
+/// What most members ask for.
+fn chosen_assignor(members: &[&Member]) -> Assignor {
+    let for_range = members.iter().filter(|member| member.assignor == Assignor::Range).count();
+    if for_range * 2 > members.len() { Assignor::Range } else { Assignor::Balanced }
 }
 
 /// Changes of ownership as they are decided, and what each member will be told of them.

@@ -56,7 +56,9 @@ impl GroupState {
         if moved.is_empty() {
             return;
         }
-        decision.events.insert(0, Event::GenerationAdvanced { group: self.name.clone(), generation });
+        decision
+            .events
+            .insert(0, Event::GenerationAdvanced { group: self.name.clone(), generation, empty_since_ms: None });
         decision.events.extend(moved);
         decision.effects.extend(told.into_iter().map(|(member, partitions)| {
             let event = MemberEvent::Sought { generation, partitions };

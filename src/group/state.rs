@@ -11,6 +11,7 @@ use super::event::{Event, OffsetKey};
 use super::ids::{Generation, GroupName, MemberId};
 use super::instance::Instance;
 use super::interest::Interest;
+use super::membership::Assignor;
 use super::pace::PaceWindow;
 use crate::types::{Offset, TimestampMs, TopicId, TopicName, TopicPartition};
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ use std::collections::BTreeMap;
 pub(super) struct GroupState {
     pub(super) name: GroupName,
     pub(super) generation: Generation,
+    /// When the last member left, as far as that is known; `None` while there are members.
+    pub(super) empty_since_ms: Option<TimestampMs>,
     /// Members get no records.
     pub(super) is_paused: bool,
     pub(super) members: BTreeMap<MemberId, Member>,
@@ -36,6 +39,8 @@ pub(super) struct Member {
     pub client_id: String,
     pub peer: String,
     pub interest: Interest,
+    /// How it wants partitions to be shared.
+    pub assignor: Assignor,
     /// Keeps its place while it is away.
     pub instance: Option<Instance>,
     /// Set while it is away: when it leaves unless it has come back.
@@ -94,6 +99,7 @@ impl GroupState {
         Self {
             name,
             generation,
+            empty_since_ms: None,
             is_paused: false,
             members: BTreeMap::new(),
             ownership: BTreeMap::new(),
@@ -105,7 +111,8 @@ impl GroupState {
     /// Carries out one event of this group.
     pub(super) fn apply(&mut self, event: &Event) {
         match event {
-            Event::GenerationAdvanced { generation, .. } => {
+            Event::GenerationAdvanced { generation, empty_since_ms, .. } => {
+                self.empty_since_ms = *empty_since_ms;
                 // Never back, whatever order a journal may bring: a generation that was seen is used up.
                 self.generation = self.generation.max(*generation);
             }
@@ -165,7 +172,8 @@ impl GroupState {
 
     /// The events that make this state from nothing, as far as it is durable.
     pub(super) fn durable_events(&self) -> impl Iterator<Item = Event> {
-        let exists = Event::GenerationAdvanced { group: self.name.clone(), generation: self.generation };
+        let (generation, empty_since_ms) = (self.generation, self.empty_since_ms);
+        let exists = Event::GenerationAdvanced { group: self.name.clone(), generation, empty_since_ms };
         let offsets = self.offsets.iter().map(|(key, committed)| Event::OffsetCommitted {
             group: self.name.clone(),
             key: *key,

@@ -5,7 +5,7 @@ use super::error::{CommitError, GroupError};
 use super::event::{Decision, Effect, Now};
 use super::groups::Groups;
 use super::ids::{Generation, MemberId};
-use super::membership::{JoinRequest, MemberEvent};
+use super::membership::{Assignor, JoinRequest, MemberEvent};
 use super::rebalance::RELEASE_MS;
 use super::test_support::{HIGH_WATERMARK, group, joining, joining_as, joining_by, offset_at, place, topic, topics};
 use crate::limits;
@@ -383,6 +383,65 @@ fn a_group_created_again_uses_no_generation_twice() {
     let b = scene.join();
     assert_ne!(a, b);
     assert_eq!(scene.groups.list("")[0].generation, Generation(3));
+}
+
+#[test]
+fn a_group_is_dead_since_its_last_member_left_or_its_last_commit() {
+    let mut scene = Scene::new();
+    let started_at_ms = scene.now.wall_ms;
+    let dead_by = |scene: &Scene, ms: i64| scene.groups.decide_retention(started_at_ms + ms, started_at_ms).reply.len();
+    let a = scene.join();
+    assert_eq!(dead_by(&scene, 1_000_000), 0, "it has a member");
+    scene.now.wall_ms += 100;
+    scene.leave(&a);
+    assert_eq!((dead_by(&scene, 99), dead_by(&scene, 100)), (0, 1));
+    scene.now.wall_ms += 100;
+    scene.commit(None, offset_at("t", 0, 5)).unwrap();
+    assert_eq!((dead_by(&scene, 199), dead_by(&scene, 200)), (0, 1));
+    let decided = scene.groups.decide_pause(&group("g"), true);
+    scene.enact(decided).unwrap();
+    assert_eq!(dead_by(&scene, 1_000_000), 0, "somebody wants it to be there");
+}
+
+/// The members of a group that stood still for a year are lost with the broker, and come back a moment later.
+#[test]
+fn a_group_that_had_members_is_dead_since_the_start_at_the_earliest() {
+    let mut scene = Scene::new();
+    let a = scene.join();
+    scene.commit(Some((&a, None)), offset_at("t", 0, 5)).unwrap();
+    let again = Groups::replay(scene.groups.snapshot(), topics(&[("t", 1, 4)])).unwrap();
+    let started_at_ms = scene.now.wall_ms + 1_000_000;
+    assert_eq!(again.decide_retention(started_at_ms - 1, started_at_ms).reply, []);
+    assert_eq!(again.decide_retention(started_at_ms, started_at_ms).reply, [group("g")]);
+
+    scene.leave(&a);
+    let again = Groups::replay(scene.groups.snapshot(), topics(&[("t", 1, 4)])).unwrap();
+    assert_eq!(again.decide_retention(scene.now.wall_ms, started_at_ms).reply, [group("g")], "this one left before");
+}
+
+#[test]
+fn a_group_shares_as_most_of_its_members_ask() {
+    let mut scene = Scene::new();
+    scene.change_topics(&[("t", 1, 2), ("u", 2, 2)]);
+    let join = |scene: &mut Scene, assignor| {
+        let decided = scene.groups.decide_join(&JoinRequest { assignor, ..joining("g", &["t", "u"]) }, scene.now);
+        let member = scene.enact(decided).unwrap();
+        scene.wait(RELEASE_MS);
+        member
+    };
+    let numbers = |scene: &Scene, member: &MemberId| {
+        let described = scene.groups.describe(&group("g"), scene.now).unwrap();
+        let member = described.members.into_iter().find(|described| described.member_id == *member).unwrap();
+        member.partitions.iter().map(|at| at.partition).collect::<Vec<_>>()
+    };
+    let a = join(&mut scene, Assignor::Range);
+    let b = join(&mut scene, Assignor::Range);
+    assert_eq!((numbers(&scene, &a), numbers(&scene, &b)), (vec![0, 0], vec![1, 1]));
+    let c = join(&mut scene, Assignor::Balanced);
+    assert_eq!(numbers(&scene, &c), [0; 0], "two of three want ranges");
+    scene.leave(&b);
+    scene.wait(RELEASE_MS);
+    assert_eq!(numbers(&scene, &c).len(), 2, "of one each it is balanced");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::topics::TopicsSnapshot;
 use crate::clock::SharedClock;
 use crate::partition::journal::{Journal, JournalEntry};
 use crate::planted::{Bug, is_planted};
-use crate::types::{Offset, TopicName};
+use crate::types::{Offset, TimestampMs, TopicName};
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -52,6 +52,7 @@ pub(super) enum Command {
     Describe { group: GroupName, reply: Reply<GroupDescription> },
     List { prefix: String, reply: Reply<Vec<GroupSummary>> },
     Delete { group: GroupName, reply: Reply<()> },
+    ForgetDead { dead_by_ms: TimestampMs, reply: Reply<Vec<GroupName>> },
     TopicsChanged { topics: Arc<TopicsSnapshot>, reply: Reply<()> },
     Behind { places: Vec<LogPlace>, reply: Reply<Vec<Vec<(GroupName, Offset)>>> },
     Snapshot { reply: Reply<Vec<JournalEntry>> },
@@ -64,6 +65,8 @@ pub(super) struct Task {
     clock: SharedClock,
     /// Deadlines count from here.
     started: Instant,
+    /// The same moment, for people and for retention.
+    started_at_ms: TimestampMs,
     inbox: mpsc::Receiver<Command>,
     departures: Arc<Departures>,
     /// Where each member is told. One slot more than `MEMBER_EVENTS_MAX`: the last word always fits.
@@ -89,7 +92,8 @@ impl Task {
         stop_cause: Arc<OnceLock<String>>,
     ) -> Self {
         let (departures, members) = (Arc::default(), HashMap::new());
-        Self { groups, journal, clock, started: Instant::now(), inbox, departures, members, stop_cause }
+        let (started, started_at_ms) = (Instant::now(), clock.now_ms());
+        Self { groups, journal, clock, started, started_at_ms, inbox, departures, members, stop_cause }
     }
 
     pub(super) async fn run(mut self) {
@@ -157,6 +161,10 @@ impl Task {
             Command::Delete { group, reply } => {
                 let decided = self.groups.decide_delete(&group);
                 self.settle(decided, reply, drain);
+            }
+            Command::ForgetDead { dead_by_ms, reply } => {
+                let decided = self.groups.decide_retention(dead_by_ms, self.started_at_ms);
+                self.settle(Ok(decided), reply, drain);
             }
             Command::TopicsChanged { topics, reply } => {
                 let decided = self.groups.decide_topics_changed(&topics, now);

@@ -3,7 +3,7 @@
 use super::commit::OffsetToCommit;
 use super::ids::GroupName;
 use super::instance::Instance;
-use super::membership::JoinRequest;
+use super::membership::{Assignor, JoinRequest};
 use super::topics::{TopicPartitions, TopicsSnapshot};
 use crate::partition::journal::{Journal, JournalEntry, JournalError};
 use crate::types::{Offset, TopicId, TopicName, TopicPartition, TopicPattern};
@@ -44,6 +44,7 @@ pub(super) fn joining(name: &str, topics: &[&str]) -> JoinRequest {
         client_id: "client".to_owned(),
         peer: "10.0.0.1:5000".to_owned(),
         instance: None,
+        assignor: Assignor::default(),
     }
 }
 

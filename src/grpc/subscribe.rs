@@ -4,7 +4,7 @@ use super::Door;
 use super::convert::{at_most, batches_out, commits_in, partition_offset_out, partition_out, position_in, refused_out};
 use super::status::status;
 use crate::broker::subscription::{Credit, Delivery, OffsetExpired, OpenSubscription, Subscription};
-use crate::broker::{BrokerError, Generation, Instance};
+use crate::broker::{Assignor, BrokerError, Generation, Instance};
 use crate::limits;
 use crate::proto::{
     self, subscribe_request, subscribe_request::Request, subscribe_response, subscribe_response::Response,
@@ -125,6 +125,11 @@ pub(super) fn open_in(open: subscribe_request::Open, peer: String) -> Result<Ope
             Err(_) => return Err(BrokerError::invalid("on_expired", "it is not a choice this broker knows")),
         },
         instance: instance_in(open.instance_id, open.session_timeout_ms)?,
+        assignor: match proto::Assignor::try_from(open.assignor) {
+            Ok(proto::Assignor::Balanced) => Assignor::Balanced,
+            Ok(proto::Assignor::Range) => Assignor::Range,
+            Err(_) => return Err(BrokerError::invalid("assignor", "it is not a choice this broker knows")),
+        },
         credit: open.credit.map(credit_in),
         delivery_bytes_max: bytes_max as usize,
         topics: open.topics,

@@ -338,6 +338,7 @@ async fn join(broker: &Broker, request: &OpenSubscription) -> Result<Membership,
         client_id: request.client_id.clone(),
         peer: request.peer.clone(),
         instance: request.instance.clone(),
+        assignor: request.assignor,
     };
     Ok(broker.groups()?.join(join).await?)
 }

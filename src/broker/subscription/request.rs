@@ -3,7 +3,7 @@
 use super::{Credit, OffsetExpired};
 use crate::broker::error::BrokerError;
 use crate::broker::{Broker, Topic};
-use crate::group::Instance;
+use crate::group::{Assignor, Instance};
 use crate::limits;
 use crate::types::topic::NAME_BYTES_MAX;
 use crate::types::{Position, TopicId, TopicName, TopicPattern};
@@ -24,6 +24,8 @@ pub struct OpenSubscription {
     pub peer: String,
     /// Keeps the place of this member in its group while it is away.
     pub instance: Option<Instance>,
+    /// How partitions of the group are shared, if most of its members ask for this.
+    pub assignor: Assignor,
     /// Where to begin in partitions without a committed offset.
     pub start: Position,
     /// What to do when the place to begin, or to go on, was deleted by retention.

@@ -60,7 +60,8 @@ fn options_of(plan: &Plan) -> ConsumerOptions {
                 Some((id, timeout)) => (Some(id), timeout),
                 None => (None, options.session_timeout),
             };
-            ConsumerOptions { group: Some(name.clone()), start: *start, instance_id, session_timeout, ..options }
+            let (group, assignor) = (Some(name.clone()), plan.assignor);
+            ConsumerOptions { group, start: *start, instance_id, session_timeout, assignor, ..options }
         }
         Way::Follow(start) | Way::Range(start, _) => ConsumerOptions { start: *start, ..options },
     }

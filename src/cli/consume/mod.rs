@@ -14,7 +14,7 @@ pub(super) use start::parse_position;
 use super::BrokerArgs;
 use super::exit::CliError;
 use super::topic::topic_name;
-use crate::client::OnExpired;
+use crate::client::{Assignor, OnExpired};
 use crate::clock::{Clock as _, SystemClock};
 use crate::types::{Position, TopicName, TopicPattern};
 use crate::units::{format_bytes, format_count, parse_duration, per_second};
@@ -77,6 +77,9 @@ pub(super) struct ConsumeArgs {
     /// With --instance-id: how long.
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = parse_duration, requires = "instance_id")]
     session_timeout: Duration,
+    /// With -g: how the group shares its partitions, if most of its members ask for this.
+    #[arg(long, value_enum, value_name = "CHOICE", default_value_t, requires = "group")]
+    assignor: AssignorArg,
     /// Only this partition of each topic; may be given more than once.
     #[arg(short, long = "partition", value_name = "N", conflicts_with = "group")]
     partitions: Vec<u32>,
@@ -115,6 +118,7 @@ struct Plan {
     timeout: Option<Duration>,
     on_expired: OnExpired,
     instance: Option<(String, Duration)>,
+    assignor: Assignor,
     way: Way,
 }
 
@@ -136,6 +140,25 @@ impl From<OnExpiredArg> for OnExpired {
             OnExpiredArg::Fail => Self::Fail,
             OnExpiredArg::Earliest => Self::Earliest,
             OnExpiredArg::Latest => Self::Latest,
+        }
+    }
+}
+
+/// What `--assignor` may say.
+#[derive(Debug, Default, Clone, Copy, ValueEnum)]
+enum AssignorArg {
+    /// Evenly over all topics together, moving as few as possible.
+    #[default]
+    Balanced,
+    /// Topic by topic in ranges: partitions of the same number go to the same member.
+    Range,
+}
+
+impl From<AssignorArg> for Assignor {
+    fn from(choice: AssignorArg) -> Self {
+        match choice {
+            AssignorArg::Balanced => Self::Balanced,
+            AssignorArg::Range => Self::Range,
         }
     }
 }
@@ -169,6 +192,7 @@ pub(super) async fn run(args: ConsumeArgs) -> Result<(), CliError> {
         count: args.count,
         timeout: args.timeout,
         on_expired: args.on_expired.into(),
+        assignor: args.assignor.into(),
         instance: args.instance_id.clone().map(|id| (id, args.session_timeout)),
         way,
     };

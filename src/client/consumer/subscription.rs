@@ -7,7 +7,7 @@
 use super::batch::batches_from_wire;
 use super::credit::CreditWindow;
 use super::event::{Event, RecordsEvent};
-use super::{ConsumerOptions, OnExpired};
+use super::{Assignor, ConsumerOptions, OnExpired};
 use crate::client::connection::service;
 use crate::client::convert::{
     commit_errors_from_wire, offset_to_wire, offsets_from_wire, partition_from_wire, position_to_wire, required,
@@ -100,12 +100,18 @@ impl Subscription {
         }
     }
 
-    /// Commits what is done, then lets the partitions go. The broker takes both in this order, so nothing is waited
-    /// for here; a commit that is refused now means that the partitions were taken away before, and records repeat.
-    pub(super) fn release(&mut self, done: Vec<PartitionOffset>, generation: u64) -> Result<(), ClientError> {
+    /// Commits, and passes the answer over when it comes: what is refused then was taken away, and comes again.
+    pub(super) fn commit_unanswered(&mut self, done: Vec<PartitionOffset>) -> Result<(), ClientError> {
         if !done.is_empty() {
             self.post_commit(done)?;
         }
+        Ok(())
+    }
+
+    /// Commits what is done, then lets the partitions go. The broker takes both in this order, so nothing is waited
+    /// for here; a commit that is refused now means that the partitions were taken away before, and records repeat.
+    pub(super) fn release(&mut self, done: Vec<PartitionOffset>, generation: u64) -> Result<(), ClientError> {
+        self.commit_unanswered(done)?;
         post(&self.requests, Request::Released(Released { generation }))
     }
 
@@ -137,7 +143,12 @@ fn open_request(options: &ConsumerOptions, credit: proto::Credit) -> Open {
         OnExpired::Earliest => proto::OffsetExpired::Earliest,
         OnExpired::Latest => proto::OffsetExpired::Latest,
     };
+    let assignor = match options.assignor {
+        Assignor::Balanced => proto::Assignor::Balanced,
+        Assignor::Range => proto::Assignor::Range,
+    };
     Open {
+        assignor: assignor.into(),
         topics: options.topics.iter().map(ToString::to_string).collect(),
         topic_patterns: options.topic_patterns.iter().map(ToString::to_string).collect(),
         group: options.group.clone().unwrap_or_default(),
