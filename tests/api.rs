@@ -21,6 +21,8 @@ mod fencing;
 mod fetch;
 #[path = "api/group_commits.rs"]
 mod group_commits;
+#[path = "api/group_fork.rs"]
+mod group_fork;
 #[path = "api/group_instances.rs"]
 mod group_instances;
 #[path = "api/group_lag.rs"]

@@ -70,6 +70,16 @@ impl Broker {
         self.topics.get(&at.topic)?.partition(at.partition).ok().cloned()
     }
 
+    /// Lets the group `new_group`, which has nothing yet, begin where `group` is; only says where if `dry_run`.
+    pub async fn fork_group(
+        &self,
+        group: &str,
+        new_group: &str,
+        dry_run: bool,
+    ) -> Result<Vec<CommittedOffset>, BrokerError> {
+        Ok(self.groups()?.fork(group_name(group)?, group_name(new_group)?, dry_run).await?)
+    }
+
     /// Stops the delivery of records to a group, or lets it go on.
     pub async fn pause_group(&self, group: &str, paused: bool) -> Result<(), BrokerError> {
         Ok(self.groups()?.pause(group_name(group)?, paused).await?)

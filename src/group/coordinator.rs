@@ -74,6 +74,17 @@ impl GroupCoordinator {
         self.call(|reply| Command::Seek { group, offsets, reply }).await
     }
 
+    /// Copies the committed offsets of `source` to `target`, which must have neither members nor offsets and is created if
+    /// there is none. What was set, or would be with `dry_run`, by topic and partition.
+    pub async fn fork(
+        &self,
+        source: GroupName,
+        target: GroupName,
+        dry_run: bool,
+    ) -> Result<Vec<CommittedOffset>, GroupError> {
+        self.call(|reply| Command::Fork { source, target, dry_run, reply }).await
+    }
+
     /// Begins or ends a pause of a group.
     pub async fn pause(&self, group: GroupName, paused: bool) -> Result<(), GroupError> {
         self.call(|reply| Command::Pause { group, paused, reply }).await

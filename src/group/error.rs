@@ -37,6 +37,14 @@ pub enum GroupError {
         /// How many it has now.
         members: usize,
     },
+    /// Only possible while the group has committed nothing.
+    #[error("group {group} has {offsets} committed offsets already; delete it first, or choose another name")]
+    HasOffsets {
+        /// The group.
+        group: GroupName,
+        /// How many it has.
+        offsets: usize,
+    },
     /// A subscription to a topic that does not exist.
     #[error("group {group} cannot subscribe to topic {topic}: there is no such topic")]
     UnknownTopic {

@@ -155,6 +155,17 @@ impl Groups {
         self.create_if_new(group, now, self.existing_or_new(group).decide_seek(offsets, &self.topics, now)?)
     }
 
+    /// A group that has nothing yet begins where another is. It is created if there is none.
+    pub(super) fn decide_fork(
+        &self,
+        source: &GroupName,
+        target: &GroupName,
+        now: Now,
+    ) -> Result<Decision<Vec<CommittedOffset>>, GroupError> {
+        let source = self.existing(source)?;
+        self.create_if_new(target, now, self.existing_or_new(target).decide_fork(source, now)?)
+    }
+
     /// A group is paused, or goes on.
     pub(super) fn decide_pause(&self, name: &GroupName, paused: bool) -> Result<Decision<()>, GroupError> {
         Ok(self.existing(name)?.decide_pause(paused))

@@ -57,6 +57,9 @@ pub(super) enum Step {
     Wait {
         ms: u64,
     },
+    Fork {
+        group: usize,
+    },
     Pause {
         group: usize,
         paused: bool,
@@ -100,6 +103,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (group.clone(), topic.clone(), partition, offset)
             .prop_map(|(group, topic, partition, offset)| Step::Seek { group, topic, partition, offset }),
         4 => (0..RELEASE_MS).prop_map(|ms| Step::Wait { ms }),
+        1 => group.clone().prop_map(|group| Step::Fork { group }),
         1 => (group.clone(), any::<bool>()).prop_map(|(group, paused)| Step::Pause { group, paused }),
         1 => group.prop_map(|group| Step::Delete { group }),
         1 => topic.clone().prop_map(|topic| Step::AddPartitions { topic }),

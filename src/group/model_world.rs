@@ -99,6 +99,7 @@ impl World {
                 self.seek(GROUPS[*name], &offset);
             }
             Step::Wait { ms } => self.wait(*ms),
+            Step::Fork { group } => self.fork(GROUPS[*group], GROUPS[1 - *group]),
             Step::Pause { group, paused } => self.pause(GROUPS[*group], *paused),
             Step::Delete { group } => self.delete(GROUPS[*group]),
             Step::AddPartitions { topic } => {
@@ -342,6 +343,18 @@ impl World {
             let decision = self.groups.decide_absences(&name, self.now);
             self.enact(decision);
         }
+    }
+
+    fn fork(&mut self, source: &str, target: &str) {
+        let decided = self.groups.decide_fork(&group(source), &group(target), self.now);
+        let Ok(decision) = decided else { return };
+        assert!(self.committed.keys().all(|(of, _)| *of != group(target)), "nothing is written over");
+        assert!(self.clients.iter().all(|client| client.gone || client.group != group(target)));
+        let copied = self.committed.iter().filter(|((of, _), _)| *of == group(source));
+        let copied: Vec<_> = copied.map(|((_, at), offset)| ((group(target), at.clone()), *offset)).collect();
+        assert_eq!(decision.reply.len(), copied.len());
+        self.committed.extend(copied);
+        self.enact(decision);
     }
 
     fn pause(&mut self, name: &str, paused: bool) {

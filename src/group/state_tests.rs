@@ -445,6 +445,29 @@ fn a_group_shares_as_most_of_its_members_ask() {
 }
 
 #[test]
+fn a_fork_begins_where_the_group_is_and_goes_its_own_way() {
+    let mut scene = Scene::new();
+    let fork = |scene: &mut Scene, source: &str, target: &str| {
+        let decided = scene.groups.decide_fork(&group(source), &group(target), scene.now);
+        scene.enact(decided).map(|copied| copied.iter().map(|c| (c.partition, c.offset.0)).collect::<Vec<_>>())
+    };
+    assert_eq!(fork(&mut scene, "g", "h"), Err(GroupError::NotFound { group: group("g") }));
+    let a = scene.join();
+    scene.commit(Some((&a, None)), OffsetToCommit { metadata: "m".to_owned(), ..offset_at("t", 0, 5) }).unwrap();
+    scene.commit(Some((&a, None)), offset_at("t", 2, 7)).unwrap();
+    scene.told.clear();
+    assert_eq!(fork(&mut scene, "g", "h"), Ok(vec![(0, 5), (2, 7)]));
+    assert_eq!(scene.told, [], "the group does not notice");
+    scene.commit(Some((&a, None)), offset_at("t", 0, 9)).unwrap();
+    let copied = scene.groups.committed(&group("h"), &[]);
+    assert_eq!((copied[0].offset, copied[0].metadata.as_str(), copied[1].offset), (Offset(5), "m", Offset(7)));
+
+    assert_eq!(fork(&mut scene, "g", "h"), Err(GroupError::HasOffsets { group: group("h"), offsets: 2 }));
+    assert!(matches!(fork(&mut scene, "h", "g"), Err(GroupError::HasMembers { .. })));
+    assert!(matches!(fork(&mut scene, "h", "h"), Err(GroupError::HasOffsets { .. })));
+}
+
+#[test]
 fn a_pause_is_told_to_who_is_there_and_to_who_comes() {
     let mut scene = Scene::new();
     assert!(matches!(scene.groups.decide_pause(&group("g"), true), Err(GroupError::NotFound { .. })));

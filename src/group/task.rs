@@ -47,6 +47,7 @@ pub(super) enum Command {
     Leave { group: GroupName, member: MemberId, reply: Reply<()> },
     Commit { request: CommitRequest, reply: Reply<CommitResults> },
     Seek { group: GroupName, offsets: Vec<OffsetToCommit>, reply: Reply<CommitResults> },
+    Fork { source: GroupName, target: GroupName, dry_run: bool, reply: Reply<Vec<CommittedOffset>> },
     Pause { group: GroupName, paused: bool, reply: Reply<()> },
     Committed { group: GroupName, topics: Vec<TopicName>, reply: Reply<Vec<CommittedOffset>> },
     Describe { group: GroupName, reply: Reply<GroupDescription> },
@@ -153,6 +154,14 @@ impl Task {
             Command::Seek { group, offsets, reply } => {
                 let decided = self.groups.decide_seek(&group, &offsets, now);
                 self.settle(decided, reply, drain);
+            }
+            Command::Fork { source, target, dry_run, reply } => {
+                let decided = self.groups.decide_fork(&source, &target, now);
+                if dry_run {
+                    drain.answer(reply, decided.map(|decision| decision.reply));
+                } else {
+                    self.settle(decided, reply, drain);
+                }
             }
             Command::Pause { group, paused, reply } => {
                 let decided = self.groups.decide_pause(&group, paused);

@@ -1,7 +1,7 @@
 //! `GroupService`.
 
 use super::Door;
-use super::convert::{check_count, partition_out, position_in};
+use super::convert::{check_count, committed_out, partition_out, position_in};
 use super::status::status;
 use crate::broker::groups::{Commit, DescribedGroup};
 use crate::broker::lag::{Lag, PartitionLag};
@@ -51,6 +51,15 @@ impl GroupService for Door {
         };
         let offsets = set.map_err(|error| status(&error))?.into_iter().map(offset_out).collect();
         Ok(Response::new(proto::SeekGroupResponse { offsets }))
+    }
+
+    async fn fork_group(
+        &self,
+        request: Request<proto::ForkGroupRequest>,
+    ) -> Result<Response<proto::ForkGroupResponse>, Status> {
+        let proto::ForkGroupRequest { group, new_group, dry_run } = request.into_inner();
+        let copied = self.broker.fork_group(&group, &new_group, dry_run).await.map_err(|error| status(&error))?;
+        Ok(Response::new(proto::ForkGroupResponse { offsets: copied.into_iter().map(committed_out).collect() }))
     }
 
     async fn pause_group(

@@ -246,6 +246,9 @@ fn group_row(error: &GroupError) -> Row {
         E::HasMembers { group, members } => {
             Row::new(Code::FailedPrecondition, "GROUP_HAS_MEMBERS").fact("group", group).fact("members", members)
         }
+        E::HasOffsets { group, offsets } => {
+            Row::new(Code::AlreadyExists, "GROUP_ALREADY_EXISTS").fact("group", group).fact("offsets", offsets)
+        }
         E::UnknownTopic { group, topic } => {
             Row::new(Code::NotFound, "TOPIC_NOT_FOUND").fact("group", group).fact("topic", topic)
         }

@@ -1,4 +1,4 @@
-//! `millstream group`: list, describe, lag, seek, pause, resume, delete.
+//! `millstream group`: list, describe, lag, seek, fork, pause, resume, delete.
 
 mod lag;
 
@@ -7,6 +7,7 @@ use super::consume::parse_position;
 use super::exit::CliError;
 use super::topic::topic_name;
 use super::{BrokerArgs, json, table};
+use crate::client::PartitionOffset;
 use crate::client::admin::{GroupDescription, GroupListing};
 use crate::clock::{Clock as _, SystemClock};
 use clap::{Args, Subcommand};
@@ -75,6 +76,24 @@ Examples:
         #[command(flatten)]
         out: OutputArgs,
     },
+    /// Let a new group begin where a group is, to try something beside it.
+    #[command(after_help = "\
+Examples:
+  millstream group fork billing billing-try --dry-run
+  millstream group fork billing billing-try && millstream consume orders -g billing-try
+  millstream group delete billing-try --yes")]
+    Fork {
+        /// The group.
+        group: String,
+        /// The new one; it must have neither committed offsets nor members.
+        #[arg(value_name = "NEW-GROUP")]
+        new_group: String,
+        /// Show what would be set, and set nothing.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        out: OutputArgs,
+    },
     /// Stop the delivery of records to a group; its members keep their partitions.
     #[command(after_help = "Example:\n  millstream group pause billing")]
     Pause {
@@ -129,17 +148,11 @@ pub(super) async fn run(args: GroupArgs) -> Result<(), CliError> {
             let position = parse_position(&to, SystemClock.now_ms()).map_err(CliError::usage)?;
             let client = out.broker.connect().await?;
             let offsets = client.seek_group(&group, &topics, &partitions, position, dry_run).await?;
-            if dry_run {
-                eprintln!("nothing was set; these would be:");
-            }
-            let rows = offsets.iter().map(|set| (&set.partition, set.offset));
-            if out.json {
-                return json::print_lines(rows.map(
-                    |(at, offset)| json!({ "topic": at.topic.as_str(), "partition": at.partition, "offset": offset }),
-                ));
-            }
-            let rows = rows.map(|(at, offset)| [at.topic.to_string(), at.partition.to_string(), offset.to_string()]);
-            table::print(["TOPIC", ">PARTITION", ">OFFSET"], rows)
+            print_offsets(&offsets, dry_run, out.json)
+        }
+        GroupVerb::Fork { group, new_group, dry_run, out } => {
+            let client = out.broker.connect().await?;
+            print_offsets(&client.fork_group(&group, &new_group, dry_run).await?, dry_run, out.json)
         }
         GroupVerb::Pause { group, broker } => Ok(broker.connect().await?.pause_group(&group).await?),
         GroupVerb::Resume { group, broker } => Ok(broker.connect().await?.resume_group(&group).await?),
@@ -148,6 +161,21 @@ pub(super) async fn run(args: GroupArgs) -> Result<(), CliError> {
             Ok(broker.connect().await?.delete_group(&group).await?)
         }
     }
+}
+
+/// What was set, or would be.
+fn print_offsets(offsets: &[PartitionOffset], dry_run: bool, json: bool) -> Result<(), CliError> {
+    if dry_run {
+        eprintln!("nothing was set; these would be:");
+    }
+    let rows = offsets.iter().map(|set| (&set.partition, set.offset));
+    if json {
+        return json::print_lines(
+            rows.map(|(at, offset)| json!({ "topic": at.topic.as_str(), "partition": at.partition, "offset": offset })),
+        );
+    }
+    let rows = rows.map(|(at, offset)| [at.topic.to_string(), at.partition.to_string(), offset.to_string()]);
+    table::print(["TOPIC", ">PARTITION", ">OFFSET"], rows)
 }
 
 fn list(groups: &[GroupListing], json: bool) -> Result<(), CliError> {

@@ -161,6 +161,19 @@ impl Client {
         offsets_from_wire(self.answer(groups.seek_group(request)).await?.offsets)
     }
 
+    /// Copies the committed offsets of a group to a new one, which must have neither offsets nor members. What was set, or
+    /// would be with `dry_run`.
+    pub async fn fork_group(
+        &self,
+        group: &str,
+        new_group: &str,
+        dry_run: bool,
+    ) -> Result<Vec<PartitionOffset>, ClientError> {
+        let mut groups = service!(self, group_service_client, GroupServiceClient);
+        let request = proto::ForkGroupRequest { group: group.to_owned(), new_group: new_group.to_owned(), dry_run };
+        offsets_from_wire(self.answer(groups.fork_group(request)).await?.offsets)
+    }
+
     /// Stops the delivery of records to the members of a group, until it is resumed.
     pub async fn pause_group(&self, group: &str) -> Result<(), ClientError> {
         let mut groups = service!(self, group_service_client, GroupServiceClient);
