@@ -65,6 +65,9 @@ pub const SUBSCRIBE_MESSAGE_BYTES_MAX: u32 = 8 << 20;
 /// Most topics in one subscription or group seek.
 pub const SUBSCRIBE_TOPICS_MAX: usize = 100;
 
+/// Most topic patterns in one subscription.
+pub const SUBSCRIBE_PATTERNS_MAX: usize = 10;
+
 /// Most offsets in one commit.
 pub const COMMIT_OFFSETS_MAX: usize = 10_000;
 
@@ -78,6 +81,14 @@ pub const LIST_PAGE_MAX: u32 = 1_000;
 pub const GROUP_MEMBERS_MAX: usize = 10_000;
 /// See [`GROUP_MEMBERS_MAX`].
 pub const GROUPS_MAX: usize = 10_000;
+
+/// How long a member with an instance id may be away when it does not say, and the least and most it may ask for, in
+/// milliseconds.
+pub const SESSION_TIMEOUT_MS_DEFAULT: u64 = 45_000;
+/// See [`SESSION_TIMEOUT_MS_DEFAULT`].
+pub const SESSION_TIMEOUT_MS_MIN: u64 = 1_000;
+/// See [`SESSION_TIMEOUT_MS_DEFAULT`].
+pub const SESSION_TIMEOUT_MS_MAX: u64 = 60 * 60 * 1_000;
 
 /// Most idempotent producers that one partition remembers, about 180 bytes each; beyond it the one that has appended
 /// nothing for the longest time is forgotten.

@@ -113,6 +113,7 @@ fn broker_options(config: &Config, data_dir: PathBuf, open_files_max: usize) -> 
         topic_defaults: config.topics.options.clone(),
         produce_in_flight_bytes_max: config.limits.produce_in_flight_bytes_max,
         disk_free_bytes_min: config.broker.disk_free_bytes_min,
+        group_offsets_retention_ms: config.groups.offsets_retention_ms,
         scrub: ScrubOptions {
             bytes_per_second: config.broker.scrub_bytes_per_second,
             interval_ms: config.broker.scrub_interval_ms,

@@ -21,10 +21,22 @@ mod fencing;
 mod fetch;
 #[path = "api/group_commits.rs"]
 mod group_commits;
+#[path = "api/group_fork.rs"]
+mod group_fork;
+#[path = "api/group_instances.rs"]
+mod group_instances;
 #[path = "api/group_lag.rs"]
 mod group_lag;
 #[path = "api/group_members.rs"]
 mod group_members;
+#[path = "api/group_patterns.rs"]
+mod group_patterns;
+#[path = "api/group_pause.rs"]
+mod group_pause;
+#[path = "api/group_seek.rs"]
+mod group_seek;
+#[path = "api/group_upkeep.rs"]
+mod group_upkeep;
 #[path = "api/groups.rs"]
 mod groups;
 #[path = "api/idempotence.rs"]

@@ -197,6 +197,15 @@ pub enum BrokerError {
         /// Why.
         cause: String,
     },
+    /// Another member has taken the place of this one.
+    #[error(
+        "another member has joined with instance id {instance_id} and taken over; give each process of a group an id of \
+         its own"
+    )]
+    MemberFenced {
+        /// The id of both.
+        instance_id: String,
+    },
 }
 
 impl BrokerError {

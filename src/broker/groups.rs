@@ -70,6 +70,21 @@ impl Broker {
         self.topics.get(&at.topic)?.partition(at.partition).ok().cloned()
     }
 
+    /// Lets the group `new_group`, which has nothing yet, begin where `group` is; only says where if `dry_run`.
+    pub async fn fork_group(
+        &self,
+        group: &str,
+        new_group: &str,
+        dry_run: bool,
+    ) -> Result<Vec<CommittedOffset>, BrokerError> {
+        Ok(self.groups()?.fork(group_name(group)?, group_name(new_group)?, dry_run).await?)
+    }
+
+    /// Stops the delivery of records to a group, or lets it go on.
+    pub async fn pause_group(&self, group: &str, paused: bool) -> Result<(), BrokerError> {
+        Ok(self.groups()?.pause(group_name(group)?, paused).await?)
+    }
+
     /// Deletes a group that has no members.
     pub async fn delete_group(&self, group: &str) -> Result<(), BrokerError> {
         self.groups()?.delete(group_name(group)?).await?;
@@ -122,8 +137,8 @@ impl Broker {
         Ok(self.groups()?.committed(group_name(group)?, topics).await?)
     }
 
-    /// Sets the committed offsets of a group without members to a position in each partition (all of each topic if
-    /// `partitions` is empty); only says what would be set if `dry_run`.
+    /// Sets the committed offsets of a group to a position in each partition (all of each topic if `partitions` is
+    /// empty), all of them or none, and lets its members go on from there; only says what would be set if `dry_run`.
     pub async fn seek_group(
         &self,
         group: &str,

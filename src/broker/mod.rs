@@ -2,13 +2,14 @@
 //!
 //! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`] (with
 //! [`lag`]), `producers`, [`queues`] and [`receiving`] (with `queue_reading` and `dead_letters`); `startup`, `opener` and
-//! `coordinators` open everything, `upkeep`, [`compaction`] and `scrubber` look after it, `clock_watch`, `disk_watch` and
-//! `expired` know when that needs a word. The state lives below: topics and partitions in the table of `topic_table`, groups
+//! `coordinators` open everything, `upkeep`, [`compaction`] and `scrubber` look after it, `clock_watch`, `disk_watch`,
+//! `expired` and `dead_groups` know when that needs a word. The state lives below: topics and partitions in the table of `topic_table`, groups
 //! and queues in their coordinators. Doors translate to and from these calls and own nothing.
 
 mod clock_watch;
 pub mod compaction;
 mod coordinators;
+mod dead_groups;
 mod dead_letters;
 mod disk_watch;
 pub mod error;
@@ -33,8 +34,8 @@ mod upkeep_memory;
 
 /// The words of the layers below that doors need: they see no further than here.
 pub use crate::group::{
-    CommitError, CommittedOffset, Generation, GroupError, GroupPhase, GroupSummary, MemberDescription, MemberId, Pace,
-    PartitionDescription,
+    Assignor, CommitError, CommittedOffset, Generation, GroupError, GroupPhase, GroupSummary, Instance,
+    MemberDescription, MemberId, Pace, PartitionDescription,
 };
 pub use crate::partition::{AppendAck, PartitionOffsets};
 pub use crate::producer::ProducerError;

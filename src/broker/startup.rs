@@ -56,6 +56,8 @@ pub struct BrokerOptions {
     pub produce_in_flight_bytes_max: u64,
     /// Records are refused while less of the disk is free.
     pub disk_free_bytes_min: u64,
+    /// Groups that nobody has used for so long are deleted with their committed offsets, in milliseconds; 0 = never.
+    pub group_offsets_retention_ms: u64,
     /// How sealed segments are read again.
     pub scrub: ScrubOptions,
 }

@@ -3,6 +3,7 @@
 
 use crate::broker::Broker;
 use crate::broker::clock_watch::{ClockReading, ClockTurn, ClockWatch};
+use crate::broker::dead_groups::forget_dead_groups;
 use crate::broker::error::BrokerError;
 use crate::broker::expired::{Expired, tell_of_unread};
 use crate::broker::upkeep_memory::UpkeepMemory;
@@ -81,23 +82,27 @@ impl Broker {
                 let round_of = Weak::clone(&broker);
                 // A round that panics must not end retention for good; the panic itself is reported by its hook.
                 let round = tokio::task::spawn_blocking(move || round_of.upgrade().map(|broker| broker.keep_all()));
-                let expired = match round.await {
+                let (expired, now_ms) = match round.await {
                     Ok(None) => return,
-                    Ok(Some(expired)) => expired,
-                    Err(_) => Vec::new(),
+                    Ok(Some(round)) => round,
+                    Err(_) => (Vec::new(), None),
                 };
-                let Some((groups, metrics)) =
-                    broker.upgrade().map(|b| (b.groups().ok().cloned(), Arc::clone(&b.metrics)))
+                let Some((groups, metrics, keep_ms)) = broker
+                    .upgrade()
+                    .map(|b| (b.groups().ok().cloned(), Arc::clone(&b.metrics), b.options.group_offsets_retention_ms))
                 else {
                     return;
                 };
+                if let (Some(groups), Some(now_ms)) = (&groups, now_ms.filter(|_| keep_ms > 0)) {
+                    forget_dead_groups(groups, &metrics, now_ms, keep_ms).await;
+                }
                 tell_of_unread(groups, metrics, expired).await;
             }
         });
     }
 
-    /// One round over all partitions. Gives what was deleted and is not told yet.
-    fn keep_all(&self) -> Vec<Expired> {
+    /// One round over all partitions. Gives what was deleted and is not told yet, and the time if it can be believed.
+    fn keep_all(&self) -> (Vec<Expired>, Option<TimestampMs>) {
         let begun = Instant::now();
         let now_ms = self.watch_clock();
         let mut expired = Vec::new();
@@ -118,7 +123,7 @@ impl Broker {
         if !expired.is_empty() {
             self.disk.look();
         }
-        expired
+        (expired, now_ms)
     }
 
     /// The time of day if it can be believed, so that retention and the grace time of tombstones may go by it.

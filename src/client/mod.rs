@@ -34,7 +34,9 @@ pub mod producer;
 pub mod queue;
 
 pub use connection::{BROKER_PORT_DEFAULT, Client, ClientOptions};
-pub use consumer::{ConsumedBatch, ConsumedRecord, Consumer, ConsumerOptions, Event, OnExpired, PartitionReader};
+pub use consumer::{
+    Assignor, ConsumedBatch, ConsumedRecord, Consumer, ConsumerOptions, Event, OnExpired, PartitionReader,
+};
 pub use convert::{PartitionOffset, PartitionOutcome};
 pub use error::{ClientError, Refusal};
 pub use producer::{NewRecord, Producer, ProducerOptions, Receipt, RecordAck};

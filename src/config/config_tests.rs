@@ -77,7 +77,7 @@ fn refusals_name_the_place_the_key_and_what_is_allowed() {
         ("[broker]\n\nlissten = 'x'", "m.toml:3: unknown key broker.lissten; did you mean broker.listen?"),
         ("[broker]\nconnections_max = 5", "m.toml:2: unknown key broker.connections_max; did you mean limits.connec"),
         ("listen = 'x'", "m.toml:1: unknown key listen; did you mean broker.listen?"),
-        ("[storage]\nx = 1", "m.toml:1: unknown key storage; the sections are [broker], [limits], [topics], [log]"),
+        ("[storage]\nx = 1", "m.toml:1: unknown key storage; the sections are [broker], [limits], [topics], [groups]"),
         ("[log]\ncolour = 1", "m.toml:2: unknown key log.colour; the keys of this section are log.level, log.format"),
         ("[log]\nlevel = 'loud'", "m.toml:2: log.level is \"loud\"; it must be one of \"error\", \"warn\", \"info\""),
         ("[broker]\nephemeral = 'yes'", "m.toml:2: broker.ephemeral is \"yes\"; it must be true or false"),

@@ -103,6 +103,7 @@ pub(super) const KEYS: &[Key] = &[
     key!(topics.options.dedup_window_ms as "dedup_window_ms", Large, Milliseconds, CHECKED_LATER),
     key!(topics.options.cleanup as "cleanup", Cleanup),
     key!(topics.options.tombstone_grace_ms as "tombstone_grace_ms", Large, Milliseconds, CHECKED_LATER),
+    key!(groups.offsets_retention_ms as "offsets_retention_ms", Large, Milliseconds, (0, 3_650 * DAY_MS)),
     key!(log.level as "level", Level),
     key!(log.format as "format", Format),
 ];

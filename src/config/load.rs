@@ -187,7 +187,7 @@ fn keys_near(given: &str) -> String {
     let same_section = |name: &&str| section_of(name) == section_of(given);
     let keys: Vec<&str> = KEYS.iter().map(|key| key.name).filter(same_section).collect();
     match keys.as_slice() {
-        [] => "the sections are [broker], [limits], [topics], [log]".to_owned(),
+        [] => "the sections are [broker], [limits], [topics], [groups], [log]".to_owned(),
         keys => format!("the keys of this section are {}", keys.join(", ")),
     }
 }

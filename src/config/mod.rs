@@ -29,6 +29,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// What a topic is given when its creator does not say.
     pub topics: TopicsConfig,
+    /// How consumer groups are kept.
+    pub groups: GroupsConfig,
     /// What is written to standard error.
     pub log: LogConfig,
 }
@@ -85,6 +87,13 @@ pub struct TopicsConfig {
     /// Options of a new topic; each is a key of the same name.
     #[serde(flatten)]
     pub options: TopicOptions,
+}
+
+/// `[groups]`: how consumer groups are kept.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+pub struct GroupsConfig {
+    /// Groups that nobody has used for so long are deleted with their committed offsets; 0 = never.
+    pub offsets_retention_ms: u64,
 }
 
 /// `[log]`: what the broker says on standard error.

@@ -1,14 +1,14 @@
 //! Decisions about committed offsets.
 //!
 //! A commit is fenced: a member can commit only to what it owns or has yet to release, and a commit of an older
-//! ownership has no effect. It never goes back and never beyond what readers can see. A seek may go anywhere in the
-//! log, but only while nobody reads. Each offset of a call has a result of its own.
+//! ownership, or from before a seek, has no effect. It never goes back and never beyond what readers can see; a seek
+//! (`super::seek`) may. Each offset of a call has a result of its own.
 
 use super::error::{CommitError, GroupError};
 use super::event::{Decision, Event, Now, OffsetKey};
 use super::ids::{Generation, GroupName, MemberId};
 use super::pace::PaceSample;
-use super::state::{Committed, GroupState};
+use super::state::{Committed, GroupState, UnfollowedSeek};
 use super::topics::TopicsSnapshot;
 use crate::limits;
 use crate::types::{Offset, TopicId, TopicName, TopicPartition};
@@ -75,20 +75,6 @@ impl GroupState {
         })
     }
 
-    /// Sets committed offsets, forwards or backwards, while the group has no members.
-    pub(super) fn decide_seek(
-        &self,
-        offsets: &[OffsetToCommit],
-        topics: &TopicsSnapshot,
-        now: Now,
-    ) -> Result<Decision<CommitResults>, GroupError> {
-        self.check_empty()?;
-        self.decide_offsets(offsets, topics, now, Pacing::Anew, |offset, _, _| {
-            let exists = (offset.log_start..=offset.high_watermark).contains(&offset.offset);
-            if exists { Ok(()) } else { Err(offset.out_of_range(&self.name)) }
-        })
-    }
-
     /// Refuses what is possible only without members.
     pub(super) fn check_empty(&self) -> Result<(), GroupError> {
         if self.members.is_empty() {
@@ -98,7 +84,7 @@ impl GroupState {
     }
 
     /// Checks each offset by the rules that all share, then by `check`, which is told what is committed by now.
-    fn decide_offsets(
+    pub(super) fn decide_offsets(
         &self,
         offsets: &[OffsetToCommit],
         topics: &TopicsSnapshot,
@@ -176,6 +162,15 @@ impl GroupState {
         let Some(held) = owns else {
             return Err(CommitError::NotOwner { group, member, partition });
         };
+        // What a member sends without a generation is ordered by its stream alone, in which it says when it has followed.
+        let is_of_before = match held.seek {
+            Some(UnfollowedSeek::Told(_)) => generation.is_none(),
+            Some(UnfollowedSeek::Stopping) => true,
+            None => false,
+        };
+        if is_of_before {
+            return Err(CommitError::BeforeSeek { group, member, partition, sought_in: held.since });
+        }
         let valid = held.since..=self.generation;
         match generation.filter(|generation| !valid.contains(generation)) {
             Some(generation) => {
@@ -189,7 +184,7 @@ impl GroupState {
 
 /// What an offset that is set says about the pace of the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pacing {
+pub(super) enum Pacing {
     /// The group has worked its way there.
     GoesOn,
     /// It was put there.
@@ -201,11 +196,11 @@ impl OffsetToCommit {
         PaceSample { at_ms: now.monotonic_ms, committed: self.offset, high_watermark: self.high_watermark }
     }
 
-    fn place(&self) -> TopicPartition {
+    pub(super) fn place(&self) -> TopicPartition {
         TopicPartition { topic: self.topic.clone(), partition: self.partition }
     }
 
-    fn out_of_range(&self, group: &GroupName) -> CommitError {
+    pub(super) fn out_of_range(&self, group: &GroupName) -> CommitError {
         CommitError::OutOfRange {
             group: group.clone(),
             partition: self.place(),

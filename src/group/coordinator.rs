@@ -14,7 +14,7 @@ use super::task::{Command, INBOX_COMMANDS_MAX, Task};
 use super::topics::TopicsSnapshot;
 use crate::clock::SharedClock;
 use crate::partition::journal::{Journal, JournalEntry};
-use crate::types::{Offset, TopicName};
+use crate::types::{Offset, TimestampMs, TopicName};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot};
 
@@ -52,8 +52,8 @@ impl GroupCoordinator {
         self.call(|reply| Command::Join { request, reply }).await
     }
 
-    /// The member has stopped reading what was revoked from it in `generation`. Of anything else there is nothing to
-    /// release, and that is no error: the release came too late, or twice.
+    /// The member has stopped reading what was revoked from it in `generation`, or goes on where the seek of `generation`
+    /// said. Of anything else there is nothing to release, and that is no error: the release came too late, or twice.
     pub async fn release(&self, group: GroupName, member: MemberId, generation: Generation) -> Result<(), GroupError> {
         self.call(|reply| Command::Release { group, member, generation, reply }).await
     }
@@ -68,9 +68,26 @@ impl GroupCoordinator {
         self.call(|reply| Command::Commit { request, reply }).await
     }
 
-    /// Sets committed offsets, also backwards, of a group that has no members. The group is created if there is none.
+    /// Sets committed offsets, also backwards: all of them, or none if one is refused. Members that read there are told to
+    /// go on from there. The group is created if there is none.
     pub async fn seek(&self, group: GroupName, offsets: Vec<OffsetToCommit>) -> Result<CommitResults, GroupError> {
         self.call(|reply| Command::Seek { group, offsets, reply }).await
+    }
+
+    /// Copies the committed offsets of `source` to `target`, which must have neither members nor offsets and is created if
+    /// there is none. What was set, or would be with `dry_run`, by topic and partition.
+    pub async fn fork(
+        &self,
+        source: GroupName,
+        target: GroupName,
+        dry_run: bool,
+    ) -> Result<Vec<CommittedOffset>, GroupError> {
+        self.call(|reply| Command::Fork { source, target, dry_run, reply }).await
+    }
+
+    /// Begins or ends a pause of a group.
+    pub async fn pause(&self, group: GroupName, paused: bool) -> Result<(), GroupError> {
+        self.call(|reply| Command::Pause { group, paused, reply }).await
     }
 
     /// Committed offsets by topic and partition, only of these topics if any are named. None if there is no group.
@@ -100,6 +117,13 @@ impl GroupCoordinator {
     /// Deletes a group that has no members, with its committed offsets.
     pub async fn delete(&self, group: GroupName) -> Result<(), GroupError> {
         self.call(|reply| Command::Delete { group, reply }).await
+    }
+
+    /// Deletes groups without members, with their committed offsets, in which nothing has happened for `retention_ms` at
+    /// `now_ms`: no commit, no member, no pause. Names them; at most a hundred at a time.
+    pub async fn forget_dead(&self, now_ms: TimestampMs, retention_ms: u64) -> Result<Vec<GroupName>, GroupError> {
+        let dead_by_ms = now_ms.saturating_sub(i64::try_from(retention_ms).unwrap_or(i64::MAX));
+        self.call(|reply| Command::ForgetDead { dead_by_ms, reply }).await
     }
 
     /// The catalog has changed: new partitions are given out, and what belongs to a deleted topic is revoked and

@@ -43,6 +43,8 @@ pub struct GroupSummary {
     pub name: GroupName,
     /// What it is doing.
     pub phase: GroupPhase,
+    /// Whether its members get no records, because somebody said so.
+    pub is_paused: bool,
     /// How often its assignment has changed.
     pub generation: Generation,
     /// How many members it has.
@@ -58,6 +60,10 @@ pub struct MemberDescription {
     pub client_id: String,
     /// Address and port of the client.
     pub peer: String,
+    /// As the client gave it; `None` = it has no place to come back to.
+    pub instance_id: Option<String>,
+    /// Its stream has ended, and it is expected back.
+    pub is_away: bool,
     /// What it may still commit to: its partitions, and those it has yet to release. In order.
     pub partitions: Vec<TopicPartition>,
 }
@@ -96,7 +102,8 @@ impl GroupState {
         } else {
             GroupPhase::Stable
         };
-        GroupSummary { name: self.name.clone(), phase, generation: self.generation, members: self.members.len() }
+        let (generation, members) = (self.generation, self.members.len());
+        GroupSummary { name: self.name.clone(), phase, is_paused: self.is_paused, generation, members }
     }
 
     /// Everything about the group.
@@ -117,6 +124,8 @@ impl GroupState {
             member_id: member.id.clone(),
             client_id: member.client_id.clone(),
             peer: member.peer.clone(),
+            instance_id: member.instance.as_ref().map(|instance| instance.id.clone()),
+            is_away: member.away_until_ms.is_some(),
             partitions: partitions.remove(&member.id).unwrap_or_default(),
         };
         self.members_in_order().into_iter().map(describe).collect()

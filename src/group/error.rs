@@ -37,6 +37,14 @@ pub enum GroupError {
         /// How many it has now.
         members: usize,
     },
+    /// Only possible while the group has committed nothing.
+    #[error("group {group} has {offsets} committed offsets already; delete it first, or choose another name")]
+    HasOffsets {
+        /// The group.
+        group: GroupName,
+        /// How many it has.
+        offsets: usize,
+    },
     /// A subscription to a topic that does not exist.
     #[error("group {group} cannot subscribe to topic {topic}: there is no such topic")]
     UnknownTopic {
@@ -46,12 +54,24 @@ pub enum GroupError {
         topic: TopicName,
     },
     /// A subscription to no topic or to too many.
-    #[error("a subscription of group {group} names {topics} topics; 1 to {limit} are allowed")]
+    #[error(
+        "a subscription of group {group} names {topics} topics; 1 to {limit} are allowed, or none beside a topic pattern"
+    )]
     TopicCount {
         /// The group.
         group: GroupName,
         /// How many topics were named.
         topics: usize,
+        /// Most that are allowed.
+        limit: usize,
+    },
+    /// A subscription with too many patterns.
+    #[error("a subscription of group {group} has {patterns} topic patterns; at most {limit} are allowed")]
+    PatternCount {
+        /// The group.
+        group: GroupName,
+        /// How many were given.
+        patterns: usize,
         /// Most that are allowed.
         limit: usize,
     },
@@ -64,6 +84,28 @@ pub enum GroupError {
         bytes: usize,
         /// Longest that is allowed.
         limit_bytes: usize,
+    },
+    /// An instance id that is empty or too long.
+    #[error("the instance id of a member of group {group} has {bytes} bytes; 1 to {limit_bytes} are allowed")]
+    InstanceIdLength {
+        /// The group.
+        group: GroupName,
+        /// Its length.
+        bytes: usize,
+        /// Longest that is allowed.
+        limit_bytes: usize,
+    },
+    /// A session timeout outside of its bounds.
+    #[error("a session timeout of {timeout_ms} ms in group {group}; {least_ms} to {most_ms} are allowed")]
+    SessionTimeout {
+        /// The group.
+        group: GroupName,
+        /// As given, in milliseconds.
+        timeout_ms: u64,
+        /// Shortest that is allowed.
+        least_ms: u64,
+        /// Longest that is allowed.
+        most_ms: u64,
     },
     /// The broker holds as many groups as it may.
     #[error("group {group} cannot be created: the broker has its {limit} groups; delete one that is not used")]
@@ -168,6 +210,21 @@ pub enum CommitError {
         assigned_in: Generation,
         /// The group's present one.
         current: Generation,
+    },
+    /// Fenced: the group was moved, and the member has not said that it goes on from there.
+    #[error(
+        "the commit of {member} of group {group} to {partition} is from before the seek of generation {sought_in}; go on \
+         where the seek says, then release that generation"
+    )]
+    BeforeSeek {
+        /// The group.
+        group: GroupName,
+        /// Who wanted to commit.
+        member: MemberId,
+        /// The partition named.
+        partition: TopicPartition,
+        /// The generation of the seek.
+        sought_in: Generation,
     },
     /// A commit never goes back; a seek may.
     #[error("offset {offset} for {partition} is below {committed}, which group {group} has committed; seek to go back")]

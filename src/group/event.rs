@@ -8,15 +8,17 @@ use super::ids::{Generation, GroupName, MemberId};
 use super::membership::MemberEvent;
 use super::pace::PaceSample;
 use super::state::{Committed, Member, Ownership};
-use crate::types::{TopicId, TopicPartition};
+use crate::types::{TimestampMs, TopicId, TopicPartition};
 
 /// One change of state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Event {
     /// Durable. Generations up to this one are used up, in every group: those of deleted groups are among them.
     GenerationFloorRaised { generation: Generation },
-    /// Durable. The group exists, and it is in this generation.
-    GenerationAdvanced { group: GroupName, generation: Generation },
+    /// Durable. The group exists, and it is in this generation; without members, since when.
+    GenerationAdvanced { group: GroupName, generation: Generation, empty_since_ms: Option<TimestampMs> },
+    /// Durable. The group is paused, or no longer.
+    PauseChanged { group: GroupName, paused: bool },
     /// Durable. The group has come this far.
     OffsetCommitted { group: GroupName, key: OffsetKey, committed: Committed },
     /// Durable. The committed offset is gone, with its topic or its group.
@@ -27,6 +29,8 @@ pub(super) enum Event {
     PaceSampled { group: GroupName, key: OffsetKey, sample: PaceSample, is_first: bool },
     /// The group has a new member.
     MemberJoined { group: GroupName, member: Member },
+    /// A member with an instance id is away, until it comes back or this moment comes.
+    MemberAway { group: GroupName, member: MemberId, until_ms: u64 },
     /// The group has lost a member.
     MemberLeft { group: GroupName, member: MemberId },
     /// The partition has this owner now; `None` = nobody.
@@ -46,7 +50,7 @@ pub(super) struct Now {
     /// For deadlines: never goes backwards, and means nothing to anybody else.
     pub monotonic_ms: u64,
     /// For people.
-    pub wall_ms: crate::types::TimestampMs,
+    pub wall_ms: TimestampMs,
 }
 
 /// What a request leads to: the answer, the changes, and what members are to be told once those are durable.

@@ -1,7 +1,7 @@
 //! All groups of the broker: finds the one a request is about, creates and deletes groups, replays and snapshots them.
 //!
 //! Like the state of one group it decides on `&self` and changes by [`Groups::apply`] alone; only the set of topics,
-//! which the catalog owns, is handed in beside the events. Also knows when the next revocation runs out, so that its
+//! which the catalog owns, is handed in beside the events. Also knows when the next deadline is, so that its
 //! owner can wait without looking at every partition.
 
 use super::commit::{CommitRequest, CommitResults, OffsetToCommit};
@@ -15,10 +15,13 @@ use super::state::GroupState;
 use super::topics::TopicsSnapshot;
 use crate::limits;
 use crate::partition::journal::JournalEntry;
-use crate::types::{Offset, TopicId, TopicName};
+use crate::types::{Offset, TimestampMs, TopicId, TopicName};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// Most groups that retention deletes at a time, so that commits do not wait long behind it.
+const FORGOTTEN_MAX: usize = 100;
 
 /// An offset in a partition of exactly that topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +42,8 @@ pub(super) struct Groups {
     /// Generations up to this one were used by groups that are deleted. A group that is created again goes on after
     /// it, so that a member of the deleted one is never taken for one of the new.
     generation_floor: Generation,
-    /// When revocations run out. May name groups in which nothing runs out any more; never lacks one in which it does.
+    /// When revocations and absences run out. May name groups in which nothing runs out any more; never lacks one in
+    /// which it does.
     deadlines: BTreeSet<(u64, GroupName)>,
 }
 
@@ -73,14 +77,18 @@ impl Groups {
             Event::GroupDeleted { group } => {
                 self.by_name.remove(group);
             }
-            Event::GenerationAdvanced { group, .. } | Event::OffsetCommitted { group, .. } => {
-                // Compaction keeps the last entry of a key, so offsets may be met before the group they belong to.
+            Event::GenerationAdvanced { group, .. }
+            | Event::PauseChanged { group, paused: true }
+            | Event::OffsetCommitted { group, .. } => {
+                // Compaction keeps the last entry of a key, so offsets and pauses may be met before their group.
                 let new = || GroupState::new(group.clone(), Generation::default());
                 self.by_name.entry(group.clone()).or_insert_with(new).apply(event);
             }
-            Event::OffsetDropped { group, .. }
+            Event::PauseChanged { group, paused: false }
+            | Event::OffsetDropped { group, .. }
             | Event::PaceSampled { group, .. }
             | Event::MemberJoined { group, .. }
+            | Event::MemberAway { group, .. }
             | Event::MemberLeft { group, .. }
             | Event::OwnershipChanged { group, .. } => {
                 self.note_deadline(event);
@@ -94,7 +102,7 @@ impl Groups {
     /// Somebody joins a group, which is created if there is none. The reply is its id.
     pub(super) fn decide_join(&self, request: &JoinRequest, now: Now) -> Result<Decision<MemberId>, GroupError> {
         let group = self.existing_or_new(&request.group);
-        self.create_if_new(&request.group, group.decide_join(request, &self.topics, now)?)
+        self.create_if_new(&request.group, now, group.decide_join(request, &self.topics, now)?)
     }
 
     /// A member leaves.
@@ -105,6 +113,16 @@ impl Groups {
         now: Now,
     ) -> Result<Decision<()>, GroupError> {
         self.existing_or_new(group).decide_leave(member, &self.topics, now)
+    }
+
+    /// The stream of a member has ended: it leaves, or is away.
+    pub(super) fn decide_departure(
+        &self,
+        group: &GroupName,
+        member: &MemberId,
+        now: Now,
+    ) -> Result<Decision<()>, GroupError> {
+        self.existing_or_new(group).decide_departure(member, &self.topics, now)
     }
 
     /// A member has stopped reading what was revoked in `generation`.
@@ -124,45 +142,87 @@ impl Groups {
         now: Now,
     ) -> Result<Decision<CommitResults>, GroupError> {
         let group = self.existing_or_new(&request.group);
-        self.create_if_new(&request.group, group.decide_commit(request, &self.topics, now)?)
+        self.create_if_new(&request.group, now, group.decide_commit(request, &self.topics, now)?)
     }
 
-    /// Committed offsets are set. Creates the group if there is none and at least one offset is accepted.
+    /// Committed offsets are set, and their owners told. Creates the group if there is none and all offsets are accepted.
     pub(super) fn decide_seek(
         &self,
         group: &GroupName,
         offsets: &[OffsetToCommit],
         now: Now,
     ) -> Result<Decision<CommitResults>, GroupError> {
-        self.create_if_new(group, self.existing_or_new(group).decide_seek(offsets, &self.topics, now)?)
+        self.create_if_new(group, now, self.existing_or_new(group).decide_seek(offsets, &self.topics, now)?)
+    }
+
+    /// A group that has nothing yet begins where another is. It is created if there is none.
+    pub(super) fn decide_fork(
+        &self,
+        source: &GroupName,
+        target: &GroupName,
+        now: Now,
+    ) -> Result<Decision<Vec<CommittedOffset>>, GroupError> {
+        let source = self.existing(source)?;
+        self.create_if_new(target, now, self.existing_or_new(target).decide_fork(source, now)?)
+    }
+
+    /// A group is paused, or goes on.
+    pub(super) fn decide_pause(&self, name: &GroupName, paused: bool) -> Result<Decision<()>, GroupError> {
+        Ok(self.existing(name)?.decide_pause(paused))
     }
 
     /// A group without members is deleted, with its offsets.
     pub(super) fn decide_delete(&self, name: &GroupName) -> Result<Decision<()>, GroupError> {
-        let group = self.by_name.get(name).ok_or_else(|| GroupError::NotFound { group: name.clone() })?;
+        let group = self.existing(name)?;
         group.check_empty()?;
         // The floor comes first: should only a part of this become durable, no generation can be used twice.
         let mut events = vec![Event::GenerationFloorRaised { generation: self.generation_floor.max(group.generation) }];
+        events.extend(group.is_paused.then(|| Event::PauseChanged { group: name.clone(), paused: false }));
         events.extend(group.offsets.keys().map(|&key| Event::OffsetDropped { group: name.clone(), key }));
         events.push(Event::GroupDeleted { group: name.clone() });
         Ok(Decision { events, ..Decision::default() })
     }
 
-    /// What running out of time leads to, in every group that [`Self::take_due`] named.
+    /// Groups that were dead by `dead_by_ms` are deleted with their offsets, at most [`FORGOTTEN_MAX`] of them. The reply
+    /// names them.
+    pub(super) fn decide_retention(
+        &self,
+        dead_by_ms: TimestampMs,
+        started_at_ms: TimestampMs,
+    ) -> Decision<Vec<GroupName>> {
+        let is_due = |group: &&GroupState| group.dead_since_ms(started_at_ms).is_some_and(|since| since <= dead_by_ms);
+        let mut all = Decision::<Vec<GroupName>>::default();
+        for group in self.by_name.values().filter(is_due).take(FORGOTTEN_MAX) {
+            if let Ok(deleted) = self.decide_delete(&group.name) {
+                all.events.extend(deleted.events);
+                all.reply.push(group.name.clone());
+            }
+        }
+        all
+    }
+
+    /// What running out of time leads to for partitions on their way, in every group that [`Self::take_due`] named.
     pub(super) fn decide_expiry(&self, name: &GroupName, now: Now) -> Decision<()> {
         self.by_name.get(name).map(|group| group.decide_expiry(&self.topics, now)).unwrap_or_default()
+    }
+
+    /// And what it leads to for members that are away, once that is applied.
+    pub(super) fn decide_absences(&self, name: &GroupName, now: Now) -> Decision<()> {
+        self.by_name.get(name).map(|group| group.decide_absences(&self.topics, now)).unwrap_or_default()
     }
 
     /// The topics are about to be `topics`: offsets of those that are gone are dropped, and groups that read what
     /// changed are rebalanced. To be followed by [`Self::set_topics`].
     pub(super) fn decide_topics_changed(&self, topics: &TopicsSnapshot, now: Now) -> Decision<()> {
         let mut all = Decision::default();
+        let names: BTreeSet<&TopicName> = topics.names().chain(self.topics.names()).collect();
+        let changed: Vec<_> = names.into_iter().filter(|name| topics.get(name) != self.topics.get(name)).collect();
         for (name, group) in &self.by_name {
             let dropped =
                 group.offsets.iter().filter(|(key, committed)| !topics.is_live(&committed.topic, key.topic_id));
             all.events.extend(dropped.map(|(key, _)| Event::OffsetDropped { group: name.clone(), key: *key }));
-            let mut subscribed = group.members.values().flat_map(|member| &member.topics);
-            if subscribed.any(|topic| topics.get(topic) != self.topics.get(topic)) {
+            let mut members = group.members.values();
+            if members.any(|member| changed.iter().any(|topic| member.interest.covers(topic))) {
                 let rebalanced = group.decide_topics_changed(topics, now);
                 all.events.extend(rebalanced.events);
                 all.effects.extend(rebalanced.effects);
@@ -181,12 +241,12 @@ impl Groups {
         &self.topics
     }
 
-    /// When the next revocation runs out, if any does.
+    /// When the next revocation or absence runs out, if any does.
     pub(super) fn next_deadline_ms(&self) -> Option<u64> {
         self.deadlines.first().map(|(deadline_ms, _)| *deadline_ms)
     }
 
-    /// Takes the groups in which revocations have run out.
+    /// Takes the groups in which any have run out.
     pub(super) fn take_due(&mut self, now: Now) -> Vec<GroupName> {
         let mut due = Vec::new();
         while self.next_deadline_ms().is_some_and(|deadline_ms| deadline_ms <= now.monotonic_ms) {
@@ -216,7 +276,7 @@ impl Groups {
 
     /// Everything about a group.
     pub(super) fn describe(&self, name: &GroupName, now: Now) -> Result<GroupDescription, GroupError> {
-        let group = self.by_name.get(name).ok_or_else(|| GroupError::NotFound { group: name.clone() })?;
+        let group = self.existing(name)?;
         Ok(group.describe(&self.topics, now))
     }
 
@@ -224,6 +284,10 @@ impl Groups {
     pub(super) fn list(&self, prefix: &str) -> Vec<GroupSummary> {
         let begins = |group: &&GroupState| group.name.as_str().starts_with(prefix);
         self.by_name.values().filter(begins).map(GroupState::summary).collect()
+    }
+
+    fn existing(&self, name: &GroupName) -> Result<&GroupState, GroupError> {
+        self.by_name.get(name).ok_or_else(|| GroupError::NotFound { group: name.clone() })
     }
 
     fn existing_or_new(&self, name: &GroupName) -> Cow<'_, GroupState> {
@@ -234,23 +298,33 @@ impl Groups {
     }
 
     /// Puts the creation of the group before the first thing that happens to it.
-    fn create_if_new<R>(&self, name: &GroupName, mut decision: Decision<R>) -> Result<Decision<R>, GroupError> {
+    fn create_if_new<R>(
+        &self,
+        name: &GroupName,
+        now: Now,
+        mut decision: Decision<R>,
+    ) -> Result<Decision<R>, GroupError> {
         if decision.events.is_empty() || self.by_name.contains_key(name) {
             return Ok(decision);
         }
         if self.by_name.len() >= limits::GROUPS_MAX {
             return Err(GroupError::TooManyGroups { group: name.clone(), limit: limits::GROUPS_MAX });
         }
-        let created = Event::GenerationAdvanced { group: name.clone(), generation: self.generation_floor };
+        // Somebody who joins says otherwise right behind this.
+        let (generation, empty_since_ms) = (self.generation_floor, Some(now.wall_ms));
+        let created = Event::GenerationAdvanced { group: name.clone(), generation, empty_since_ms };
         decision.events.insert(0, created);
         Ok(decision)
     }
 
     fn note_deadline(&mut self, event: &Event) {
-        if let Event::OwnershipChanged { group, ownership: Some(held), .. } = event
-            && let Some(revocation) = &held.revocation
-        {
-            self.deadlines.insert((revocation.deadline_ms, group.clone()));
-        }
+        let deadline = match event {
+            Event::OwnershipChanged { group, ownership: Some(held), .. } => {
+                held.revocation.as_ref().map(|revocation| (revocation.deadline_ms, group))
+            }
+            Event::MemberAway { group, until_ms, .. } => Some((*until_ms, group)),
+            _ => None,
+        };
+        self.deadlines.extend(deadline.map(|(deadline_ms, group)| (deadline_ms, group.clone())));
     }
 }

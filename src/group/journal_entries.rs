@@ -2,12 +2,13 @@
 //!
 //! | key | value (JSON) | without a value |
 //! |---|---|---|
-//! | `group/NAME` | `{"generation":7}` | the group was deleted |
+//! | `group/NAME` | `{"generation":7}`, without members also `"empty_since_ms":1700000000000` | the group was deleted |
 //! | `offset/NAME/TOPIC_ID/PARTITION` | `{"topic":"orders","offset":42,"metadata":"","committed_at_ms":1700000000000}` | dropped |
+//! | `paused/NAME` | `{}`: the group is paused | it is not |
 //! | `generations` | `{"floor":7}`: generations up to this were used by deleted groups | never |
 //!
-//! Names hold no `/`, so keys take apart in one way. A reader ignores fields it does not know and fills in `metadata`
-//! and `committed_at_ms` where they are missing, so fields can be added; a key of another kind is refused, because
+//! Names hold no `/`, so keys take apart in one way. A reader ignores fields it does not know and fills in `metadata`,
+//! `committed_at_ms` and `empty_since_ms` where they are missing, so fields can be added; a key of another kind is refused, because
 //! skipping it would lose state when the journal is cut. An entry replaces all earlier ones of its key.
 
 use super::error::GroupError;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 const FLOOR_KEY: &str = "generations";
 const GROUP_KIND: &str = "group";
+const PAUSED_KIND: &str = "paused";
 const OFFSET_KIND: &str = "offset";
 
 #[derive(Serialize, Deserialize)]
@@ -30,7 +32,13 @@ struct FloorValue {
 #[derive(Serialize, Deserialize)]
 struct GroupValue {
     generation: Generation,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    empty_since_ms: Option<TimestampMs>,
 }
+
+/// A pause has no properties yet; what is added later is ignored here.
+#[derive(Serialize, Deserialize)]
+struct PausedValue {}
 
 #[derive(Serialize, Deserialize)]
 struct OffsetValue {
@@ -48,9 +56,12 @@ pub(super) fn encode(event: &Event) -> Option<JournalEntry> {
         Event::GenerationFloorRaised { generation } => {
             Some(JournalEntry::json(FLOOR_KEY.to_owned(), &FloorValue { floor: *generation }))
         }
-        Event::GenerationAdvanced { group, generation } => {
-            Some(JournalEntry::json(group_key(group), &GroupValue { generation: *generation }))
+        Event::GenerationAdvanced { group, generation, empty_since_ms } => {
+            let value = GroupValue { generation: *generation, empty_since_ms: *empty_since_ms };
+            Some(JournalEntry::json(group_key(group), &value))
         }
+        Event::PauseChanged { group, paused: true } => Some(JournalEntry::json(paused_key(group), &PausedValue {})),
+        Event::PauseChanged { group, paused: false } => Some(JournalEntry::tombstone(paused_key(group))),
         Event::OffsetCommitted { group, key, committed } => {
             let value = OffsetValue {
                 topic: committed.topic.clone(),
@@ -64,6 +75,7 @@ pub(super) fn encode(event: &Event) -> Option<JournalEntry> {
         Event::GroupDeleted { group } => Some(JournalEntry::tombstone(group_key(group))),
         Event::PaceSampled { .. }
         | Event::MemberJoined { .. }
+        | Event::MemberAway { .. }
         | Event::MemberLeft { .. }
         | Event::OwnershipChanged { .. } => None,
     }
@@ -86,8 +98,12 @@ fn decode_parts(entry: &JournalEntry) -> Result<Event, String> {
         [GROUP_KIND, group] => {
             let group = group_name(group)?;
             let Some(value) = value else { return Ok(Event::GroupDeleted { group }) };
-            let value: GroupValue = parse_json(value)?;
-            Ok(Event::GenerationAdvanced { group, generation: value.generation })
+            let GroupValue { generation, empty_since_ms } = parse_json(value)?;
+            Ok(Event::GenerationAdvanced { group, generation, empty_since_ms })
+        }
+        [PAUSED_KIND, group] => {
+            let PausedValue {} = value.map_or(Ok(PausedValue {}), parse_json)?;
+            Ok(Event::PauseChanged { group: group_name(group)?, paused: value.is_some() })
         }
         [OFFSET_KIND, group, topic_id, partition] => {
             let group = group_name(group)?;
@@ -108,6 +124,10 @@ fn decode_parts(entry: &JournalEntry) -> Result<Event, String> {
 
 fn group_key(group: &GroupName) -> String {
     format!("{GROUP_KIND}/{group}")
+}
+
+fn paused_key(group: &GroupName) -> String {
+    format!("{PAUSED_KIND}/{group}")
 }
 
 fn offset_key(group: &GroupName, key: OffsetKey) -> String {
@@ -134,10 +154,13 @@ mod tests {
         let committed = Committed { topic, offset: Offset(u64::MAX), metadata: "\"\u{0}\u{e4}".to_owned(), at_ms: -1 };
         vec![
             Event::GenerationFloorRaised { generation: Generation(9) },
-            Event::GenerationAdvanced { group: group.clone(), generation: Generation(7) },
+            Event::GenerationAdvanced { group: group.clone(), generation: Generation(7), empty_since_ms: None },
             Event::OffsetCommitted { group: group.clone(), key, committed },
+            Event::PauseChanged { group: group.clone(), paused: true },
+            Event::PauseChanged { group: group.clone(), paused: false },
             Event::OffsetDropped { group: group.clone(), key },
-            Event::GroupDeleted { group },
+            Event::GroupDeleted { group: group.clone() },
+            Event::GenerationAdvanced { group, generation: Generation(8), empty_since_ms: Some(5) },
         ]
     }
 
@@ -153,7 +176,8 @@ mod tests {
     fn entries_stand_in_the_journal_as_documented() {
         let entries: Vec<_> = examples().iter().filter_map(encode).collect();
         assert_eq!(entries[1], text_entry("group/billing", Some(r#"{"generation":7}"#)));
-        assert_eq!(entries[3], text_entry("offset/billing/00000000-0000-0000-0000-000000000007/3", None));
+        assert_eq!(entries[3], text_entry("paused/billing", Some("{}")));
+        assert_eq!(entries[5], text_entry("offset/billing/00000000-0000-0000-0000-000000000007/3", None));
     }
 
     #[test]

@@ -1,24 +1,43 @@
 //! A member's side of its membership: what it asks for, what it is told, and how it leaves.
 //!
-//! Dropping a [`Membership`] is leaving. A drop cannot wait for room in the coordinator's inbox and must not be lost,
+//! Dropping a [`Membership`] is leaving, or going away with an instance id (`super::instance`). A drop cannot wait for room in the coordinator's inbox and must not be lost,
 //! so it goes by a list beside the inbox, which holds at most one entry per member.
 
 use super::ids::{Generation, GroupName, MemberId};
-use crate::types::{Offset, TopicName, TopicPartition};
+use super::instance::Instance;
+use crate::types::{Offset, TopicName, TopicPartition, TopicPattern};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc};
+
+/// How the partitions of a group are shared. A group goes by what most of its members ask for; of two with equally many,
+/// it is `Balanced`.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Assignor {
+    /// Evenly over all topics together, moving as few as possible.
+    #[default]
+    Balanced,
+    /// Topic by topic in ranges: partitions of the same number go to the same member.
+    Range,
+}
 
 /// Somebody wants to become a member.
 #[derive(Debug, Clone)]
 pub struct JoinRequest {
     /// The group; created if there is none.
     pub group: GroupName,
-    /// What it wants to read; 1 to [`crate::limits::SUBSCRIBE_TOPICS_MAX`] topics that exist.
+    /// What it wants to read: at most [`crate::limits::SUBSCRIBE_TOPICS_MAX`] topics that exist; one at least, unless there
+    /// are patterns.
     pub topics: Vec<TopicName>,
+    /// And every topic that one of these matches, now or later; at most [`crate::limits::SUBSCRIBE_PATTERNS_MAX`].
+    pub patterns: Vec<TopicPattern>,
     /// For people: which client this is. At most [`crate::types::topic::NAME_BYTES_MAX`] bytes.
     pub client_id: String,
     /// Address and port of the client.
     pub peer: String,
+    /// Keeps the member's place while it is away; `None` = whoever goes has left.
+    pub instance: Option<Instance>,
+    /// How it wants partitions to be shared.
+    pub assignor: Assignor,
 }
 
 /// What a member is told, in order.
@@ -38,6 +57,18 @@ pub enum MemberEvent {
         /// What the member loses.
         partitions: Vec<TopicPartition>,
     },
+    /// The group goes on elsewhere in these: read from there, drop what came before, and release this generation.
+    Sought {
+        /// To be named in the release; a commit by call must name this one or a later one.
+        generation: Generation,
+        /// With the offset each goes on at.
+        partitions: Vec<(TopicPartition, Offset)>,
+    },
+    /// From now on the group is paused, or no longer. A member that is told nothing begins unpaused.
+    PauseChanged {
+        /// Whether it is.
+        paused: bool,
+    },
     /// The membership is over; nothing follows.
     Removed {
         /// Why.
@@ -52,6 +83,11 @@ pub enum RemovalReason {
     TooSlow {
         /// Events waiting for it.
         unread_events: usize,
+    },
+    /// Another member has joined with its instance id.
+    Fenced {
+        /// The id of both.
+        instance_id: String,
     },
     /// The coordinator has stopped.
     Stopped {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! GroupCoordinator (handle) -> inbox -> task (the one owner) -> groups -> state: decide, then apply
-//!                                         |                               rebalance, commit, assignor
+//!                                         |                               rebalance, instance, commit, seek, fork, pause,
+//!                                         |                               assignor, range_assignor
 //!                                         +-> Journal: one append per drain, then answers and member events
 //! ```
 //!
@@ -17,18 +18,31 @@ mod coordinator;
 mod describe;
 mod error;
 mod event;
+mod fork;
 mod groups;
 mod ids;
+mod instance;
+mod interest;
 mod journal_entries;
 mod membership;
 mod pace;
+mod pause;
+mod range_assignor;
 mod rebalance;
+mod retention;
+mod seek;
 mod state;
 mod task;
 mod topics;
 
 #[cfg(test)]
 mod coordinator_tests;
+#[cfg(test)]
+mod instance_tests;
+#[cfg(test)]
+mod model_checks;
+#[cfg(test)]
+mod model_hearing;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
@@ -48,7 +62,8 @@ pub use describe::{
 pub use error::{CommitError, GroupError};
 pub use groups::LogPlace;
 pub use ids::{Generation, GroupName, MemberId};
-pub use membership::{JoinRequest, MemberEvent, Membership, RemovalReason};
+pub use instance::Instance;
+pub use membership::{Assignor, JoinRequest, MemberEvent, Membership, RemovalReason};
 pub use pace::{Pace, PaceStart};
 pub use rebalance::RELEASE_MS;
 pub use topics::{TopicPartitions, TopicsSnapshot};

@@ -10,14 +10,22 @@ use super::test_support::HIGH_WATERMARK;
 use proptest::prelude::*;
 
 pub(super) const GROUPS: [&str; 2] = ["g", "h"];
+/// Instance ids that members may have.
+pub(super) const INSTANCES: [&str; 2] = ["one", "two"];
 pub(super) const TOPICS: [&str; 3] = ["t", "u", "v"];
 
 /// One step. Members are named by their place among all that ever joined, so some have left long ago.
 #[derive(Debug, Clone)]
 pub(super) enum Step {
+    /// Without topics: by a pattern that matches all of them, now or later.
     Join {
         group: usize,
         topics: Vec<usize>,
+        instance: Option<usize>,
+    },
+    /// The stream of a member ends.
+    Depart {
+        member: usize,
     },
     Leave {
         member: usize,
@@ -49,6 +57,13 @@ pub(super) enum Step {
     Wait {
         ms: u64,
     },
+    Fork {
+        group: usize,
+    },
+    Pause {
+        group: usize,
+        paused: bool,
+    },
     Delete {
         group: usize,
     },
@@ -70,9 +85,11 @@ pub(super) enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let (group, topic, partition) = (0..GROUPS.len(), 0..TOPICS.len(), 0..7_u32);
     let (member, offset) = (0..12_usize, 0..HIGH_WATERMARK.0 + 100);
-    let subscription = prop::sample::subsequence(vec![0, 1, 2], 1..=3);
+    let subscription = prop::sample::subsequence(vec![0, 1, 2], 0..=3);
     prop_oneof![
-        6 => (group.clone(), subscription).prop_map(|(group, topics)| Step::Join { group, topics }),
+        6 => (group.clone(), subscription, prop::option::weighted(0.4, 0..INSTANCES.len()))
+            .prop_map(|(group, topics, instance)| Step::Join { group, topics, instance }),
+        3 => member.clone().prop_map(|member| Step::Depart { member }),
         3 => member.clone().prop_map(|member| Step::Leave { member }),
         8 => (member.clone(), 0..3_usize).prop_map(|(member, back)| Step::Release { member, back }),
         12 => (member, prop::option::of(0..4_u64), topic.clone(), partition.clone(), offset.clone()).prop_map(
@@ -83,9 +100,11 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (group.clone(), topic.clone(), partition.clone(), offset.clone()).prop_map(
             |(group, topic, partition, offset)| Step::CommitFromOutside { group, topic, partition, offset }
         ),
-        1 => (group.clone(), topic.clone(), partition, offset)
+        3 => (group.clone(), topic.clone(), partition, offset)
             .prop_map(|(group, topic, partition, offset)| Step::Seek { group, topic, partition, offset }),
         4 => (0..RELEASE_MS).prop_map(|ms| Step::Wait { ms }),
+        1 => group.clone().prop_map(|group| Step::Fork { group }),
+        1 => (group.clone(), any::<bool>()).prop_map(|(group, paused)| Step::Pause { group, paused }),
         1 => group.prop_map(|group| Step::Delete { group }),
         1 => topic.clone().prop_map(|topic| Step::AddPartitions { topic }),
         1 => topic.clone().prop_map(|topic| Step::DeleteTopic { topic }),

@@ -110,6 +110,7 @@ impl Life {
                             assert_eq!(before, Some(None), "revoked once, after it was assigned");
                         }
                     }
+                    MemberEvent::Sought { .. } | MemberEvent::PauseChanged { .. } => panic!("nobody asked for it"),
                     MemberEvent::Removed { reason } => panic!("{reason:?}"),
                 }
             }

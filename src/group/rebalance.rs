@@ -9,7 +9,9 @@ use super::assignor::{self, Subscriber};
 use super::error::GroupError;
 use super::event::{Decision, Effect, Event, Now};
 use super::ids::{Generation, MemberId};
-use super::membership::{JoinRequest, MemberEvent};
+use super::interest::{self, Interest};
+use super::membership::{Assignor, JoinRequest, MemberEvent};
+use super::range_assignor;
 use super::state::{GroupState, Member, Ownership, Revocation};
 use super::topics::TopicsSnapshot;
 use crate::limits;
@@ -34,18 +36,25 @@ impl GroupState {
             id: MemberId::joined_in(generation),
             client_id: request.client_id.clone(),
             peer: request.peer.clone(),
-            topics: request.topics.iter().cloned().collect(),
+            interest: Interest { topics: request.topics.iter().cloned().collect(), patterns: request.patterns.clone() },
+            assignor: request.assignor,
+            instance: request.instance.clone(),
+            away_until_ms: None,
             joined_in: generation,
         };
+        if let Some(before) = self.predecessor(request) {
+            return Ok(self.decide_succession(before, member, topics, now));
+        }
         let mut members = self.members_in_order();
         members.push(&member);
-        let mut decision = self.rebalance(generation, &members, topics, now);
+        let mut decision = self.rebalance(generation, &members, None, topics, now);
         let joined = Event::MemberJoined { group: self.name.clone(), member: member.clone() };
         decision.events.insert(1, joined);
+        decision.effects.splice(0..0, self.greeting(&member.id));
         Ok(Decision { reply: member.id, events: decision.events, effects: decision.effects })
     }
 
-    /// A member leaves, or its stream has ended: its partitions are free at once.
+    /// A member leaves: its partitions are free at once.
     pub(super) fn decide_leave(
         &self,
         member: &MemberId,
@@ -55,18 +64,18 @@ impl GroupState {
         self.check_member(member)?;
         let mut members = self.members_in_order();
         members.retain(|stays| stays.id != *member);
-        let mut decision = self.rebalance(self.generation.next(), &members, topics, now);
+        let mut decision = self.rebalance(self.generation.next(), &members, None, topics, now);
         decision.events.insert(1, Event::MemberLeft { group: self.name.clone(), member: member.clone() });
         Ok(decision)
     }
 
     /// Topics that members subscribe to have other partitions, or are gone.
     pub(super) fn decide_topics_changed(&self, topics: &TopicsSnapshot, now: Now) -> Decision<()> {
-        self.rebalance(self.generation.next(), &self.members_in_order(), topics, now)
+        self.rebalance(self.generation.next(), &self.members_in_order(), None, topics, now)
     }
 
-    /// A member has stopped reading what was revoked in `generation`. A release of anything else has no effect: it
-    /// came too late, or twice.
+    /// A member has stopped what was revoked in `generation`, or what it did before the seek of `generation`. A release
+    /// of anything else has no effect: it came too late, or twice.
     pub(super) fn decide_release(
         &self,
         member: &MemberId,
@@ -74,7 +83,10 @@ impl GroupState {
         topics: &TopicsSnapshot,
     ) -> Result<Decision<()>, GroupError> {
         self.check_member(member)?;
-        Ok(self.pass_on(topics, |held, revocation| held.owner == *member && revocation.generation == generation))
+        let mut decision =
+            self.pass_on(topics, |held, revocation| held.owner == *member && revocation.generation == generation);
+        decision.events.extend(self.followed_seeks(member, generation));
+        Ok(decision)
     }
 
     /// Time has passed: what was to be released by now passes on.
@@ -92,7 +104,12 @@ impl GroupState {
 
     fn check_join(&self, request: &JoinRequest, topics: &TopicsSnapshot) -> Result<(), GroupError> {
         let group = || self.name.clone();
-        if !(1..=limits::SUBSCRIBE_TOPICS_MAX).contains(&request.topics.len()) {
+        if request.patterns.len() > limits::SUBSCRIBE_PATTERNS_MAX {
+            let (patterns, limit) = (request.patterns.len(), limits::SUBSCRIBE_PATTERNS_MAX);
+            return Err(GroupError::PatternCount { group: group(), patterns, limit });
+        }
+        let least = usize::from(request.patterns.is_empty());
+        if !(least..=limits::SUBSCRIBE_TOPICS_MAX).contains(&request.topics.len()) {
             let limit = limits::SUBSCRIBE_TOPICS_MAX;
             return Err(GroupError::TopicCount { group: group(), topics: request.topics.len(), limit });
         }
@@ -103,33 +120,48 @@ impl GroupState {
         if let Some(topic) = request.topics.iter().find(|topic| topics.get(topic).is_none()) {
             return Err(GroupError::UnknownTopic { group: group(), topic: topic.clone() });
         }
-        if self.members.len() >= limits::GROUP_MEMBERS_MAX {
+        if let Some(instance) = &request.instance {
+            self.check_instance(instance)?;
+        }
+        if self.members.len() >= limits::GROUP_MEMBERS_MAX && self.predecessor(request).is_none() {
             return Err(GroupError::TooManyMembers { group: group(), limit: limits::GROUP_MEMBERS_MAX });
         }
         Ok(())
     }
 
     /// The way from the present ownership to the target for `members`. Whoever owns something and is not among them
-    /// is gone, and what it had is free.
-    fn rebalance(
+    /// is gone, and what it had is free; with `succession` (who is gone, who takes its place) it goes to that one first.
+    pub(super) fn rebalance(
         &self,
         generation: Generation,
         members: &[&Member],
+        succession: Option<(&MemberId, &MemberId)>,
         topics: &TopicsSnapshot,
         now: Now,
     ) -> Decision<()> {
         let ids: BTreeSet<&MemberId> = members.iter().map(|member| &member.id).collect();
-        let subscribers: Vec<_> = members.iter().map(|m| Subscriber { member: &m.id, topics: &m.topics }).collect();
+        let interests: Vec<&Interest> = members.iter().map(|member| &member.interest).collect();
+        let wanted = interest::resolve(&interests, topics);
+        let subscribers: Vec<_> =
+            members.iter().zip(&wanted).map(|(m, topics)| Subscriber { member: &m.id, topics }).collect();
         let partitions_of = |topic: &_| topics.get(topic).map_or(0, |topic| topic.partitions);
         // What is being revoked is interrupted already: the assignor may give it to anybody without a further move.
         let undisturbed = self.ownership.iter().filter_map(|(partition, held)| {
             let stays = held.revocation.is_none() && topics.has(partition, held.topic_id);
-            stays.then_some((partition, &held.owner))
+            let owner = match succession {
+                Some((before, after)) if held.owner == *before => after,
+                _ => &held.owner,
+            };
+            stays.then_some((partition, owner))
         });
-        let target = assignor::assign(&subscribers, partitions_of, undisturbed);
+        let target = match chosen_assignor(members) {
+            Assignor::Balanced => assignor::assign(&subscribers, partitions_of, undisturbed),
+            Assignor::Range => range_assignor::assign(&subscribers, partitions_of),
+        };
 
         let mut moves = Moves::new(self, generation, topics);
-        moves.events.push(Event::GenerationAdvanced { group: self.name.clone(), generation });
+        let empty_since_ms = members.is_empty().then_some(now.wall_ms);
+        moves.events.push(Event::GenerationAdvanced { group: self.name.clone(), generation, empty_since_ms });
         for (partition, held) in &self.ownership {
             let next = target.get(partition);
             if !ids.contains(&held.owner) {
@@ -137,7 +169,12 @@ impl GroupState {
             } else if held.revocation.is_some() {
                 moves.redirect(partition, held, next);
             } else if next != Some(&held.owner) || !topics.has(partition, held.topic_id) {
-                moves.revoke(partition, held, next, now);
+                // Who is away reads nothing that it would have to stop.
+                if self.is_away(&held.owner) {
+                    moves.give(partition, next);
+                } else {
+                    moves.revoke(partition, held, next, now);
+                }
             }
         }
         for (partition, next) in &target {
@@ -148,8 +185,16 @@ impl GroupState {
         moves.decide()
     }
 
+    fn is_away(&self, member: &MemberId) -> bool {
+        self.members.get(member).is_some_and(|member| member.away_until_ms.is_some())
+    }
+
     /// Gives every partition whose revocation is over, as `is_over` says, to who waits for it.
-    fn pass_on(&self, topics: &TopicsSnapshot, is_over: impl Fn(&Ownership, &Revocation) -> bool) -> Decision<()> {
+    pub(super) fn pass_on(
+        &self,
+        topics: &TopicsSnapshot,
+        is_over: impl Fn(&Ownership, &Revocation) -> bool,
+    ) -> Decision<()> {
         let mut moves = Moves::new(self, self.generation, topics);
         for (partition, held) in &self.ownership {
             if let Some(revocation) = held.revocation.as_ref().filter(|revocation| is_over(held, revocation)) {
@@ -158,6 +203,12 @@ impl GroupState {
         }
         moves.decide()
     }
+}
+
+/// What most members ask for.
+fn chosen_assignor(members: &[&Member]) -> Assignor {
+    let for_range = members.iter().filter(|member| member.assignor == Assignor::Range).count();
+    if for_range * 2 > members.len() { Assignor::Range } else { Assignor::Balanced }
 }
 
 /// Changes of ownership as they are decided, and what each member will be told of them.
@@ -184,7 +235,7 @@ impl<'a> Moves<'a> {
         let committed = self.group.committed(topic.id, partition.partition).map(|committed| committed.offset);
         self.assigned.entry(next.clone()).or_default().push((partition.clone(), committed));
         let (owner, since) = (next.clone(), self.generation);
-        self.change(partition, Some(Ownership { owner, topic_id: topic.id, since, revocation: None }));
+        self.change(partition, Some(Ownership { owner, topic_id: topic.id, since, revocation: None, seek: None }));
     }
 
     /// The owner has to stop; `next` gets the partition afterwards. Also when `next` is the owner itself: then the

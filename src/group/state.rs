@@ -1,7 +1,7 @@
 //! One consumer group as a pure state machine: `decide_*` looks, [`GroupState::apply`] changes.
 //!
 //! A decision takes `&self` and yields events; nothing changes until they are applied. The decisions stand in
-//! `super::rebalance` (membership and ownership) and `super::commit` (offsets), the state and its changes here.
+//! `super::rebalance` (membership and ownership, with `super::instance`), `super::commit` and `super::seek` (offsets), the state and its changes here.
 //!
 //! What always holds: a partition has one [`Ownership`] or none; its owner is a member; every partition of a
 //! subscribed topic is owned or being revoked; whoever waits for a partition is a member.
@@ -9,15 +9,22 @@
 use super::describe::CommittedOffset;
 use super::event::{Event, OffsetKey};
 use super::ids::{Generation, GroupName, MemberId};
+use super::instance::Instance;
+use super::interest::Interest;
+use super::membership::Assignor;
 use super::pace::PaceWindow;
 use crate::types::{Offset, TimestampMs, TopicId, TopicName, TopicPartition};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// One group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct GroupState {
     pub(super) name: GroupName,
     pub(super) generation: Generation,
+    /// When the last member left, as far as that is known; `None` while there are members.
+    pub(super) empty_since_ms: Option<TimestampMs>,
+    /// Members get no records.
+    pub(super) is_paused: bool,
     pub(super) members: BTreeMap<MemberId, Member>,
     pub(super) ownership: BTreeMap<TopicPartition, Ownership>,
     pub(super) offsets: BTreeMap<OffsetKey, Committed>,
@@ -25,14 +32,20 @@ pub(super) struct GroupState {
     pub(super) paces: BTreeMap<OffsetKey, PaceWindow>,
 }
 
-/// A member, that is: one open stream of a client.
+/// A member, that is: one open stream of a client, or one with an instance id that is expected back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Member {
     pub id: MemberId,
     pub client_id: String,
     pub peer: String,
-    pub topics: BTreeSet<TopicName>,
-    /// Orders the members: no two join in one generation.
+    pub interest: Interest,
+    /// How it wants partitions to be shared.
+    pub assignor: Assignor,
+    /// Keeps its place while it is away.
+    pub instance: Option<Instance>,
+    /// Set while it is away: when it leaves unless it has come back.
+    pub away_until_ms: Option<u64>,
+    /// Orders the members: no two join in one generation. Who takes the place of another has that of the other.
     pub joined_in: Generation,
 }
 
@@ -46,6 +59,17 @@ pub(super) struct Ownership {
     pub since: Generation,
     /// Set while the owner is asked to stop. Until it has, nobody else gets the partition.
     pub revocation: Option<Revocation>,
+    /// Set while the owner may still commit what it did before a seek; such commits are refused.
+    pub seek: Option<UnfollowedSeek>,
+}
+
+/// A seek that the owner of a partition has not followed yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UnfollowedSeek {
+    /// It was told in this generation, which its release will name.
+    Told(Generation),
+    /// It was asked to stop before, and is not told: the seek is for the next owner.
+    Stopping,
 }
 
 /// A partition on its way from one owner to the next.
@@ -75,6 +99,8 @@ impl GroupState {
         Self {
             name,
             generation,
+            empty_since_ms: None,
+            is_paused: false,
             members: BTreeMap::new(),
             ownership: BTreeMap::new(),
             offsets: BTreeMap::new(),
@@ -85,10 +111,12 @@ impl GroupState {
     /// Carries out one event of this group.
     pub(super) fn apply(&mut self, event: &Event) {
         match event {
-            Event::GenerationAdvanced { generation, .. } => {
+            Event::GenerationAdvanced { generation, empty_since_ms, .. } => {
+                self.empty_since_ms = *empty_since_ms;
                 // Never back, whatever order a journal may bring: a generation that was seen is used up.
                 self.generation = self.generation.max(*generation);
             }
+            Event::PauseChanged { paused, .. } => self.is_paused = *paused,
             Event::OffsetCommitted { key, committed, .. } => {
                 self.offsets.insert(*key, committed.clone());
             }
@@ -105,6 +133,11 @@ impl GroupState {
             }
             Event::MemberLeft { member, .. } => {
                 self.members.remove(member);
+            }
+            Event::MemberAway { member, until_ms, .. } => {
+                if let Some(member) = self.members.get_mut(member) {
+                    member.away_until_ms = Some(*until_ms);
+                }
             }
             Event::OwnershipChanged { partition, ownership: Some(ownership), .. } => {
                 self.ownership.insert(partition.clone(), ownership.clone());
@@ -139,13 +172,15 @@ impl GroupState {
 
     /// The events that make this state from nothing, as far as it is durable.
     pub(super) fn durable_events(&self) -> impl Iterator<Item = Event> {
-        let exists = Event::GenerationAdvanced { group: self.name.clone(), generation: self.generation };
+        let (generation, empty_since_ms) = (self.generation, self.empty_since_ms);
+        let exists = Event::GenerationAdvanced { group: self.name.clone(), generation, empty_since_ms };
         let offsets = self.offsets.iter().map(|(key, committed)| Event::OffsetCommitted {
             group: self.name.clone(),
             key: *key,
             committed: committed.clone(),
         });
-        std::iter::once(exists).chain(offsets)
+        let paused = Event::PauseChanged { group: self.name.clone(), paused: true };
+        std::iter::once(exists).chain(self.is_paused.then_some(paused)).chain(offsets)
     }
 }
 

@@ -17,7 +17,7 @@ use super::topics::TopicsSnapshot;
 use crate::clock::SharedClock;
 use crate::partition::journal::{Journal, JournalEntry};
 use crate::planted::{Bug, is_planted};
-use crate::types::{Offset, TopicName};
+use crate::types::{Offset, TimestampMs, TopicName};
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -47,10 +47,13 @@ pub(super) enum Command {
     Leave { group: GroupName, member: MemberId, reply: Reply<()> },
     Commit { request: CommitRequest, reply: Reply<CommitResults> },
     Seek { group: GroupName, offsets: Vec<OffsetToCommit>, reply: Reply<CommitResults> },
+    Fork { source: GroupName, target: GroupName, dry_run: bool, reply: Reply<Vec<CommittedOffset>> },
+    Pause { group: GroupName, paused: bool, reply: Reply<()> },
     Committed { group: GroupName, topics: Vec<TopicName>, reply: Reply<Vec<CommittedOffset>> },
     Describe { group: GroupName, reply: Reply<GroupDescription> },
     List { prefix: String, reply: Reply<Vec<GroupSummary>> },
     Delete { group: GroupName, reply: Reply<()> },
+    ForgetDead { dead_by_ms: TimestampMs, reply: Reply<Vec<GroupName>> },
     TopicsChanged { topics: Arc<TopicsSnapshot>, reply: Reply<()> },
     Behind { places: Vec<LogPlace>, reply: Reply<Vec<Vec<(GroupName, Offset)>>> },
     Snapshot { reply: Reply<Vec<JournalEntry>> },
@@ -63,6 +66,8 @@ pub(super) struct Task {
     clock: SharedClock,
     /// Deadlines count from here.
     started: Instant,
+    /// The same moment, for people and for retention.
+    started_at_ms: TimestampMs,
     inbox: mpsc::Receiver<Command>,
     departures: Arc<Departures>,
     /// Where each member is told. One slot more than `MEMBER_EVENTS_MAX`: the last word always fits.
@@ -88,7 +93,8 @@ impl Task {
         stop_cause: Arc<OnceLock<String>>,
     ) -> Self {
         let (departures, members) = (Arc::default(), HashMap::new());
-        Self { groups, journal, clock, started: Instant::now(), inbox, departures, members, stop_cause }
+        let (started, started_at_ms) = (Instant::now(), clock.now_ms());
+        Self { groups, journal, clock, started, started_at_ms, inbox, departures, members, stop_cause }
     }
 
     pub(super) async fn run(mut self) {
@@ -118,6 +124,7 @@ impl Task {
         }
         for group in self.groups.take_due(drain.now) {
             self.enact(self.groups.decide_expiry(&group, drain.now), &mut drain);
+            self.enact(self.groups.decide_absences(&group, drain.now), &mut drain);
         }
         let mut next = first;
         while let Some(command) = next {
@@ -148,9 +155,25 @@ impl Task {
                 let decided = self.groups.decide_seek(&group, &offsets, now);
                 self.settle(decided, reply, drain);
             }
+            Command::Fork { source, target, dry_run, reply } => {
+                let decided = self.groups.decide_fork(&source, &target, now);
+                if dry_run {
+                    drain.answer(reply, decided.map(|decision| decision.reply));
+                } else {
+                    self.settle(decided, reply, drain);
+                }
+            }
+            Command::Pause { group, paused, reply } => {
+                let decided = self.groups.decide_pause(&group, paused);
+                self.settle(decided, reply, drain);
+            }
             Command::Delete { group, reply } => {
                 let decided = self.groups.decide_delete(&group);
                 self.settle(decided, reply, drain);
+            }
+            Command::ForgetDead { dead_by_ms, reply } => {
+                let decided = self.groups.decide_retention(dead_by_ms, self.started_at_ms);
+                self.settle(Ok(decided), reply, drain);
             }
             Command::TopicsChanged { topics, reply } => {
                 let decided = self.groups.decide_topics_changed(&topics, now);
@@ -179,10 +202,10 @@ impl Task {
         drain.answer(reply, joined);
     }
 
-    /// Takes out a member that is gone, or that does not read. It may have left by itself before.
+    /// Takes note that a member is gone, or does not read. It may have left by itself before.
     fn take_leave(&mut self, group: &GroupName, member: &MemberId, drain: &mut Drain) {
         self.members.remove(&(group.clone(), member.clone()));
-        if let Ok(decision) = self.groups.decide_leave(group, member, drain.now) {
+        if let Ok(decision) = self.groups.decide_departure(group, member, drain.now) {
             self.enact(decision, drain);
         }
     }
@@ -237,6 +260,11 @@ impl Task {
         let key = (group, member);
         // Without an entry the member is on its way out already.
         let Some(events) = self.members.get(&key) else { return };
+        if matches!(event, MemberEvent::Removed { .. }) {
+            let _ = events.try_send(event);
+            self.members.remove(&key);
+            return;
+        }
         if events.capacity() > 1 {
             // Fails only when the receiver is dropped, and then the departure is noted.
             let _ = events.try_send(event);

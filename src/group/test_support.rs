@@ -2,10 +2,11 @@
 
 use super::commit::OffsetToCommit;
 use super::ids::GroupName;
-use super::membership::JoinRequest;
+use super::instance::Instance;
+use super::membership::{Assignor, JoinRequest};
 use super::topics::{TopicPartitions, TopicsSnapshot};
 use crate::partition::journal::{Journal, JournalEntry, JournalError};
-use crate::types::{Offset, TopicId, TopicName, TopicPartition};
+use crate::types::{Offset, TopicId, TopicName, TopicPartition, TopicPattern};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,9 +40,26 @@ pub(super) fn joining(name: &str, topics: &[&str]) -> JoinRequest {
     JoinRequest {
         group: group(name),
         topics: topics.iter().map(|name| topic(name)).collect(),
+        patterns: Vec::new(),
         client_id: "client".to_owned(),
         peer: "10.0.0.1:5000".to_owned(),
+        instance: None,
+        assignor: Assignor::default(),
     }
+}
+
+/// A wish to join for every topic that a pattern matches.
+pub(super) fn joining_by(name: &str, pattern: &str) -> JoinRequest {
+    JoinRequest { patterns: vec![TopicPattern::new(pattern).unwrap()], ..joining(name, &[]) }
+}
+
+/// How long instances of [`joining_as`] may be away.
+pub(super) const SESSION_TIMEOUT_MS: u64 = 30_000;
+
+/// The same with an instance id.
+pub(super) fn joining_as(name: &str, topics: &[&str], instance: &str) -> JoinRequest {
+    let instance = Instance { id: instance.to_owned(), session_timeout_ms: SESSION_TIMEOUT_MS };
+    JoinRequest { instance: Some(instance), ..joining(name, topics) }
 }
 
 /// An offset in a log that holds records 0 to `HIGH_WATERMARK`.

@@ -27,6 +27,11 @@ impl TopicsSnapshot {
         self.topics.get(name).copied()
     }
 
+    /// The names of all topics, in order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &TopicName> {
+        self.topics.keys()
+    }
+
     /// Whether `name` is (still) the topic `id`.
     pub(super) fn is_live(&self, name: &TopicName, id: TopicId) -> bool {
         self.get(name).is_some_and(|topic| topic.id == id)

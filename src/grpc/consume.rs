@@ -1,10 +1,10 @@
 //! `ConsumerService`: fetch, offsets, commits. Subscriptions have a file of their own.
 
-use super::convert::{at_most, batches_out, check_count, commits_in, position_in, refused_out};
+use super::convert::{at_most, batches_out, check_count, commits_in, committed_out, position_in, refused_out};
 use super::status::{part_error, status};
 use super::{Door, subscribe};
 use crate::broker::fetch::{Fetch, Fetched};
-use crate::broker::{BrokerError, CommittedOffset, Generation, MemberId};
+use crate::broker::{BrokerError, Generation, MemberId};
 use crate::limits;
 use crate::proto::{self, consumer_service_server::ConsumerService};
 use crate::types::Offset;
@@ -80,13 +80,7 @@ impl ConsumerService for Door {
     ) -> Result<Response<proto::FetchOffsetsResponse>, Status> {
         let proto::FetchOffsetsRequest { group, topics } = request.into_inner();
         let committed = self.broker.committed(&group, &topics).await.map_err(|error| status(&error))?;
-        let offset_out = |committed: CommittedOffset| proto::PartitionOffset {
-            topic: committed.topic.into(),
-            partition: committed.partition,
-            offset: committed.offset.0,
-            metadata: committed.metadata,
-        };
-        Ok(Response::new(proto::FetchOffsetsResponse { offsets: committed.into_iter().map(offset_out).collect() }))
+        Ok(Response::new(proto::FetchOffsetsResponse { offsets: committed.into_iter().map(committed_out).collect() }))
     }
 }
 

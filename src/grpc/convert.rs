@@ -3,7 +3,7 @@
 use super::status::part_error;
 use crate::broker::groups::{Commit, RefusedCommits};
 use crate::broker::produce::ProduceOutcome;
-use crate::broker::{AppendAck, BrokerError, DuplicateRecord, StoredBatch, Topic};
+use crate::broker::{AppendAck, BrokerError, CommittedOffset, DuplicateRecord, StoredBatch, Topic};
 use crate::proto;
 use crate::topic::TopicOptions;
 use crate::types::{Cleanup, Durability, Offset, Position, ProducerId, ProducerStamp, TopicPartition};
@@ -226,4 +226,14 @@ pub(super) fn check_count(field: &'static str, count: usize, most: usize) -> Res
 
 pub(super) fn at_most(field: &'static str, value: u32, most: u32) -> Result<(), BrokerError> {
     if value <= most { Ok(()) } else { Err(BrokerError::invalid(field, format!("{value} is more than {most}"))) }
+}
+
+/// A committed offset.
+pub(super) fn committed_out(committed: CommittedOffset) -> proto::PartitionOffset {
+    proto::PartitionOffset {
+        topic: committed.topic.into(),
+        partition: committed.partition,
+        offset: committed.offset.0,
+        metadata: committed.metadata,
+    }
 }

@@ -1,7 +1,7 @@
 //! `GroupService`.
 
 use super::Door;
-use super::convert::{check_count, partition_out, position_in};
+use super::convert::{check_count, committed_out, partition_out, position_in};
 use super::status::status;
 use crate::broker::groups::{Commit, DescribedGroup};
 use crate::broker::lag::{Lag, PartitionLag};
@@ -53,6 +53,31 @@ impl GroupService for Door {
         Ok(Response::new(proto::SeekGroupResponse { offsets }))
     }
 
+    async fn fork_group(
+        &self,
+        request: Request<proto::ForkGroupRequest>,
+    ) -> Result<Response<proto::ForkGroupResponse>, Status> {
+        let proto::ForkGroupRequest { group, new_group, dry_run } = request.into_inner();
+        let copied = self.broker.fork_group(&group, &new_group, dry_run).await.map_err(|error| status(&error))?;
+        Ok(Response::new(proto::ForkGroupResponse { offsets: copied.into_iter().map(committed_out).collect() }))
+    }
+
+    async fn pause_group(
+        &self,
+        request: Request<proto::PauseGroupRequest>,
+    ) -> Result<Response<proto::PauseGroupResponse>, Status> {
+        self.broker.pause_group(&request.into_inner().group, true).await.map_err(|error| status(&error))?;
+        Ok(Response::new(proto::PauseGroupResponse {}))
+    }
+
+    async fn resume_group(
+        &self,
+        request: Request<proto::ResumeGroupRequest>,
+    ) -> Result<Response<proto::ResumeGroupResponse>, Status> {
+        self.broker.pause_group(&request.into_inner().group, false).await.map_err(|error| status(&error))?;
+        Ok(Response::new(proto::ResumeGroupResponse {}))
+    }
+
     async fn delete_group(
         &self,
         request: Request<proto::DeleteGroupRequest>,
@@ -71,6 +96,7 @@ fn summary_out(summary: &GroupSummary) -> proto::Group {
     proto::Group {
         name: summary.name.to_string(),
         state: state.into(),
+        paused: summary.is_paused,
         generation: summary.generation.0,
         members: u32::try_from(summary.members).unwrap_or(u32::MAX),
     }
@@ -81,6 +107,8 @@ fn member_out(member: MemberDescription) -> proto::GroupMember {
         member_id: member.member_id.to_string(),
         client_id: member.client_id,
         peer: member.peer,
+        instance_id: member.instance_id.unwrap_or_default(),
+        away: member.is_away,
         partitions: member.partitions.into_iter().map(partition_out).collect(),
     }
 }

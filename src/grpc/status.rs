@@ -165,6 +165,7 @@ fn row(error: &BrokerError) -> Row {
         E::Producer(error) => producer_row(error),
         E::Draining => Row::new(Code::Unavailable, "DRAINING").next(LATER),
         E::MemberRemoved { .. } => Row::new(Code::Aborted, "MEMBER_REMOVED"),
+        E::MemberFenced { instance_id } => Row::new(Code::Aborted, "MEMBER_FENCED").fact("instance_id", instance_id),
         E::Group(error) => group_row(error),
         E::Commit(error) => commit_row(error),
         E::Queue(error) => queue_row(error),
@@ -245,14 +246,26 @@ fn group_row(error: &GroupError) -> Row {
         E::HasMembers { group, members } => {
             Row::new(Code::FailedPrecondition, "GROUP_HAS_MEMBERS").fact("group", group).fact("members", members)
         }
+        E::HasOffsets { group, offsets } => {
+            Row::new(Code::AlreadyExists, "GROUP_ALREADY_EXISTS").fact("group", group).fact("offsets", offsets)
+        }
         E::UnknownTopic { group, topic } => {
             Row::new(Code::NotFound, "TOPIC_NOT_FOUND").fact("group", group).fact("topic", topic)
         }
-        E::TopicCount { group, limit, .. } | E::TooManyOffsets { group, limit, .. } => {
+        E::TopicCount { group, limit, .. }
+        | E::PatternCount { group, limit, .. }
+        | E::TooManyOffsets { group, limit, .. } => {
             Row::new(Code::InvalidArgument, "INVALID_ARGUMENT").fact("group", group).fact("limit", limit)
         }
         E::ClientIdTooLong { group, limit_bytes, .. } => {
             Row::new(Code::InvalidArgument, "INVALID_ARGUMENT").fact("group", group).fact("limit_bytes", limit_bytes)
+        }
+        E::InstanceIdLength { group, limit_bytes, .. } => Row::new(Code::InvalidArgument, "INVALID_ARGUMENT")
+            .fact("field", "instance_id")
+            .fact("group", group)
+            .fact("limit_bytes", limit_bytes),
+        E::SessionTimeout { group, .. } => {
+            Row::new(Code::InvalidArgument, "INVALID_ARGUMENT").fact("field", "session_timeout_ms").fact("group", group)
         }
         E::TooManyGroups { group, limit } | E::TooManyMembers { group, limit } => {
             Row::new(Code::ResourceExhausted, "LIMIT_REACHED").fact("group", group).fact("limit", limit)
@@ -290,6 +303,11 @@ fn commit_row(error: &CommitError) -> Row {
                 .fact("generation", generation)
                 .fact("current_generation", current)
         }
+        E::BeforeSeek { group, member, partition, sought_in } => Row::new(Code::Aborted, "STALE_GENERATION")
+            .fact("group", group)
+            .fact("member", member)
+            .at(partition)
+            .fact("current_generation", sought_in),
         E::BelowCommitted { group, partition, offset, committed } => {
             Row::new(Code::FailedPrecondition, "COMMIT_BACKWARDS")
                 .fact("group", group)

@@ -4,12 +4,12 @@ use super::Door;
 use super::convert::{at_most, batches_out, commits_in, partition_offset_out, partition_out, position_in, refused_out};
 use super::status::status;
 use crate::broker::subscription::{Credit, Delivery, OffsetExpired, OpenSubscription, Subscription};
-use crate::broker::{BrokerError, Generation};
+use crate::broker::{Assignor, BrokerError, Generation, Instance};
 use crate::limits;
 use crate::proto::{
     self, subscribe_request, subscribe_request::Request, subscribe_response, subscribe_response::Response,
 };
-use crate::types::Position;
+use crate::types::{Position, TopicPattern};
 use futures_util::Stream;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -124,14 +124,46 @@ pub(super) fn open_in(open: subscribe_request::Open, peer: String) -> Result<Ope
             Ok(proto::OffsetExpired::Latest) => OffsetExpired::Latest,
             Err(_) => return Err(BrokerError::invalid("on_expired", "it is not a choice this broker knows")),
         },
+        instance: instance_in(open.instance_id, open.session_timeout_ms)?,
+        assignor: match proto::Assignor::try_from(open.assignor) {
+            Ok(proto::Assignor::Balanced) => Assignor::Balanced,
+            Ok(proto::Assignor::Range) => Assignor::Range,
+            Err(_) => return Err(BrokerError::invalid("assignor", "it is not a choice this broker knows")),
+        },
         credit: open.credit.map(credit_in),
         delivery_bytes_max: bytes_max as usize,
         topics: open.topics,
+        patterns: patterns_in(&open.topic_patterns)?,
         group: open.group,
         client_id: open.client_id,
         partitions: open.partitions,
         peer,
     })
+}
+
+fn patterns_in(patterns: &[String]) -> Result<Vec<TopicPattern>, BrokerError> {
+    let most = limits::SUBSCRIBE_PATTERNS_MAX;
+    if patterns.len() > most {
+        let what = format!("{} patterns were given; at most {most} are allowed", patterns.len());
+        return Err(BrokerError::invalid("topic_patterns", what));
+    }
+    let pattern_in = |text: &String| {
+        TopicPattern::new(text).map_err(|error| BrokerError::invalid("topic_patterns", error.to_string()))
+    };
+    patterns.iter().map(pattern_in).collect()
+}
+
+/// The place that a member wants to keep; `None` = none.
+fn instance_in(id: String, session_timeout_ms: u32) -> Result<Option<Instance>, BrokerError> {
+    if id.is_empty() && session_timeout_ms != 0 {
+        let what = "it says how long the place of an instance is kept; give an instance_id, or leave it out";
+        return Err(BrokerError::invalid("session_timeout_ms", what));
+    }
+    let session_timeout_ms = match session_timeout_ms {
+        0 => limits::SESSION_TIMEOUT_MS_DEFAULT,
+        ms => ms.into(),
+    };
+    Ok((!id.is_empty()).then_some(Instance { id, session_timeout_ms }))
 }
 
 pub(super) fn credit_in(credit: proto::Credit) -> Credit {
@@ -148,6 +180,12 @@ fn delivery_out(delivery: Delivery) -> Response {
             generation: generation.0,
             partitions: partitions.into_iter().map(partition_out).collect(),
         }),
+        Delivery::Seek { generation, partitions } => Response::Seek(subscribe_response::Seek {
+            generation: generation.0,
+            partitions: partitions.into_iter().map(partition_offset_out).collect(),
+        }),
+        Delivery::PauseChanged { paused: true } => Response::Paused(subscribe_response::Paused {}),
+        Delivery::PauseChanged { paused: false } => Response::Resumed(subscribe_response::Resumed {}),
         Delivery::Records { partition, batches, high_watermark } => Response::Records(subscribe_response::Records {
             topic: partition.topic.into(),
             partition: partition.partition,

@@ -11,6 +11,7 @@ pub mod position;
 pub mod producer;
 pub mod record_set;
 pub mod topic;
+pub mod topic_pattern;
 mod wire;
 
 pub use cleanup::Cleanup;
@@ -19,6 +20,7 @@ pub use offset::Offset;
 pub use position::Position;
 pub use producer::{ProducerId, ProducerStamp};
 pub use topic::{TopicId, TopicName, TopicPartition};
+pub use topic_pattern::TopicPattern;
 
 /// Milliseconds since 1970-01-01 00:00 UTC. Negative before it.
 pub type TimestampMs = i64;

@@ -295,6 +295,7 @@ fn options_in(directory: &Path) -> BrokerOptions {
         topic_defaults: config.topics.options,
         produce_in_flight_bytes_max: config.limits.produce_in_flight_bytes_max,
         disk_free_bytes_min: config.broker.disk_free_bytes_min,
+        group_offsets_retention_ms: config.groups.offsets_retention_ms,
         scrub: ScrubOptions { bytes_per_second: 1 << 40, interval_ms: config.broker.scrub_interval_ms },
     }
 }

@@ -3,7 +3,7 @@
 use super::{TestBroker, within};
 use crate::common::records::values_of;
 use millstream::proto::subscribe_request::{Commit, Open, Released, Request};
-use millstream::proto::subscribe_response::{Assigned, Committed, Heartbeat, Records, Response, Revoked};
+use millstream::proto::subscribe_response::{Assigned, Committed, Heartbeat, Records, Response, Revoked, Seek};
 use millstream::proto::{
     Credit, Edge, PartitionOffset, Position, SubscribeRequest, SubscribeResponse, TopicPartition, position::At,
 };
@@ -71,7 +71,10 @@ impl Subscriber {
         let message = within("a message of a stream", self.responses.message()).await?;
         let response = message.map(|message| message.response.expect("messages are not empty"));
         match &response {
-            Some(Response::Assigned(Assigned { generation, partitions })) => {
+            Some(
+                Response::Assigned(Assigned { generation, partitions })
+                | Response::Seek(Seek { generation, partitions }),
+            ) => {
                 self.generation = *generation;
                 let begun =
                     |partition: &PartitionOffset| ((partition.topic.clone(), partition.partition), partition.offset);

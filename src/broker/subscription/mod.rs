@@ -17,7 +17,7 @@ use crate::broker::error::BrokerError;
 use crate::broker::groups::{Commit, RefusedCommits, group_name};
 use crate::group::{Generation, JoinRequest, MemberEvent, MemberId, Membership, RemovalReason};
 use crate::storage::reader::StoredBatch;
-use crate::types::{Offset, Position, TopicPartition};
+use crate::types::{Offset, Position, TopicName, TopicPartition};
 use cursors::Cursors;
 use request::OpenedTopic;
 use std::sync::Arc;
@@ -45,6 +45,18 @@ pub enum Delivery {
         /// Which ones.
         partitions: Vec<TopicPartition>,
     },
+    /// The group goes on elsewhere: records from there follow.
+    Seek {
+        /// To be named in the release.
+        generation: Generation,
+        /// With the offset each goes on at.
+        partitions: Vec<(TopicPartition, Offset)>,
+    },
+    /// The group is paused, or goes on.
+    PauseChanged {
+        /// Whether it is.
+        paused: bool,
+    },
     /// Records of one partition.
     Records {
         /// Which one.
@@ -69,6 +81,8 @@ pub struct Subscription {
     membership: Option<Membership>,
     cursors: Cursors,
     credit: Option<Credit>,
+    /// The group is: nothing is read.
+    is_paused: bool,
     topic_changes: watch::Receiver<u64>,
     /// What the coordinator said and was not carried out yet.
     event: Option<MemberEvent>,
@@ -85,10 +99,11 @@ impl Subscription {
     pub async fn open(broker: Arc<Broker>, request: OpenSubscription) -> Result<Self, BrokerError> {
         let topic_changes = broker.topics.watch_changes();
         let topics = request.open_topics(&broker)?;
-        let membership = if request.group.is_empty() { None } else { Some(join(&broker, &request, &topics).await?) };
+        let membership = if request.group.is_empty() { None } else { Some(join(&broker, &request).await?) };
         Ok(Self {
             look_for_partitions: membership.is_none(),
             credit: request.credit,
+            is_paused: false,
             broker,
             request,
             topics,
@@ -123,7 +138,7 @@ impl Subscription {
         self.broker.commit(&self.request.group, Some((member, None)), commits).await
     }
 
-    /// The client has stopped working on what was revoked in `generation`.
+    /// The client has stopped working on what was revoked in `generation`, or on what came before the seek of it.
     pub async fn release(&self, generation: Generation) -> Result<(), BrokerError> {
         let member = self.member("released")?.clone();
         Ok(self.broker.groups()?.release(group_name(&self.request.group)?, member, generation).await?)
@@ -178,6 +193,9 @@ impl Subscription {
 
     /// Records of the partition whose turn it is, if there are any and the credit allows.
     async fn read(&mut self) -> Result<Option<Delivery>, BrokerError> {
+        if self.is_paused {
+            return Ok(None);
+        }
         let (records_max, bytes_max) = match &self.credit {
             Some(credit) if credit.is_used_up() => return Ok(None),
             Some(credit) => (credit.records, credit.bytes_at_most(self.request.delivery_bytes_max)),
@@ -198,7 +216,7 @@ impl Subscription {
 
     /// Waits until [`Subscription::ready`] may have something, or a heartbeat is due.
     async fn wait(&mut self) -> Result<Option<Delivery>, BrokerError> {
-        let may_send = self.credit.as_ref().is_none_or(|credit| !credit.is_used_up());
+        let may_send = !self.is_paused && self.credit.as_ref().is_none_or(|credit| !credit.is_used_up());
         let is_member = self.membership.is_some();
         let told_to_drain = self.told_to_drain;
         let event = async {
@@ -230,11 +248,25 @@ impl Subscription {
                 self.cursors.end(&partitions);
                 Ok(Delivery::Revoked { generation, partitions })
             }
-            MemberEvent::Removed { reason } => Err(BrokerError::MemberRemoved {
-                cause: match reason {
-                    RemovalReason::TooSlow { unread_events } => format!("it left {unread_events} events unread"),
-                    RemovalReason::Stopped { cause } => cause,
-                },
+            MemberEvent::Sought { generation, partitions } => {
+                let mut begun = Vec::with_capacity(partitions.len());
+                for (at, offset) in partitions {
+                    let (start, on_expired) = (Position::Offset(offset), self.request.on_expired);
+                    let offset = self.cursors.begin(&self.broker, at.clone(), start, on_expired).await?;
+                    begun.push((at, offset));
+                }
+                Ok(Delivery::Seek { generation, partitions: begun })
+            }
+            MemberEvent::PauseChanged { paused } => {
+                self.is_paused = paused;
+                Ok(Delivery::PauseChanged { paused })
+            }
+            MemberEvent::Removed { reason } => Err(match reason {
+                RemovalReason::Fenced { instance_id } => BrokerError::MemberFenced { instance_id },
+                RemovalReason::TooSlow { unread_events } => {
+                    BrokerError::MemberRemoved { cause: format!("it left {unread_events} events unread") }
+                }
+                RemovalReason::Stopped { cause } => BrokerError::MemberRemoved { cause },
             }),
         }
     }
@@ -254,7 +286,7 @@ impl Subscription {
                 Some(offset) => offset,
                 None => self.cursors.begin(&self.broker, at.clone(), start, self.request.on_expired).await?,
             };
-            if committed.is_none() && start != Position::Earliest {
+            if committed.is_none() && (start != Position::Earliest || self.request.start != Position::Earliest) {
                 let (topic, metadata) = (at.topic.to_string(), String::new());
                 first_time.push(Commit { topic, partition: at.partition, offset, metadata });
             }
@@ -262,17 +294,17 @@ impl Subscription {
         }
         if !first_time.is_empty() {
             // "The end" is another place for whoever takes the partition over later: what came in between would be
-            // skipped. So the place is fixed now. Where it is refused, the partition was taken away again.
+            // skipped. So is the beginning of what was added, to a member that was not there then. So the place is fixed now. Where it is refused, the partition was taken away again.
             self.commit(first_time).await?;
         }
         Ok(begun)
     }
 
-    /// Where to begin in a partition that nothing is known of. One that was added after the stream was opened is read
-    /// from its first record: all of it is new.
+    /// Where to begin in a partition that nothing is known of. One that was added after the stream was opened, or whose
+    /// topic was, is read from its first record: all of it is new.
     fn start_in(&self, at: &TopicPartition) -> Position {
         let opened = self.topics.iter().find(|topic| topic.name == at.topic);
-        let is_added = opened.is_some_and(|topic| at.partition >= topic.partitions);
+        let is_added = opened.is_none_or(|topic| at.partition >= topic.partitions);
         if is_added { Position::Earliest } else { self.request.start }
     }
 
@@ -298,12 +330,15 @@ impl Subscription {
     }
 }
 
-async fn join(broker: &Broker, request: &OpenSubscription, topics: &[OpenedTopic]) -> Result<Membership, BrokerError> {
+async fn join(broker: &Broker, request: &OpenSubscription) -> Result<Membership, BrokerError> {
     let join = JoinRequest {
         group: group_name(&request.group)?,
-        topics: topics.iter().map(|topic| topic.name.clone()).collect(),
+        topics: request.topics.iter().map(|topic| TopicName::new(topic)).collect::<Result<_, _>>()?,
+        patterns: request.patterns.clone(),
         client_id: request.client_id.clone(),
         peer: request.peer.clone(),
+        instance: request.instance.clone(),
+        assignor: request.assignor,
     };
     Ok(broker.groups()?.join(join).await?)
 }

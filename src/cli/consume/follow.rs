@@ -50,11 +50,19 @@ pub(super) async fn follow(client: &Client, plan: &Plan, printer: &mut Printer<F
 fn options_of(plan: &Plan) -> ConsumerOptions {
     let options = ConsumerOptions {
         partitions: plan.partitions.clone(),
+        topic_patterns: plan.patterns.clone(),
         on_expired: plan.on_expired,
         ..ConsumerOptions::new(plan.topics.clone())
     };
     match &plan.way {
-        Way::Group { name, start, .. } => ConsumerOptions { group: Some(name.clone()), start: *start, ..options },
+        Way::Group { name, start, .. } => {
+            let (instance_id, session_timeout) = match plan.instance.clone() {
+                Some((id, timeout)) => (Some(id), timeout),
+                None => (None, options.session_timeout),
+            };
+            let (group, assignor) = (Some(name.clone()), plan.assignor);
+            ConsumerOptions { group, start: *start, instance_id, session_timeout, assignor, ..options }
+        }
         Way::Follow(start) | Way::Range(start, _) => ConsumerOptions { start: *start, ..options },
     }
 }
@@ -128,6 +136,12 @@ impl Session<'_> {
                     ends.forget(&partitions);
                 }
             }
+            Event::Seek { .. } => {
+                self.flush()?;
+                eprintln!("millstream: the group was moved; going on from there");
+            }
+            Event::Paused => eprintln!("millstream: the group is paused; to go on: millstream group resume"),
+            Event::Resumed => eprintln!("millstream: the group goes on"),
             Event::Draining => {
                 self.flush()?;
                 self.commit().await?;

@@ -14,9 +14,9 @@ pub(super) use start::parse_position;
 use super::BrokerArgs;
 use super::exit::CliError;
 use super::topic::topic_name;
-use crate::client::OnExpired;
+use crate::client::{Assignor, OnExpired};
 use crate::clock::{Clock as _, SystemClock};
-use crate::types::{Position, TopicName};
+use crate::types::{Position, TopicName, TopicPattern};
 use crate::units::{format_bytes, format_count, parse_duration, per_second};
 use clap::{Args, ValueEnum};
 use format::Template;
@@ -44,7 +44,8 @@ Examples:
   millstream consume orders -e                  all there is, then stop
   millstream consume orders -o -10 -e           the last 10 of each partition
   millstream consume orders -o @-1h: --json     those of the last hour
-  millstream consume orders -g billing -f '%k: %s\\n'";
+  millstream consume orders -g billing -f '%k: %s\\n'
+  millstream consume -g billing --pattern 'orders.*'";
 
 /// Options of `consume`.
 #[derive(Debug, Args)]
@@ -52,8 +53,12 @@ Examples:
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct ConsumeArgs {
     /// Topics to read.
-    #[arg(required = true, value_name = "TOPIC")]
+    #[arg(required_unless_present = "patterns", value_name = "TOPIC")]
     topics: Vec<String>,
+    /// With -g: every topic that matches, also those made later; * for any characters, ? for one. May be given more than
+    /// once.
+    #[arg(long = "pattern", value_name = "PATTERN", requires = "group", value_parser = TopicPattern::new)]
+    patterns: Vec<TopicPattern>,
     /// Where to begin, and with FROM:UNTIL where to stop; see below.
     #[arg(short = 'o', long = "offset", value_name = "PLACE", allow_hyphen_values = true)]
     start: Option<String>,
@@ -66,6 +71,15 @@ pub(super) struct ConsumeArgs {
     /// Read as a member of this consumer group, and commit what was printed.
     #[arg(short, long, value_name = "GROUP")]
     group: Option<String>,
+    /// With -g: keep the partitions for the session timeout while this process is away, and take them up again.
+    #[arg(long, value_name = "ID", requires = "group")]
+    instance_id: Option<String>,
+    /// With --instance-id: how long.
+    #[arg(long, value_name = "TIME", default_value = "45s", value_parser = parse_duration, requires = "instance_id")]
+    session_timeout: Duration,
+    /// With -g: how the group shares its partitions, if most of its members ask for this.
+    #[arg(long, value_enum, value_name = "CHOICE", default_value_t, requires = "group")]
+    assignor: AssignorArg,
     /// Only this partition of each topic; may be given more than once.
     #[arg(short, long = "partition", value_name = "N", conflicts_with = "group")]
     partitions: Vec<u32>,
@@ -98,10 +112,13 @@ pub(super) struct ConsumeArgs {
 #[derive(Debug)]
 struct Plan {
     topics: Vec<TopicName>,
+    patterns: Vec<TopicPattern>,
     partitions: Vec<u32>,
     count: Option<u64>,
     timeout: Option<Duration>,
     on_expired: OnExpired,
+    instance: Option<(String, Duration)>,
+    assignor: Assignor,
     way: Way,
 }
 
@@ -123,6 +140,25 @@ impl From<OnExpiredArg> for OnExpired {
             OnExpiredArg::Fail => Self::Fail,
             OnExpiredArg::Earliest => Self::Earliest,
             OnExpiredArg::Latest => Self::Latest,
+        }
+    }
+}
+
+/// What `--assignor` may say.
+#[derive(Debug, Default, Clone, Copy, ValueEnum)]
+enum AssignorArg {
+    /// Evenly over all topics together, moving as few as possible.
+    #[default]
+    Balanced,
+    /// Topic by topic in ranges: partitions of the same number go to the same member.
+    Range,
+}
+
+impl From<AssignorArg> for Assignor {
+    fn from(choice: AssignorArg) -> Self {
+        match choice {
+            AssignorArg::Balanced => Self::Balanced,
+            AssignorArg::Range => Self::Range,
         }
     }
 }
@@ -151,10 +187,13 @@ pub(super) async fn run(args: ConsumeArgs) -> Result<(), CliError> {
     let mut printer = Printer::stdout(style, args.count)?;
     let plan = Plan {
         topics,
+        patterns: args.patterns.clone(),
         partitions: args.partitions.clone(),
         count: args.count,
         timeout: args.timeout,
         on_expired: args.on_expired.into(),
+        assignor: args.assignor.into(),
+        instance: args.instance_id.clone().map(|id| (id, args.session_timeout)),
         way,
     };
     let started = Instant::now();

@@ -1,4 +1,4 @@
-//! `millstream group`: list, describe, lag, seek, delete.
+//! `millstream group`: list, describe, lag, seek, fork, pause, resume, delete.
 
 mod lag;
 
@@ -7,6 +7,7 @@ use super::consume::parse_position;
 use super::exit::CliError;
 use super::topic::topic_name;
 use super::{BrokerArgs, json, table};
+use crate::client::PartitionOffset;
 use crate::client::admin::{GroupDescription, GroupListing};
 use crate::clock::{Clock as _, SystemClock};
 use clap::{Args, Subcommand};
@@ -50,11 +51,12 @@ enum GroupVerb {
         #[command(flatten)]
         out: OutputArgs,
     },
-    /// Move the committed offsets of a group that has no members.
+    /// Move a group: its committed offsets are set, and its members go on from there.
     #[command(after_help = "\
 Examples:
   millstream group seek billing --topic orders --to earliest
   millstream group seek billing --topic orders -p 0 -p 1 --to @-15m --dry-run
+  millstream group seek billing --topic orders --to @2026-01-31T12:00:00Z
   millstream group seek billing --topic orders --to -100       the last 100 records again")]
     Seek {
         /// The group; created if there is none.
@@ -73,6 +75,40 @@ Examples:
         dry_run: bool,
         #[command(flatten)]
         out: OutputArgs,
+    },
+    /// Let a new group begin where a group is, to try something beside it.
+    #[command(after_help = "\
+Examples:
+  millstream group fork billing billing-try --dry-run
+  millstream group fork billing billing-try && millstream consume orders -g billing-try
+  millstream group delete billing-try --yes")]
+    Fork {
+        /// The group.
+        group: String,
+        /// The new one; it must have neither committed offsets nor members.
+        #[arg(value_name = "NEW-GROUP")]
+        new_group: String,
+        /// Show what would be set, and set nothing.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        out: OutputArgs,
+    },
+    /// Stop the delivery of records to a group; its members keep their partitions.
+    #[command(after_help = "Example:\n  millstream group pause billing")]
+    Pause {
+        /// The group.
+        group: String,
+        #[command(flatten)]
+        broker: BrokerArgs,
+    },
+    /// End a pause.
+    #[command(after_help = "Example:\n  millstream group resume billing")]
+    Resume {
+        /// The group.
+        group: String,
+        #[command(flatten)]
+        broker: BrokerArgs,
     },
     /// Delete a group that has no members, with its committed offsets.
     #[command(after_help = "Example:\n  millstream group delete billing --yes")]
@@ -112,18 +148,14 @@ pub(super) async fn run(args: GroupArgs) -> Result<(), CliError> {
             let position = parse_position(&to, SystemClock.now_ms()).map_err(CliError::usage)?;
             let client = out.broker.connect().await?;
             let offsets = client.seek_group(&group, &topics, &partitions, position, dry_run).await?;
-            if dry_run {
-                eprintln!("nothing was set; these would be:");
-            }
-            let rows = offsets.iter().map(|set| (&set.partition, set.offset));
-            if out.json {
-                return json::print_lines(rows.map(
-                    |(at, offset)| json!({ "topic": at.topic.as_str(), "partition": at.partition, "offset": offset }),
-                ));
-            }
-            let rows = rows.map(|(at, offset)| [at.topic.to_string(), at.partition.to_string(), offset.to_string()]);
-            table::print(["TOPIC", ">PARTITION", ">OFFSET"], rows)
+            print_offsets(&offsets, dry_run, out.json)
         }
+        GroupVerb::Fork { group, new_group, dry_run, out } => {
+            let client = out.broker.connect().await?;
+            print_offsets(&client.fork_group(&group, &new_group, dry_run).await?, dry_run, out.json)
+        }
+        GroupVerb::Pause { group, broker } => Ok(broker.connect().await?.pause_group(&group).await?),
+        GroupVerb::Resume { group, broker } => Ok(broker.connect().await?.resume_group(&group).await?),
         GroupVerb::Delete { group, yes, broker } => {
             confirm(&format!("delete group {group} and its committed offsets"), yes)?;
             Ok(broker.connect().await?.delete_group(&group).await?)
@@ -131,11 +163,26 @@ pub(super) async fn run(args: GroupArgs) -> Result<(), CliError> {
     }
 }
 
+/// What was set, or would be.
+fn print_offsets(offsets: &[PartitionOffset], dry_run: bool, json: bool) -> Result<(), CliError> {
+    if dry_run {
+        eprintln!("nothing was set; these would be:");
+    }
+    let rows = offsets.iter().map(|set| (&set.partition, set.offset));
+    if json {
+        return json::print_lines(
+            rows.map(|(at, offset)| json!({ "topic": at.topic.as_str(), "partition": at.partition, "offset": offset })),
+        );
+    }
+    let rows = rows.map(|(at, offset)| [at.topic.to_string(), at.partition.to_string(), offset.to_string()]);
+    table::print(["TOPIC", ">PARTITION", ">OFFSET"], rows)
+}
+
 fn list(groups: &[GroupListing], json: bool) -> Result<(), CliError> {
     if json {
         return json::print_lines(groups.iter().map(group_json));
     }
-    let rows = groups.iter().map(|group| [group.name.clone(), group.state.to_string(), group.members.to_string()]);
+    let rows = groups.iter().map(|group| [group.name.clone(), state_of(group), group.members.to_string()]);
     table::print(["NAME", "STATE", ">MEMBERS"], rows)
 }
 
@@ -149,6 +196,7 @@ fn describe(group: &GroupDescription, json: bool) -> Result<(), CliError> {
                 let partitions = member.partitions.iter();
                 json!({
                     "member_id": member.member_id, "client_id": member.client_id, "peer": member.peer,
+                    "instance_id": member.instance_id, "away": member.is_away,
                     "partitions": partitions
                         .map(|at| json!({ "topic": at.topic.as_str(), "partition": at.partition }))
                         .collect::<Value>(),
@@ -160,20 +208,26 @@ fn describe(group: &GroupDescription, json: bool) -> Result<(), CliError> {
         return json::print_lines([object]);
     }
     let listing = &group.group;
-    let text = format!("group {}: {}, generation {}\n\n", listing.name, listing.state, listing.generation);
+    let text = format!("group {}: {}, generation {}\n\n", listing.name, state_of(listing), listing.generation);
     std::io::stdout().write_all(text.as_bytes()).map_err(CliError::output)?;
     let members = group.members.iter().map(|member| {
         let partitions: Vec<_> = member.partitions.iter().map(ToString::to_string).collect();
-        [member.member_id.clone(), member.client_id.clone(), member.peer.clone(), partitions.join(" ")]
+        let peer = if member.is_away { "away".to_owned() } else { member.peer.clone() };
+        [member.member_id.clone(), member.instance_id.clone(), member.client_id.clone(), peer, partitions.join(" ")]
     });
-    table::print(["MEMBER", "CLIENT", "PEER", "PARTITIONS"], members)?;
+    table::print(["MEMBER", "INSTANCE", "CLIENT", "PEER", "PARTITIONS"], members)?;
     std::io::stdout().write_all(b"\n").map_err(CliError::output)?;
     lag::print_progress(group)
+}
+
+fn state_of(group: &GroupListing) -> String {
+    let paused = if group.is_paused { ", paused" } else { "" };
+    format!("{}{paused}", group.state)
 }
 
 fn group_json(group: &GroupListing) -> Value {
     json!({
         "name": group.name, "state": group.state.to_string(), "generation": group.generation,
-        "member_count": group.members,
+        "member_count": group.members, "paused": group.is_paused,
     })
 }

@@ -38,6 +38,8 @@ pub struct GroupListing {
     pub name: String,
     /// What it is doing.
     pub state: GroupState,
+    /// Its members get no records, because somebody said so.
+    pub is_paused: bool,
     /// Grows with every change of the assignment.
     pub generation: u64,
     /// How many members it has.
@@ -53,6 +55,10 @@ pub struct GroupMember {
     pub client_id: String,
     /// Address and port of the client.
     pub peer: String,
+    /// Given by the client; empty = none.
+    pub instance_id: String,
+    /// It has no connection, and its partitions wait for it.
+    pub is_away: bool,
     /// What it reads.
     pub partitions: Vec<TopicPartition>,
 }
@@ -134,8 +140,8 @@ impl Client {
         })
     }
 
-    /// Sets the committed offsets of a group without members to a position in these topics, in these partitions of
-    /// each (empty = all); what was set, or would be with `dry_run`.
+    /// Sets the committed offsets of a group to a position in these topics, in these partitions of each (empty = all);
+    /// its members go on from there. What was set, or would be with `dry_run`.
     pub async fn seek_group(
         &self,
         group: &str,
@@ -155,6 +161,33 @@ impl Client {
         offsets_from_wire(self.answer(groups.seek_group(request)).await?.offsets)
     }
 
+    /// Copies the committed offsets of a group to a new one, which must have neither offsets nor members. What was set, or
+    /// would be with `dry_run`.
+    pub async fn fork_group(
+        &self,
+        group: &str,
+        new_group: &str,
+        dry_run: bool,
+    ) -> Result<Vec<PartitionOffset>, ClientError> {
+        let mut groups = service!(self, group_service_client, GroupServiceClient);
+        let request = proto::ForkGroupRequest { group: group.to_owned(), new_group: new_group.to_owned(), dry_run };
+        offsets_from_wire(self.answer(groups.fork_group(request)).await?.offsets)
+    }
+
+    /// Stops the delivery of records to the members of a group, until it is resumed.
+    pub async fn pause_group(&self, group: &str) -> Result<(), ClientError> {
+        let mut groups = service!(self, group_service_client, GroupServiceClient);
+        let request = proto::PauseGroupRequest { group: group.to_owned() };
+        self.answer(groups.pause_group(request)).await.map(drop)
+    }
+
+    /// Ends a pause.
+    pub async fn resume_group(&self, group: &str) -> Result<(), ClientError> {
+        let mut groups = service!(self, group_service_client, GroupServiceClient);
+        let request = proto::ResumeGroupRequest { group: group.to_owned() };
+        self.answer(groups.resume_group(request)).await.map(drop)
+    }
+
     /// Deletes a group without members, with its committed offsets.
     pub async fn delete_group(&self, group: &str) -> Result<(), ClientError> {
         let mut groups = service!(self, group_service_client, GroupServiceClient);
@@ -170,7 +203,13 @@ fn group_from_wire(group: proto::Group) -> GroupListing {
         proto::GroupState::Stable => GroupState::Stable,
         proto::GroupState::Unspecified => GroupState::Unknown,
     };
-    GroupListing { name: group.name, state, generation: group.generation, members: group.members }
+    GroupListing {
+        name: group.name,
+        state,
+        is_paused: group.paused,
+        generation: group.generation,
+        members: group.members,
+    }
 }
 
 fn member_from_wire(member: proto::GroupMember) -> Result<GroupMember, ClientError> {
@@ -180,6 +219,8 @@ fn member_from_wire(member: proto::GroupMember) -> Result<GroupMember, ClientErr
         member_id: member.member_id,
         client_id: member.client_id,
         peer: member.peer,
+        instance_id: member.instance_id,
+        is_away: member.away,
     })
 }
 

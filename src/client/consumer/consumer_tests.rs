@@ -181,3 +181,26 @@ async fn a_member_that_was_removed_joins_again() {
     let (event, _server) = tokio::join!(consumer.next(), accept(&mut broker));
     assert!(matches!(event, Ok(Event::Reconnected)));
 }
+
+#[tokio::test]
+async fn automatic_commits_are_of_what_the_caller_is_done_with() {
+    let mut broker = FakeBroker::start(1).await;
+    let auto_commit = Some(Duration::ZERO);
+    let (mut consumer, mut server) =
+        subscribe(&mut broker, ConsumerOptions { auto_commit, ..options(Some("g")) }).await;
+    server.send(assigned(1, 0)).await;
+    server.send(records(0, &["a"])).await;
+    server.send(records(1, &["b"])).await;
+    next_records(&mut consumer).await;
+    next_records(&mut consumer).await;
+    let Request::Commit(commit) = server.request().await else { panic!("not a commit") };
+    assert_eq!(commit.offsets[0].offset, 1, "the caller may still work on the second");
+    server.send(Response::Committed(Committed { correlation_id: commit.correlation_id, errors: vec![] })).await;
+    // Nothing more comes: what is done is committed all the same.
+    let (_, request) = tokio::join!(
+        async { tokio::time::timeout(Duration::from_millis(200), consumer.next()).await.is_err() },
+        server.request()
+    );
+    let Request::Commit(commit) = request else { panic!("not a commit: {request:?}") };
+    assert_eq!(commit.offsets[0].offset, 2);
+}

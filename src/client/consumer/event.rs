@@ -23,6 +23,18 @@ pub enum Event {
         /// No records of these follow.
         partitions: Vec<TopicPartition>,
     },
+    /// Somebody has moved the group: records go on from here. Drop what came before and is not done; what was marked of
+    /// it is not committed.
+    Seek {
+        /// Of the move.
+        generation: u64,
+        /// With the offset each goes on at.
+        partitions: Vec<PartitionOffset>,
+    },
+    /// Somebody has paused the group: no records come until it is resumed.
+    Paused,
+    /// The pause is over.
+    Resumed,
     /// Nothing happened for a while; the ends of the partitions.
     Heartbeat {
         /// `offset` is the high watermark.

@@ -10,7 +10,7 @@
 //! stops granting credit, and the broker stops sending. Memory is bounded by the window, whatever the backlog.
 //!
 //! In a group, records count as done when they are committed: [`Consumer::mark`] what is done, then
-//! [`Consumer::commit_marked`]. What was marked is also committed when partitions are handed over. After a lost
+//! [`Consumer::commit_marked`], or let [`ConsumerOptions::auto_commit`] do both. What was marked is also committed when partitions are handed over. After a lost
 //! connection the consumer joins again and begins at what was committed, so records may come twice.
 
 mod batch;
@@ -28,22 +28,37 @@ pub use reader::PartitionReader;
 
 use super::backoff::Backoff;
 use super::{Client, ClientError, PartitionOffset, PartitionOutcome};
-use crate::types::{Offset, Position, TopicName, TopicPartition};
+use crate::limits;
+use crate::types::{Offset, Position, TopicName, TopicPartition, TopicPattern};
 use polling::Polling;
 use progress::Progress;
 use std::time::Duration;
 use subscription::Subscription;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// What to read, and how.
 #[derive(Debug, Clone)]
 pub struct ConsumerOptions {
-    /// 1 to 100 topics.
+    /// 1 to 100 topics; beside patterns none are needed.
     pub topics: Vec<TopicName>,
+    /// In a group: every topic that one of these matches, also those made later. At most 10.
+    pub topic_patterns: Vec<TopicPattern>,
     /// Join this consumer group; `None` = read every partition asked for, and commit nothing.
     pub group: Option<String>,
     /// For people, in `group describe`.
     pub client_id: String,
+    /// Keeps the place of this member in its group: whoever subscribes with the same id within the session timeout gets
+    /// its partitions again, unnoticed by others. Another id for each process; two with one fence each other
+    /// (`MEMBER_FENCED`). `None` = a member leaves with its connection.
+    pub instance_id: Option<String>,
+    /// How long the place is kept; only with an instance id. From a second to an hour.
+    pub session_timeout: Duration,
+    /// How the partitions of the group are shared, if most of its members ask for this.
+    pub assignor: Assignor,
+    /// In a group: commit by itself, this often at most. What [`Consumer::next`] returned counts as done when it is called
+    /// again. `None` = nothing is committed but by [`Consumer::commit`] and [`Consumer::commit_marked`].
+    pub auto_commit: Option<Duration>,
     /// Where to begin in partitions without a committed offset.
     pub start: Position,
     /// What to do when retention has deleted the place to begin.
@@ -66,8 +81,13 @@ impl ConsumerOptions {
     pub fn new(topics: Vec<TopicName>) -> Self {
         Self {
             topics,
+            topic_patterns: Vec::new(),
             group: None,
             client_id: concat!("millstream-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
+            instance_id: None,
+            session_timeout: Duration::from_millis(limits::SESSION_TIMEOUT_MS_DEFAULT),
+            assignor: Assignor::default(),
+            auto_commit: None,
             start: Position::Latest,
             on_expired: OnExpired::default(),
             partitions: Vec::new(),
@@ -89,6 +109,16 @@ pub enum OnExpired {
     Earliest,
     /// Go on at the end.
     Latest,
+}
+
+/// How the partitions of a group are shared. A group goes by what most of its members ask for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Assignor {
+    /// Evenly over all topics together, moving as few as possible.
+    #[default]
+    Balanced,
+    /// Topic by topic in ranges: partitions of the same number go to the same member.
+    Range,
 }
 
 /// A reader of topics, alone or as a member of a group.
@@ -118,9 +148,22 @@ pub struct Consumer {
     options: ConsumerOptions,
     source: Source,
     progress: Progress,
-    /// The generation of a Revoked event that the caller has seen and we have not answered.
-    unanswered_revoke: Option<u64>,
+    /// A request of the broker that the caller has seen and we have not answered.
+    unanswered: Option<Unanswered>,
+    /// With automatic commits: the records that the caller has and may still work on.
+    lent: Option<(TopicPartition, Offset)>,
+    /// And when what is done is committed.
+    commit_at: Option<Instant>,
     backoff: Backoff,
+}
+
+/// What the broker waits for us to say.
+#[derive(Debug, Clone, Copy)]
+enum Unanswered {
+    /// That the partitions revoked in this generation are given up, behind a last commit.
+    Revoked(u64),
+    /// That what came before the seek of this generation is dropped.
+    Sought(u64),
 }
 
 /// Where records come from now.
@@ -141,7 +184,9 @@ impl Client {
             options,
             source: Source::Subscribed(Box::new(subscription)),
             progress: Progress::default(),
-            unanswered_revoke: None,
+            unanswered: None,
+            lent: None,
+            commit_at: None,
             backoff: Backoff::new(),
         })
     }
@@ -153,6 +198,7 @@ impl Consumer {
     ///
     /// May be dropped at any await and called again; nothing is lost.
     pub async fn next(&mut self) -> Result<Event, ClientError> {
+        self.mark_lent();
         loop {
             let was_lost = matches!(self.source, Source::Lost(_));
             match self.next_of_source().await {
@@ -175,11 +221,28 @@ impl Consumer {
     async fn next_of_source(&mut self) -> Result<Event, ClientError> {
         match &mut self.source {
             Source::Subscribed(subscription) => {
-                if let Some(generation) = self.unanswered_revoke.take() {
-                    subscription.release(self.progress.take_marked(), generation)?;
-                    self.progress.forget_revoked();
+                match self.unanswered.take() {
+                    Some(Unanswered::Revoked(generation)) => {
+                        subscription.release(self.progress.take_marked(), generation)?;
+                        self.progress.forget_left();
+                    }
+                    Some(Unanswered::Sought(generation)) => {
+                        self.progress.forget_left();
+                        subscription.release(Vec::new(), generation)?;
+                    }
+                    None => {}
                 }
-                subscription.next(&self.options.topics).await
+                loop {
+                    if self.commit_at.is_some_and(|at| at <= Instant::now()) {
+                        self.commit_at = None;
+                        subscription.commit_unanswered(self.progress.take_marked())?;
+                    }
+                    tokio::select! {
+                        biased;
+                        () = sleep_until(self.commit_at) => {}
+                        event = subscription.next(&self.options) => return event,
+                    }
+                }
             }
             Source::Polling(polling) => polling.next(&self.client).await,
             Source::Lost(reconnecting) => {
@@ -189,6 +252,13 @@ impl Consumer {
                 Ok(Event::Reconnected)
             }
         }
+    }
+
+    /// With automatic commits: the caller is done with what it was given last.
+    fn mark_lent(&mut self) {
+        let Some(((partition, next_offset), interval)) = self.lent.take().zip(self.options.auto_commit) else { return };
+        self.progress.mark(&partition, next_offset);
+        self.commit_at.get_or_insert_with(|| Instant::now() + interval);
     }
 
     /// Says that everything of a partition before `next_offset` is done; [`Consumer::commit_marked`] commits it.
@@ -237,23 +307,47 @@ impl Consumer {
     fn observe(&mut self, event: &Event) {
         match event {
             Event::Assigned { partitions, .. } => self.progress.assign(partitions),
-            Event::Records(records) => self.progress.advance(&records.partition, records.next_offset()),
+            Event::Records(records) => {
+                let next_offset = records.next_offset();
+                self.progress.advance(&records.partition, next_offset);
+                if self.options.auto_commit.is_some() && self.options.group.is_some() {
+                    self.lent = Some((records.partition.clone(), next_offset));
+                }
+            }
+            // Its connection ends soon: what is done is committed with the next call.
+            Event::Draining => self.commit_at = self.commit_at.map(|_| Instant::now()),
             Event::Revoked { generation, partitions } => {
                 self.progress.revoke(partitions);
-                self.unanswered_revoke = Some(*generation);
+                self.unanswered = Some(Unanswered::Revoked(*generation));
+            }
+            Event::Seek { generation, partitions } => {
+                self.progress.seek(partitions);
+                self.unanswered = Some(Unanswered::Sought(*generation));
             }
             Event::Reconnected if self.options.group.is_some() => self.progress = Progress::default(),
-            Event::Heartbeat { .. } | Event::Draining | Event::Disconnected { .. } | Event::Reconnected => {}
+            Event::Paused
+            | Event::Resumed
+            | Event::Heartbeat { .. }
+            | Event::Disconnected { .. }
+            | Event::Reconnected => {}
         }
     }
 
     /// Gives the source up and begins to look for a new one, after a while.
     fn lose(&mut self, lost: &ClientError) {
-        self.unanswered_revoke = None;
+        self.unanswered = None;
+        (self.lent, self.commit_at) = (None, None);
         let wait = self.backoff.next_wait(lost.retry_after());
         let mut task = JoinSet::new();
         task.spawn(reconnect(self.client.clone(), self.options.clone(), self.progress.positions(), wait));
         self.source = Source::Lost(task);
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 

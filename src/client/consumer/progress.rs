@@ -11,8 +11,8 @@ pub(super) struct Progress {
     next: BTreeMap<TopicPartition, Offset>,
     /// What is done and not committed yet.
     marked: BTreeMap<TopicPartition, Offset>,
-    /// Partitions that are being handed over: what is marked of them may still be committed, once.
-    revoked: Vec<TopicPartition>,
+    /// Partitions that are handed over, or go on elsewhere, with the next call.
+    left: Vec<TopicPartition>,
 }
 
 impl Progress {
@@ -36,12 +36,20 @@ impl Progress {
 
     pub(super) fn revoke(&mut self, partitions: &[TopicPartition]) {
         self.next.retain(|partition, _| !partitions.contains(partition));
-        self.revoked = partitions.to_vec();
+        self.left = partitions.to_vec();
     }
 
-    /// The hand-over is done: a mark that comes late must not be committed against the new owner.
-    pub(super) fn forget_revoked(&mut self) {
-        for partition in std::mem::take(&mut self.revoked) {
+    /// The group was moved: what is marked of these partitions means the place before.
+    pub(super) fn seek(&mut self, partitions: &[PartitionOffset]) {
+        self.left = partitions.iter().map(|to| to.partition.clone()).collect();
+        self.marked.retain(|partition, _| !self.left.contains(partition));
+        self.assign(partitions);
+    }
+
+    /// The reader has left the partitions, or the places in them, for good: a mark of there must not be committed any
+    /// more.
+    pub(super) fn forget_left(&mut self) {
+        for partition in std::mem::take(&mut self.left) {
             self.marked.remove(&partition);
         }
     }

@@ -7,7 +7,7 @@
 use super::batch::batches_from_wire;
 use super::credit::CreditWindow;
 use super::event::{Event, RecordsEvent};
-use super::{ConsumerOptions, OnExpired};
+use super::{Assignor, ConsumerOptions, OnExpired};
 use crate::client::connection::service;
 use crate::client::convert::{
     commit_errors_from_wire, offset_to_wire, offsets_from_wire, partition_from_wire, position_to_wire, required,
@@ -65,7 +65,7 @@ impl Subscription {
         &self.member_id
     }
 
-    pub(super) async fn next(&mut self, topics: &[TopicName]) -> Result<Event, ClientError> {
+    pub(super) async fn next(&mut self, options: &ConsumerOptions) -> Result<Event, ClientError> {
         if let Some((records, bytes)) = self.lent.take() {
             self.credit.take(records, bytes);
         }
@@ -77,7 +77,7 @@ impl Subscription {
                 Some(response) => response,
                 None => self.receive().await?,
             };
-            if let Some(event) = event_of(response, topics)? {
+            if let Some(event) = event_of(response, options)? {
                 if let Event::Records(records) = &event {
                     self.lent = Some((records.record_count(), records.len_bytes()));
                 }
@@ -100,12 +100,18 @@ impl Subscription {
         }
     }
 
-    /// Commits what is done, then lets the partitions go. The broker takes both in this order, so nothing is waited
-    /// for here; a commit that is refused now means that the partitions were taken away before, and records repeat.
-    pub(super) fn release(&mut self, done: Vec<PartitionOffset>, generation: u64) -> Result<(), ClientError> {
+    /// Commits, and passes the answer over when it comes: what is refused then was taken away, and comes again.
+    pub(super) fn commit_unanswered(&mut self, done: Vec<PartitionOffset>) -> Result<(), ClientError> {
         if !done.is_empty() {
             self.post_commit(done)?;
         }
+        Ok(())
+    }
+
+    /// Commits what is done, then lets the partitions go. The broker takes both in this order, so nothing is waited
+    /// for here; a commit that is refused now means that the partitions were taken away before, and records repeat.
+    pub(super) fn release(&mut self, done: Vec<PartitionOffset>, generation: u64) -> Result<(), ClientError> {
+        self.commit_unanswered(done)?;
         post(&self.requests, Request::Released(Released { generation }))
     }
 
@@ -137,10 +143,22 @@ fn open_request(options: &ConsumerOptions, credit: proto::Credit) -> Open {
         OnExpired::Earliest => proto::OffsetExpired::Earliest,
         OnExpired::Latest => proto::OffsetExpired::Latest,
     };
+    let assignor = match options.assignor {
+        Assignor::Balanced => proto::Assignor::Balanced,
+        Assignor::Range => proto::Assignor::Range,
+    };
     Open {
+        assignor: assignor.into(),
         topics: options.topics.iter().map(ToString::to_string).collect(),
+        topic_patterns: options.topic_patterns.iter().map(ToString::to_string).collect(),
         group: options.group.clone().unwrap_or_default(),
         client_id: options.client_id.clone(),
+        instance_id: options.instance_id.clone().unwrap_or_default(),
+        // More than fits is beyond the bounds, and refused as such.
+        session_timeout_ms: match options.instance_id {
+            Some(_) => u32::try_from(options.session_timeout.as_millis()).unwrap_or(u32::MAX),
+            None => 0,
+        },
         start: Some(position_to_wire(options.start)),
         on_expired: on_expired.into(),
         partitions: options.partitions.clone(),
@@ -150,9 +168,9 @@ fn open_request(options: &ConsumerOptions, credit: proto::Credit) -> Open {
 }
 
 /// The event of a message, or nothing if it is none of the reader's business.
-fn event_of(response: Response, topics: &[TopicName]) -> Result<Option<Event>, ClientError> {
+fn event_of(response: Response, options: &ConsumerOptions) -> Result<Option<Event>, ClientError> {
     Ok(Some(match response {
-        Response::Records(records) => match records_event(records, topics)? {
+        Response::Records(records) => match records_event(records, options)? {
             Some(records) => Event::Records(records),
             None => return Ok(None),
         },
@@ -164,18 +182,26 @@ fn event_of(response: Response, topics: &[TopicName]) -> Result<Option<Event>, C
             let partitions = partitions.map(|lost| partition_from_wire(&lost.topic, lost.partition));
             Event::Revoked { generation: revoked.generation, partitions: partitions.collect::<Result<_, _>>()? }
         }
+        Response::Seek(seek) => {
+            Event::Seek { generation: seek.generation, partitions: offsets_from_wire(seek.partitions)? }
+        }
+        Response::Paused(_) => Event::Paused,
+        Response::Resumed(_) => Event::Resumed,
         Response::Heartbeat(heartbeat) => Event::Heartbeat { ends: offsets_from_wire(heartbeat.high_watermarks)? },
         Response::Drain(_) => Event::Draining,
         Response::Opened(_) | Response::Committed(_) => return Ok(None),
     }))
 }
 
-fn records_event(records: Records, topics: &[TopicName]) -> Result<Option<RecordsEvent>, ClientError> {
-    let topic = topics
-        .iter()
-        .find(|topic| topic.as_str() == records.topic)
-        .ok_or(ClientError::BadAnswer { what: "records of a topic that was not subscribed to" })?;
-    let partition = TopicPartition { topic: topic.clone(), partition: records.partition };
+fn records_event(records: Records, options: &ConsumerOptions) -> Result<Option<RecordsEvent>, ClientError> {
+    // A name that was given is shared, so that records of it allocate none.
+    let named = options.topics.iter().find(|topic| topic.as_str() == records.topic).cloned();
+    let matched = || {
+        let topic = TopicName::new(&records.topic).ok()?;
+        options.topic_patterns.iter().any(|pattern| pattern.matches(&topic)).then_some(topic)
+    };
+    let foreign = ClientError::BadAnswer { what: "records of a topic that was not subscribed to" };
+    let partition = TopicPartition { topic: named.or_else(matched).ok_or(foreign)?, partition: records.partition };
     let batches = batches_from_wire(&partition, records.batches)?;
     let high_watermark = Offset(records.high_watermark);
     Ok((!batches.is_empty()).then_some(RecordsEvent { partition, batches, high_watermark }))
