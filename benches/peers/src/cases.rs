@@ -106,12 +106,14 @@ impl Case {
     }
 
     pub fn is_for(self, system: System) -> bool {
-        let only_produces = system == System::File;
-        let has_queues = !matches!(system, System::Null | System::File);
-        match self.work(Amounts::FULL) {
-            Work::Topic(Workload::Produce) => true,
-            Work::Topic(_) => !only_produces,
-            Work::Queue(_) => has_queues,
+        match (system, self.work(Amounts::FULL)) {
+            (System::File, work) => work == Work::Topic(Workload::Produce),
+            (System::Null, Work::Queue(_)) => false,
+            // They confirm before they sync, and are no queues.
+            (System::RabbitStream, work) => self.durability() == Durability::Written && matches!(work, Work::Topic(_)),
+            // What was read is gone.
+            (System::RabbitQuorum | System::RabbitClassic, Work::Topic(Workload::Consume { .. })) => false,
+            _ => true,
         }
     }
 }

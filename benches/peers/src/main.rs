@@ -6,7 +6,7 @@
 //! child      a server as a process of its own, on a free port, in a directory that is deleted
 //! null       the same gRPC services, storing nothing: the ceiling of the wire (also the program of that child)
 //! file       one file in this process, synced for all who wait together: the ceiling of the disk
-//! nats, redis_streams    others, through the clients their authors advise
+//! nats, rabbit, redis_streams    others, through the clients their authors advise
 //! ```
 
 mod cases;
@@ -15,6 +15,7 @@ mod file;
 mod nats;
 mod null;
 mod programs;
+mod rabbit;
 mod redis_streams;
 mod rounds;
 mod systems;

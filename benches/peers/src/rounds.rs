@@ -13,10 +13,13 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// All of them.
+const DEFAULT_SYSTEMS: &str = "millstream,null,file,nats,redis,rabbit-quorum,rabbit-classic,rabbit-stream";
+
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// The systems; the first is what the others are compared with.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "millstream,null,file,nats,redis")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = DEFAULT_SYSTEMS)]
     systems: Vec<System>,
     /// The cases; all without it.
     #[arg(long, value_enum, value_delimiter = ',')]

