@@ -1,7 +1,9 @@
 //! A worker is a consumer with a prefetch, and acknowledges each message by itself.
 //!
 //! An acknowledgement of AMQP is not answered. A worker knows that those of a chunk have come when the channel answers what
-//! it was asked behind them: to set the prefetch it has. The next chunk is taken while that is on its way.
+//! it was asked behind them: to set the prefetch it has. The next chunk is taken while that is on its way. The channel
+//! of a quorum queue holds some of them back while others are being replicated, and drops them when it is closed: what was
+//! done would come to somebody else. So a worker stays for a while before it leaves.
 
 use super::{Error, Kind, Rabbit, connect, next_chunk};
 use futures_util::FutureExt as _;
@@ -15,9 +17,13 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Most chunks whose confirmation is not there.
 const CHUNKS_MAX: usize = 8;
+
+/// How long a worker stays when all is done; after the time that is measured.
+const STAY: Duration = Duration::from_secs(1);
 
 /// The confirmation of a chunk: of how many messages.
 type Confirmation = Pin<Box<dyn Future<Output = Result<u64, lapin::Error>> + Send>>;
@@ -32,8 +38,7 @@ impl QueueTarget for Rabbit {
     }
 
     async fn delete_queue(&self, name: &str) -> Result<(), Error> {
-        // What was given to a worker that left without acknowledging it is back when the worker's channel has ended; this
-        // one is another, so it is only likely to be seen here. That each message was confirmed is counted elsewhere.
+        // What a worker had left without acknowledging it would be back.
         let channel = self.connection.create_channel().await?;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
         match channel.queue_declare(name.into(), passive, FieldTable::default()).await?.message_count() {
@@ -91,6 +96,7 @@ impl Worker for RabbitWorker {
     }
 
     async fn leave(self) -> Result<(), Error> {
+        tokio::time::sleep(STAY).await;
         self.connection.close(200, "".into()).await?;
         Ok(())
     }
