@@ -7,7 +7,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+/// How long it may take until it listens, and how often that is looked at.
 const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// A port of loopback that nobody listens on.
+pub fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
 
 /// A server that listens.
 #[derive(Debug)]
@@ -21,7 +28,7 @@ impl Server {
     /// Starts what `command` makes of a directory and a free port, and waits until it listens there.
     pub fn start(parent: &Path, command: impl Fn(&Path, u16) -> Command) -> std::io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("peer-").tempdir_in(parent)?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port()?;
         let mut command = command(directory.path(), port);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(|error| {
@@ -34,7 +41,7 @@ impl Server {
             if server.child.try_wait()?.is_some() || begun.elapsed() > PATIENCE {
                 return Err(std::io::Error::other(format!("{command:?} does not listen")));
             }
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(LOOK_AGAIN);
         }
         Ok(server)
     }
@@ -55,6 +62,10 @@ impl Server {
         format!("127.0.0.1:{}", self.port)
     }
 
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     pub fn process_id(&self) -> u32 {
         self.child.id()
     }
@@ -64,6 +75,5 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = self.directory.path();
     }
 }

@@ -1,19 +1,24 @@
 //! The workloads of `millstream bench` against other systems, in turn with Millstream, in one run.
 //!
 //! ```text
-//! rounds     each round runs each workload on each system in turn; ratios are of one round, then median, least, most
+//! rounds     each round runs each case on each system in turn; ratios are of one round, then median, least, most
+//! cases      what is done; systems: with what it is started; programs: where that is, or what to install
 //! child      a server as a process of its own, on a free port, in a directory that is deleted
 //! null       the same gRPC services, storing nothing: the ceiling of the wire (also the program of that child)
 //! file       one file in this process, synced for all who wait together: the ceiling of the disk
-//! nats, redis_streams    others, through the clients their authors advise
+//! nats, rabbit, redis_streams    others, through the clients their authors advise
 //! ```
 
+mod cases;
 mod child;
 mod file;
 mod nats;
 mod null;
+mod programs;
+mod rabbit;
 mod redis_streams;
 mod rounds;
+mod systems;
 
 use clap::{Parser, Subcommand};
 use rounds::RunArgs;

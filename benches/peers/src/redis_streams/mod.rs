@@ -2,6 +2,9 @@
 //!
 //! A consumer group is a reader like any other: of many groups each gets every record, which is what XREAD does. Redis
 //! answers when its append-only file is written, and syncs it every second, or before every answer with `Synced`.
+//! `queue`: its consumer groups, whose consumers share the records.
+
+mod queue;
 
 use super::child::Server;
 use futures_util::FutureExt as _;
@@ -38,6 +41,8 @@ pub enum Error {
     Start(#[from] std::io::Error),
     #[error("redis answered something else than it was asked for")]
     Answer,
+    #[error("the queue says {0}")]
+    Queue(String),
 }
 
 impl Redis {
@@ -122,12 +127,24 @@ impl Target for Redis {
     }
 }
 
-type Answered = Pin<Box<dyn Future<Output = Result<(), RedisError>> + Send>>;
+/// The answer to a request that was sent.
+type Answer<T> = Pin<Box<dyn Future<Output = Result<T, RedisError>> + Send>>;
+
+/// Takes the first step of a request, which hands it to the connection, in order; the answer is waited for later.
+fn begun<T: Send + 'static>(
+    request: impl Future<Output = Result<T, RedisError>> + Send + 'static,
+) -> Result<Answer<T>, RedisError> {
+    let mut answer: Answer<T> = Box::pin(request);
+    match (&mut answer).now_or_never() {
+        Some(answered) => Ok(Box::pin(std::future::ready(Ok(answered?)))),
+        None => Ok(answer),
+    }
+}
 
 pub struct RedisSender {
     connection: MultiplexedConnection,
     key: Arc<str>,
-    waiting: VecDeque<Answered>,
+    waiting: VecDeque<Answer<()>>,
 }
 
 impl Sender for RedisSender {
@@ -139,15 +156,7 @@ impl Sender for RedisSender {
             pipe.cmd("XADD").arg(&*self.key).arg("*").arg("v").arg(record).ignore();
         }
         let mut connection = self.connection.clone();
-        let mut answered: Answered = Box::pin(async move { pipe.query_async(&mut connection).await });
-        // Its first step hands it to the connection, in order; the answer is waited for later.
-        match (&mut answered).now_or_never() {
-            Some(answer) => {
-                answer?;
-                self.waiting.push_back(Box::pin(std::future::ready(Ok(()))));
-            }
-            None => self.waiting.push_back(answered),
-        }
+        self.waiting.push_back(begun(async move { pipe.query_async(&mut connection).await })?);
         Ok(())
     }
 
@@ -177,10 +186,7 @@ impl Reader for RedisReader {
         if reply == Value::Nil {
             return Ok(());
         }
-        // One stream was asked for: [[key, entries]].
-        let Value::Array(streams) = &reply else { return Err(Error::Answer) };
-        let Some(Value::Array(stream)) = streams.first() else { return Err(Error::Answer) };
-        let found = stream.get(1).and_then(entries).ok_or(Error::Answer)?;
+        let found = entries_of_stream(&reply)?;
         let mut last = None;
         tally.records(
             0,
@@ -194,6 +200,13 @@ impl Reader for RedisReader {
         }
         Ok(())
     }
+}
+
+/// The entries of the one stream that was asked for: [[key, entries]].
+fn entries_of_stream(reply: &Value) -> Result<impl Iterator<Item = (&[u8], &[u8])>, Error> {
+    let Value::Array(streams) = reply else { return Err(Error::Answer) };
+    let Some(Value::Array(stream)) = streams.first() else { return Err(Error::Answer) };
+    stream.get(1).and_then(entries).ok_or(Error::Answer)
 }
 
 /// The entries of a stream: [[id, [field, value]], ...].

@@ -2,7 +2,9 @@
 //!
 //! A block is that many messages, all on their way before the first acknowledgement is waited for. Readers alone take
 //! messages without acknowledging them; a consumer group is a durable consumer that acknowledges all before, once for
-//! each chunk.
+//! each chunk. `queue`: the same as a queue.
+
+mod queue;
 
 use super::child::Server;
 use async_nats::jetstream::consumer::pull::Stream as Messages;
