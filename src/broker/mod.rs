@@ -3,8 +3,8 @@
 //! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`] (with
 //! [`lag`]), `producers`, [`queues`] and [`receiving`] (with `queue_reading` and `dead_letters`); `startup`, `opener` and
 //! `coordinators` open everything, `upkeep`, [`compaction`] and `scrubber` look after it, `clock_watch`, `disk_watch`,
-//! `expired` and `dead_groups` know when that needs a word. The state lives below: topics and partitions in the table of `topic_table`, groups
-//! and queues in their coordinators. Doors translate to and from these calls and own nothing.
+//! `expired` and `dead_groups` know when that needs a word. The state lives below: topics and partitions in the table of
+//! `topic_table`, groups and queues in their coordinators. Doors translate to and from these calls and own nothing.
 
 mod clock_watch;
 pub mod compaction;

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The broker does the clever part; this library batches, retries and keeps memory bounded. What it sends is appended
-//! once, however often a lost connection makes it send again; what it reads is read at least once. It knows the generated wire
-//! types and shows its users only [`crate::types`] and its own small structs.
+//! once, however often a lost connection makes it send again; what it reads is read at least once. It knows the
+//! generated wire types and shows its users only [`crate::types`] and its own small structs.
 //!
 //! ```no_run
 //! use millstream::client::{Client, NewRecord, ProducerOptions};

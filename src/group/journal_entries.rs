@@ -8,8 +8,8 @@
 //! | `generations` | `{"floor":7}`: generations up to this were used by deleted groups | never |
 //!
 //! Names hold no `/`, so keys take apart in one way. A reader ignores fields it does not know and fills in `metadata`,
-//! `committed_at_ms` and `empty_since_ms` where they are missing, so fields can be added; a key of another kind is refused, because
-//! skipping it would lose state when the journal is cut. An entry replaces all earlier ones of its key.
+//! `committed_at_ms` and `empty_since_ms` where they are missing, so fields can be added; a key of another kind is
+//! refused, because skipping it would lose state when the journal is cut. An entry replaces all earlier ones of its key.
 
 use super::error::GroupError;
 use super::event::{Event, OffsetKey};

@@ -1,7 +1,8 @@
 //! A member's side of its membership: what it asks for, what it is told, and how it leaves.
 //!
-//! Dropping a [`Membership`] is leaving, or going away with an instance id (`super::instance`). A drop cannot wait for room in the coordinator's inbox and must not be lost,
-//! so it goes by a list beside the inbox, which holds at most one entry per member.
+//! Dropping a [`Membership`] is leaving, or going away with an instance id (`super::instance`). A drop cannot wait for
+//! room in the coordinator's inbox and must not be lost, so it goes by a list beside the inbox, which holds at most one
+//! entry per member.
 
 use super::ids::{Generation, GroupName, MemberId};
 use super::instance::Instance;

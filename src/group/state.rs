@@ -1,7 +1,8 @@
 //! One consumer group as a pure state machine: `decide_*` looks, [`GroupState::apply`] changes.
 //!
 //! A decision takes `&self` and yields events; nothing changes until they are applied. The decisions stand in
-//! `super::rebalance` (membership and ownership, with `super::instance`), `super::commit` and `super::seek` (offsets), the state and its changes here.
+//! `super::rebalance` (membership and ownership, with `super::instance`), `super::commit` and `super::seek` (offsets), the
+//! state and its changes here.
 //!
 //! What always holds: a partition has one [`Ownership`] or none; its owner is a member; every partition of a
 //! subscribed topic is owned or being revoked; whoever waits for a partition is a member.

@@ -132,7 +132,8 @@ async fn judge(data_dir: &Path, history: &History, lines: &Lines, cut: u64, go_o
     judgement
 }
 
-/// Appends a record to every partition that nothing else changes (compaction may, at any time); gives what must be served from now on.
+/// Appends a record to every partition that nothing else changes (compaction may, at any time); gives what must be
+/// served from now on.
 async fn append_everywhere(broker: SocketAddr, mut observed: Observed, lines: &Lines) -> Result<Observed, String> {
     observed.topics.remove(COMPACTED);
     for (topic, partitions) in &mut observed.topics {

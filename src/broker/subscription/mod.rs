@@ -294,7 +294,8 @@ impl Subscription {
         }
         if !first_time.is_empty() {
             // "The end" is another place for whoever takes the partition over later: what came in between would be
-            // skipped. So is the beginning of what was added, to a member that was not there then. So the place is fixed now. Where it is refused, the partition was taken away again.
+            // skipped. So is the beginning of what was added, to a member that was not there then. So the place is fixed
+            // now. Where it is refused, the partition was taken away again.
             self.commit(first_time).await?;
         }
         Ok(begun)

@@ -10,8 +10,9 @@
 //! stops granting credit, and the broker stops sending. Memory is bounded by the window, whatever the backlog.
 //!
 //! In a group, records count as done when they are committed: [`Consumer::mark`] what is done, then
-//! [`Consumer::commit_marked`], or let [`ConsumerOptions::auto_commit`] do both. What was marked is also committed when partitions are handed over. After a lost
-//! connection the consumer joins again and begins at what was committed, so records may come twice.
+//! [`Consumer::commit_marked`], or let [`ConsumerOptions::auto_commit`] do both. What was marked is also committed when
+//! partitions are handed over. After a lost connection the consumer joins again and begins at what was committed, so
+//! records may come twice.
 
 mod batch;
 mod credit;
