@@ -38,7 +38,7 @@ pub enum GroupError {
         members: usize,
     },
     /// Only possible while the group has committed nothing.
-    #[error("group {group} has {offsets} committed offsets already; delete it first, or choose another name")]
+    #[error("group {group} has committed offsets already, {offsets} in all; delete it first, or choose another name")]
     HasOffsets {
         /// The group.
         group: GroupName,
