@@ -7,10 +7,10 @@ use crate::partition::{AppendError, PartitionHandle, PartitionOptions, StoragePo
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::error::StorageError;
 use crate::storage::file_system::{FileSystem, OpenMode};
-use crate::storage::frame::FrameHeader;
+use crate::storage::frame::{FrameHeader, HEADER_BYTES};
 use crate::storage::log::{Log, LogOptions, NewBatch};
 use crate::storage::retention::RetentionPolicy;
-use crate::storage::segment::header::{LogId, SEGMENT_HEADER_BYTES};
+use crate::storage::segment::header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::storage::sim_disk::{Fault, Loss};
 use crate::storage::sim_file_system::SimFileSystem;
 use crate::types::record_set::{self, encode_record};
@@ -329,4 +329,28 @@ fn a_segment_that_was_never_written_is_not_all_that_is_looked_at() {
     let first = after_a_start();
     assert_eq!((first.0, first.1.segment), (Offset(1), Offset(0)));
     assert_eq!(first, after_a_start());
+}
+
+/// A frame with a right checksum that counts more records than there are offsets was given to readers as it is.
+#[test]
+fn a_frame_that_counts_beyond_the_end_of_the_log_is_damage() {
+    let disk = SimFileSystem::new(1);
+    let mut log = open(&disk);
+    append(&mut log);
+    log.close().expect("closed");
+    let file = disk.open(Path::new("/log/00000000000000000000.log"), OpenMode::Write).expect("opens");
+    let mut bytes = vec![0; usize::try_from(file.len().expect("known")).expect("small")];
+    file.read_exact_at(0, &mut bytes).expect("reads");
+    let (segment_header, frame) = bytes.split_at(SEGMENT_HEADER_BYTES);
+    let seed = SegmentHeader::decode_seed(segment_header, ID, Offset(0)).expect("a header");
+    let (header, frame_bytes) = FrameHeader::decode(frame).expect("a frame");
+    let forged = FrameHeader { record_count: 1_000, last_offset_delta: 999, ..header };
+    let encoded = forged.encode(seed, &frame[HEADER_BYTES..frame_bytes]);
+    let at = u64::try_from(SEGMENT_HEADER_BYTES).expect("64 fits");
+    file.write_all_at(at, &mut [std::io::IoSlice::new(&encoded)]).expect("writes");
+
+    let mut log = open(&disk);
+    append(&mut log);
+    let read = log.reader().read(Offset(0), log.next_offset(), 1 << 20);
+    assert!(matches!(read, Err(StorageError::Damaged { first_offset: Offset(0), .. })), "{read:?}");
 }

@@ -119,6 +119,8 @@ impl LogReader {
         let from = found.next_offset;
         let segments = self.shared.segments();
         let first = segments.partition_point(|segment| segment.base_offset() <= from).saturating_sub(1);
+        // What begins below the bound was appended as a whole: a frame that counts beyond this lies.
+        let log_end = self.log_end().max(below);
         let mut is_begun = false;
         let mut budget = bytes_max;
         for (at, segment) in segments.iter().enumerate().skip(first) {
@@ -153,8 +155,9 @@ impl LogReader {
                     found.next_offset = frame_end;
                     continue;
                 }
+                let counted_end = batch.base_offset.advance(batch.record_count.into());
                 let batch = batch.first_records(u64::MAX, budget);
-                if batch.record_count == 0 {
+                if batch.record_count == 0 || counted_end > log_end {
                     // Going on without one of them would be reading the same place for ever.
                     let (position, what) = (frames.position.into(), "its payload is not the records that it counts");
                     return Err(self.damaged(segment.path(), position, wanted..frame_end, what.into()));
