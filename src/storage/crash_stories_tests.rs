@@ -331,9 +331,9 @@ fn a_segment_that_was_never_written_is_not_all_that_is_looked_at() {
     assert_eq!(first, after_a_start());
 }
 
-/// A frame with a right checksum that counts more records than there are offsets was given to readers as it is.
+/// A frame with a right checksum that counts more records than it has offsets was given to readers as it is.
 #[test]
-fn a_frame_that_counts_beyond_the_end_of_the_log_is_damage() {
+fn a_frame_that_counts_more_records_than_it_has_offsets_is_damage() {
     let disk = SimFileSystem::new(1);
     let mut log = open(&disk);
     append(&mut log);
@@ -344,7 +344,7 @@ fn a_frame_that_counts_beyond_the_end_of_the_log_is_damage() {
     let (segment_header, frame) = bytes.split_at(SEGMENT_HEADER_BYTES);
     let seed = SegmentHeader::decode_seed(segment_header, ID, Offset(0)).expect("a header");
     let (header, frame_bytes) = FrameHeader::decode(frame).expect("a frame");
-    let forged = FrameHeader { record_count: 1_000, last_offset_delta: 999, ..header };
+    let forged = FrameHeader { record_count: 1_000, ..header };
     let encoded = forged.encode(seed, &frame[HEADER_BYTES..frame_bytes]);
     let at = u64::try_from(SEGMENT_HEADER_BYTES).expect("64 fits");
     file.write_all_at(at, &mut [std::io::IoSlice::new(&encoded)]).expect("writes");

@@ -148,6 +148,8 @@ impl LogReader {
                     }
                 };
                 is_begun = true;
+                let counted_end = batch.base_offset.advance(batch.record_count.into());
+                let counts_too_many = counted_end > batch.next_offset.min(log_end);
                 // What was compacted away may reach beyond what readers may see.
                 let frame_end = batch.next_offset.min(below);
                 batch.next_offset = frame_end;
@@ -155,9 +157,8 @@ impl LogReader {
                     found.next_offset = frame_end;
                     continue;
                 }
-                let counted_end = batch.base_offset.advance(batch.record_count.into());
                 let batch = batch.first_records(u64::MAX, budget);
-                if batch.record_count == 0 || counted_end > log_end {
+                if batch.record_count == 0 || counts_too_many {
                     // Going on without one of them would be reading the same place for ever.
                     let (position, what) = (frames.position.into(), "its payload is not the records that it counts");
                     return Err(self.damaged(segment.path(), position, wanted..frame_end, what.into()));
