@@ -46,7 +46,7 @@ fn try_it(files: &MemoryFileSystem, is_whole: bool) {
     let again = read_all(&log.reader(), log.next_offset());
     // The words may differ: the first start names what it met, the second trusts its checkpoint, and the reader finds it.
     let outline = |(records, damage): &(u64, Option<String>)| (*records, damage.is_some());
-    assert_eq!(read.as_ref().map(outline), Some(outline(&again)), "what is read is the same each time");
+    assert_eq!(read.as_ref().map(outline), Some(outline(&again)), "read at first: {read:?}, then: {again:?}");
     if is_whole {
         let (records, error) = read.unwrap_or_default();
         assert_eq!(error, None, "nothing was damaged");

@@ -50,6 +50,20 @@ fn append_bytes(log: &mut Log, bytes: usize) {
     assert!(outcome.error.is_none(), "{:?}", outcome.error);
 }
 
+/// Changes the bytes of the first segment, as no crash does.
+fn damage(disk: &SimFileSystem, change: impl FnOnce(&mut Vec<u8>)) {
+    let file = disk.open(Path::new("/log/00000000000000000000.log"), OpenMode::Write).expect("opens");
+    let mut bytes = vec![0; usize::try_from(file.len().expect("known")).expect("small")];
+    file.read_exact_at(0, &mut bytes).expect("reads");
+    change(&mut bytes);
+    file.write_all_at(0, &mut [std::io::IoSlice::new(&bytes)]).expect("writes");
+}
+
+/// The header of the first frame in a segment, and the length of the frame.
+fn first_frame(segment: &[u8]) -> (FrameHeader, usize) {
+    FrameHeader::decode(&segment[SEGMENT_HEADER_BYTES..]).expect("a frame")
+}
+
 fn fail_next(disk: &SimFileSystem, fault: Fault) {
     disk.plan(disk.operations() + 1, fault);
 }
@@ -292,16 +306,13 @@ fn a_second_start_finds_behind_damage_what_the_first_found() {
     let mut log = open(&disk);
     (0..3).for_each(|_| append(&mut log));
     drop(log);
-    let file = disk.open(Path::new("/log/00000000000000000000.log"), OpenMode::Write).expect("opens");
-    let end = usize::try_from(file.len().expect("known")).expect("small");
-    let mut bytes = vec![0; end];
-    file.read_exact_at(0, &mut bytes).expect("reads");
-    let (_, frame_bytes) = FrameHeader::decode(&bytes[SEGMENT_HEADER_BYTES..]).expect("a frame");
-    let [first, second, third] = [0, 1, 2].map(|frame| SEGMENT_HEADER_BYTES + frame * frame_bytes);
-    bytes.copy_within(first..second, third);
-    bytes[second..third].fill(0xa5);
-    bytes[second - 1] ^= 1;
-    file.write_all_at(0, &mut [std::io::IoSlice::new(&bytes)]).expect("writes");
+    damage(&disk, |bytes| {
+        let (_, frame_bytes) = first_frame(bytes);
+        let [first, second, third] = [0, 1, 2].map(|frame| SEGMENT_HEADER_BYTES + frame * frame_bytes);
+        bytes.copy_within(first..second, third);
+        bytes[second..third].fill(0xa5);
+        bytes[second - 1] ^= 1;
+    });
     let forged = Checkpoint { next_offset: Offset(10), ..Checkpoint::EMPTY };
     forged.store(&disk, Path::new("/log")).expect("stored");
     let checkpoint_after_a_start = || {
@@ -338,19 +349,35 @@ fn a_frame_that_counts_more_records_than_it_has_offsets_is_damage() {
     let mut log = open(&disk);
     append(&mut log);
     log.close().expect("closed");
-    let file = disk.open(Path::new("/log/00000000000000000000.log"), OpenMode::Write).expect("opens");
-    let mut bytes = vec![0; usize::try_from(file.len().expect("known")).expect("small")];
-    file.read_exact_at(0, &mut bytes).expect("reads");
-    let (segment_header, frame) = bytes.split_at(SEGMENT_HEADER_BYTES);
-    let seed = SegmentHeader::decode_seed(segment_header, ID, Offset(0)).expect("a header");
-    let (header, frame_bytes) = FrameHeader::decode(frame).expect("a frame");
-    let forged = FrameHeader { record_count: 1_000, ..header };
-    let encoded = forged.encode(seed, &frame[HEADER_BYTES..frame_bytes]);
-    let at = u64::try_from(SEGMENT_HEADER_BYTES).expect("64 fits");
-    file.write_all_at(at, &mut [std::io::IoSlice::new(&encoded)]).expect("writes");
+    damage(&disk, |bytes| {
+        let seed = SegmentHeader::decode_seed(&bytes[..SEGMENT_HEADER_BYTES], ID, Offset(0)).expect("a header");
+        let (header, frame_bytes) = first_frame(bytes);
+        let frame = &mut bytes[SEGMENT_HEADER_BYTES..][..frame_bytes];
+        let forged = FrameHeader { record_count: 1_000, ..header }.encode(seed, &frame[HEADER_BYTES..]);
+        frame[..HEADER_BYTES].copy_from_slice(&forged);
+    });
 
     let mut log = open(&disk);
     append(&mut log);
     let read = log.reader().read(Offset(0), log.next_offset(), 1 << 20);
     assert!(matches!(read, Err(StorageError::Damaged { first_offset: Offset(0), .. })), "{read:?}");
+}
+
+/// A header whose offset was changed to a lower one was taken for a frame before the one that is read; the next frame did
+/// not follow from it, and the reader said that the broker does not know its kind: nobody came further.
+#[test]
+fn a_header_that_lies_about_its_offset_is_damage_and_reading_goes_on_behind_it() {
+    let disk = SimFileSystem::new(1);
+    let mut log = open(&disk);
+    (0..3).for_each(|_| append(&mut log));
+    log.close().expect("closed");
+    damage(&disk, |bytes| {
+        let (_, frame_bytes) = first_frame(bytes);
+        // The base offset of the second frame; see the table of `storage::frame`.
+        bytes[SEGMENT_HEADER_BYTES + frame_bytes + 16..][..8].fill(0);
+    });
+    let log = open(&disk);
+    let read = log.reader().read(Offset(1), log.next_offset(), 1 << 20);
+    let is_named = matches!(read, Err(StorageError::Damaged { first_offset: Offset(1), next_offset: Offset(2), .. }));
+    assert!(is_named, "{read:?}");
 }

@@ -196,7 +196,7 @@ impl LogReader {
         };
         match found {
             // It verifies, and still it was refused: it is of a kind that this broker does not know.
-            Some((at, _)) if u64::from(at) == *position => Err(error),
+            Some((at, base)) if u64::from(at) == *position && base <= wanted => Err(error),
             Some((at, base)) if base <= wanted => Ok(Frames::new(segment, at)),
             found => {
                 let next_offset = found.map_or(following, |(_, base)| base);
