@@ -8,7 +8,7 @@ use crate::broker::{Broker, Launch};
 use crate::group::{DoomedMember, Group, Seen};
 use crate::ledger::{Ledger, Source, ends, read_log};
 use millstream::client::admin::TopicSettings;
-use millstream::client::{Producer, ProducerOptions};
+use millstream::client::{Client, Producer, ProducerOptions};
 use millstream::types::TopicName;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -72,10 +72,12 @@ impl Groups {
     }
 
     /// One member goes without a word in the middle of its work; the groups finish all the same.
-    async fn lose_a_member_and_finish(self, sent: impl Future<Output = Vec<u64>>) -> [Arc<Group>; 3] {
+    async fn lose_a_member_and_finish(self, client: &Client, sent: impl Future<Output = Vec<u64>>) -> [Arc<Group>; 3] {
         let Self { alone: [audit, billing], shared, members, doomed } = self;
         let everyone_works = |seen: &Seen| ["first", "second", "doomed"].iter().all(|member| seen.by(member) > 0);
         shared.wait_until("every member's first records", everyone_works).await;
+        // It may still be on its way back from the last kill; the others would finish without it.
+        shared.wait_until_it_has(client, "doomed").await;
         let before = shared.seen().by("doomed");
         let ends = async {
             shared.wait_until("more records of the doomed member", |seen| seen.by("doomed") > before).await;
@@ -140,7 +142,7 @@ async fn flights_survive_kills_of_the_broker_and_of_a_consumer() {
         ledger.all_acknowledged().await;
         ends(&client, &topic).await
     };
-    let groups = groups.lose_a_member_and_finish(last_part).await;
+    let groups = groups.lose_a_member_and_finish(&client, last_part).await;
     let seconds = begun.elapsed().as_secs_f64();
 
     // Once more, with nothing under way: what was acknowledged and committed is still there.

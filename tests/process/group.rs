@@ -116,6 +116,20 @@ impl Group {
         }
     }
 
+    /// Waits until a member has partitions.
+    pub(crate) async fn wait_until_it_has(&self, client: &Client, member: &str) {
+        let has = async || {
+            let described = client.describe_group(&self.name).await.expect("the group is there");
+            described.members.iter().any(|one| one.client_id == member && !one.partitions.is_empty())
+        };
+        let waited = tokio::time::timeout(PATIENCE, async {
+            while !has().await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        waited.await.unwrap_or_else(|_| panic!("{member} does not come back to group {}", self.name));
+    }
+
     /// Waits until the group has committed everything up to `ends`.
     pub(crate) async fn finished(&self, ends: &[u64]) {
         self.wait_until("the end", |seen| seen.has_committed(ends)).await;
