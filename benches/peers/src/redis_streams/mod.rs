@@ -25,6 +25,10 @@ use std::sync::Arc;
 const CHUNK: usize = 1_000;
 const BLOCK_MS: usize = 40;
 
+/// More requests than any workload has open on one connection. At a bound that was reached, a request would wait for room and
+/// one that comes later could go before it.
+const REQUESTS_MAX: usize = 1 << 16;
+
 /// A server of its own.
 #[derive(Debug, Clone)]
 pub struct Redis {
@@ -64,6 +68,7 @@ impl Redis {
 
     async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
         let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+        let config = config.set_pipeline_buffer_size(REQUESTS_MAX);
         self.client.get_multiplexed_async_connection_with_config(&config).await
     }
 }
