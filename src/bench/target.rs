@@ -154,6 +154,8 @@ pub struct QueuePlan {
     pub topic: String,
     /// Most messages that all workers together may have.
     pub in_flight: u32,
+    /// What an acknowledgement is worth when it was confirmed.
+    pub durability: Durability,
 }
 
 /// How a worker works.

@@ -1,7 +1,7 @@
 //! `QueueService`.
 
 use super::Door;
-use super::convert::{at_most, position_in};
+use super::convert::{at_most, durability_in, durability_out, position_in};
 use super::receive_stream::{ResponseStream, streaming_receive};
 use super::status::{part_error, status};
 use crate::broker::queues::{DescribedQueue, Peeked};
@@ -212,6 +212,7 @@ fn apply_policy(policy: &mut QueuePolicy, wanted: &proto::QueuePolicy) -> Result
         Ok(proto::QueueOrdering::Key) => policy.ordering = QueueOrdering::Key,
         Err(_) => return Err(BrokerError::invalid("ordering", "it is not an order this broker knows")),
     }
+    policy.durability = durability_in(wanted.durability)?.unwrap_or(policy.durability);
     policy.max_in_flight = wanted.max_in_flight.unwrap_or(policy.max_in_flight);
     policy.max_in_flight_per_receiver = wanted.max_in_flight_per_receiver.unwrap_or(policy.max_in_flight_per_receiver);
     Ok(())
@@ -235,6 +236,7 @@ fn queue_out(queue: QueueConfig) -> proto::Queue {
         ordering: ordering.into(),
         max_in_flight: Some(queue.policy.max_in_flight),
         max_in_flight_per_receiver: Some(queue.policy.max_in_flight_per_receiver),
+        durability: durability_out(queue.policy.durability),
     };
     proto::Queue {
         name: queue.name.to_string(),

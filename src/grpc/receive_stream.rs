@@ -27,8 +27,9 @@ use tonic::{Status, Streaming};
 /// Messages between the task and the connection: enough to keep it busy, few enough to bound memory.
 const OUTBOX_MESSAGES_MAX: usize = 4;
 
-/// Settle requests that may be on their way at the same time.
-const SETTLES_UNDER_WAY_MAX: usize = 16;
+/// Settle requests that may be on their way at the same time: enough for a worker that acknowledges each message by itself
+/// while the disk syncs.
+const SETTLES_UNDER_WAY_MAX: usize = 256;
 
 /// How long a client has to settle and close after it was told that the broker is stopping.
 const DRAIN_GRACE: Duration = Duration::from_secs(3);

@@ -110,8 +110,17 @@ impl PartitionHandle {
         permit: Option<Arc<Permit>>,
     ) -> PendingAppend {
         let (reply, answer) = oneshot::channel();
-        self.push(Request::Append(AppendRequest { batch, durability, reply, _permit: permit }));
+        self.push(Request::Append(AppendRequest { batch, durability, reply, written: None, _permit: permit }));
         PendingAppend(answer)
+    }
+
+    /// Queues a batch and tells of it twice: when it is written (never, if it is not), and, as the answer, when it is
+    /// synced.
+    pub fn append_in_steps(&self, batch: NewBatch) -> (oneshot::Receiver<()>, PendingAppend) {
+        let ((reply, answer), (told, written)) = (oneshot::channel(), oneshot::channel());
+        let (durability, written_to) = (Some(Durability::Synced), Some(told));
+        self.push(Request::Append(AppendRequest { batch, durability, reply, written: written_to, _permit: None }));
+        (written, PendingAppend(answer))
     }
 
     /// Batches from `from` on, of about `bytes_max` bytes; none if `from` is the high watermark.

@@ -58,6 +58,8 @@ pub(super) struct AppendRequest {
     /// What the answer must wait for; `None` = what the topic promises.
     pub(super) durability: Option<Durability>,
     pub(super) reply: oneshot::Sender<Result<AppendAck, AppendError>>,
+    /// Told when the batch is written, if its answer must wait for the sync.
+    pub(super) written: Option<oneshot::Sender<()>>,
     /// Given back when the last request that shares it is dropped, which is after its answer.
     pub(super) _permit: Option<Arc<Permit>>,
 }

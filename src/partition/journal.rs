@@ -54,8 +54,19 @@ pub trait Journal: Send + Sync + 'static {
     -> Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send + '_>>;
 }
 
-/// A journal whose owner can replace all of it while it runs, because nobody else appends.
+/// Entries on their way to the disk. Both futures go on by themselves and may be dropped.
+pub struct Appending {
+    /// Ends when they are written: from then on `kill -9` of the broker does not take them. Never ends if they are not.
+    pub written: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Ends when they are synced.
+    pub synced: Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send>>,
+}
+
+/// A journal with one owner, who need not wait for one append before the next, and can replace all of it while it runs.
 pub trait CutJournal: Journal {
+    /// Sends entries on their way, as one batch behind all before; their place is fixed when this returns.
+    fn begin(&self, entries: Vec<JournalEntry>) -> Appending;
+
     /// Replaces everything written so far by `snapshot`, which must say the same. A crash in between loses nothing.
     fn replace(
         &self,

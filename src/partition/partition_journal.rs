@@ -1,7 +1,7 @@
 //! A [`Journal`] kept in a partition of an internal topic.
 
 use crate::partition::handle::PartitionHandle;
-use crate::partition::journal::{CutJournal, Journal, JournalEntry, JournalError};
+use crate::partition::journal::{Appending, CutJournal, Journal, JournalEntry, JournalError};
 use crate::storage::StorageError;
 use crate::storage::log::NewBatch;
 use crate::types::Durability;
@@ -73,8 +73,12 @@ impl PartitionJournal {
     }
 
     fn error(&self, cause: &dyn std::error::Error) -> JournalError {
-        JournalError { journal: self.name.clone(), cause: cause.to_string() }
+        error(&self.name, cause)
     }
+}
+
+fn error(journal: &str, cause: &dyn std::error::Error) -> JournalError {
+    JournalError { journal: journal.to_owned(), cause: cause.to_string() }
 }
 
 impl Journal for PartitionJournal {
@@ -87,6 +91,28 @@ impl Journal for PartitionJournal {
 }
 
 impl CutJournal for PartitionJournal {
+    fn begin(&self, entries: Vec<JournalEntry>) -> Appending {
+        let steps = batches(&entries).map(|batch| self.partition.append_in_steps(batch));
+        let (written, answers): (Vec<_>, Vec<_>) = steps.unzip();
+        let name = self.name.clone();
+        Appending {
+            written: Box::pin(async move {
+                for written in written {
+                    if written.await.is_err() {
+                        // It is not, and never will be. The answer says why.
+                        std::future::pending::<()>().await;
+                    }
+                }
+            }),
+            synced: Box::pin(async move {
+                for answer in answers {
+                    answer.await.map_err(|cause| error(&name, &cause))?;
+                }
+                Ok(())
+            }),
+        }
+    }
+
     fn replace(
         &self,
         snapshot: Vec<JournalEntry>,

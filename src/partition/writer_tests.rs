@@ -36,7 +36,7 @@ fn drain(writer: &mut Writer, durabilities: &[Durability]) -> Vec<AppendAck> {
         .map(|durability| {
             let (reply, answer) = oneshot::channel();
             let durability = Some(*durability);
-            (Request::Append(AppendRequest { batch: batch(), durability, reply, _permit: None }), answer)
+            (Request::Append(AppendRequest { batch: batch(), durability, reply, written: None, _permit: None }), answer)
         })
         .unzip();
     writer.handle(requests, &clock, &shown).expect("the disk is fine");

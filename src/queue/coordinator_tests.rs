@@ -10,7 +10,7 @@ use super::receiver::QueueReceiver;
 use super::settle::{Settle, Verb};
 use super::test_support::{ListedLogs, MemoryJournal, WIDE, all_found, partition, queue, topic};
 use crate::clock::ManualClock;
-use crate::types::Offset;
+use crate::types::{Durability, Offset};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -92,6 +92,52 @@ async fn a_failed_journal_stops_everything_with_its_cause() {
     stopped(queues.settle(queue("work"), acks(&messages)).await.map(drop));
     stopped(queues.list(String::new()).await.map(drop));
     receiver.stirred().await;
+}
+
+/// What is handed out waits for no sync, what is settled does; unless the queue promises less.
+#[tokio::test(start_paused = true)]
+async fn a_settlement_is_confirmed_when_it_is_as_durable_as_the_queue_promises() {
+    let journal: Arc<MemoryJournal> = Arc::default();
+    let queues = with_queue(&journal, 3).await;
+    let receiver = open(&queues, ReceiverKind::Stream).await;
+    journal.hold_syncs(true);
+    let (one, two) = (receive(&queues, &receiver, 1).await, receive(&queues, &receiver, 1).await);
+    let mut settled = tokio::spawn({
+        let (queues, acks) = (queues.clone(), acks(&one));
+        async move { queues.settle(queue("work"), acks).await.unwrap() }
+    });
+    let early = tokio::time::timeout(Duration::from_secs(1), &mut settled).await;
+    early.expect_err("not before it is synced");
+    assert_eq!(receive(&queues, &receiver, 1).await.len(), 1, "others go on");
+    journal.hold_syncs(false);
+    assert!(settled.await.unwrap()[0].is_ok());
+
+    let written = QueuePolicy { durability: Durability::Written, ..QueuePolicy::default() };
+    queues.update(queue("work"), Some(written), None).await.unwrap();
+    journal.hold_syncs(true);
+    assert!(queues.settle(queue("work"), acks(&two)).await.unwrap()[0].is_ok());
+}
+
+/// Whatever is asked while the disk hangs, only so many drains are under way; all is answered when it goes on.
+#[tokio::test(start_paused = true)]
+async fn while_nothing_is_synced_requests_wait_in_the_inbox() {
+    let journal: Arc<MemoryJournal> = Arc::default();
+    let queues = with_queue(&journal, 100).await;
+    let receiver = open(&queues, ReceiverKind::Stream).await;
+    let messages = receive(&queues, &receiver, 100).await;
+    let written_before = journal.entries.lock().unwrap().len();
+    journal.hold_syncs(true);
+    let mut pending = Vec::new();
+    for message in &messages {
+        pending.push(queues.begin_settle(queue("work"), acks(std::slice::from_ref(message))).await.unwrap());
+        tokio::task::yield_now().await;
+    }
+    let written = journal.entries.lock().unwrap().len() - written_before;
+    assert!((1..100).contains(&written), "{written} of 100 settlements were written");
+    journal.hold_syncs(false);
+    for settle in pending {
+        assert!(settle.finish().await.unwrap()[0].is_ok());
+    }
 }
 
 #[tokio::test(start_paused = true)]

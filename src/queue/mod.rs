@@ -3,11 +3,12 @@
 //! ```text
 //! QueueCoordinator (handle) -> inbox -> task (the one owner) -> queues -> state: decide, then apply
 //!                                         |                               hand_out, settle, expiry, transitions
-//!                                         +-> CutJournal: one append per drain, then answers and wakes
+//!                                         +-> CutJournal: one append per drain; answers when it is written or
+//!                                             synced (under_way)
 //! ```
 //!
-//! Promises: a message has at most one valid lease at any moment; a delivery that left is durable with its attempt, and
-//! so is a settlement that was answered; a message is done by an ack, a dead letter, or because the log has it no more,
+//! Promises: a message has at most one valid lease at any moment; a delivery that left is written with its attempt, and
+//! a settlement that was answered is as durable as its queue promises; a message is done by an ack, a dead letter, or because the log has it no more,
 //! and by nothing else; with order by key, of one key at most one message is out, in order of offsets. Memory is
 //! bounded by `max_in_flight`. Deliberately unknown here: the wire, and records. The receiver reads the log.
 
@@ -30,6 +31,7 @@ mod state;
 mod task;
 mod token;
 mod transitions;
+mod under_way;
 
 #[cfg(test)]
 mod coordinator_tests;

@@ -3,7 +3,7 @@
 use super::error::QueueError;
 use super::ids::{QueueId, QueueName};
 use crate::limits;
-use crate::types::{TimestampMs, TopicName};
+use crate::types::{Durability, TimestampMs, TopicName};
 use serde::{Deserialize, Serialize};
 
 /// A queue as it was created and last changed.
@@ -57,6 +57,14 @@ pub struct QueuePolicy {
     pub max_in_flight: u32,
     /// Most messages one receiver may have; 0 = as many as the queue.
     pub max_in_flight_per_receiver: u32,
+    /// When a settlement is confirmed: when it is synced, or, which a power cut may undo, when it is written.
+    #[serde(default = "synced")]
+    pub durability: Durability,
+}
+
+/// Of queues from before there was a choice.
+fn synced() -> Durability {
+    Durability::Synced
 }
 
 /// When a message that failed comes again: `min_ms * multiplier^(attempt - 1)`, at most `max_ms`, less jitter.
@@ -95,6 +103,7 @@ impl Default for QueuePolicy {
             ordering: Ordering::None,
             max_in_flight: limits::QUEUE_IN_FLIGHT_DEFAULT,
             max_in_flight_per_receiver: 0,
+            durability: Durability::Synced,
         }
     }
 }

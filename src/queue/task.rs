@@ -1,9 +1,10 @@
 //! The one task that owns all queues.
 //!
-//! It takes what is waiting (a drain), decides and applies each request in order, appends all their events as one
-//! batch, and only then answers and wakes receivers. While the append runs nothing else is decided, so nobody works on
-//! a message whose delivery is not durable. If the append fails, the state in memory is worth nothing: the task ends,
-//! every answer of the drain is dropped unsent, and callers read that as `Stopped`.
+//! It takes what is waiting (a drain), decides and applies each request in order, and sends all their events to the
+//! journal as one batch. Deliveries are answered when that is written, so nobody works on a message whose attempt `kill -9`
+//! could undo; what was settled is answered when it is as durable as the queue promises (`super::under_way`). If the
+//! append fails, the state in memory is worth nothing: the task ends, every answer under way is dropped unsent, and
+//! callers read that as `Stopped`.
 //!
 //! The journal is cut here, too, while it grows: this task alone appends to it, so its snapshot is the whole state.
 
@@ -18,9 +19,11 @@ use super::policy::{QueueConfig, QueuePolicy};
 use super::queues::{CreateQueue, Queues};
 use super::receiver::{Departures, QueueReceiver};
 use super::settle::{Settle, SettleResults};
+use super::under_way::{Answers, UnderWay};
 use crate::clock::SharedClock;
 use crate::limits;
 use crate::partition::journal::{CutJournal, JournalEntry};
+use crate::types::Durability;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -82,6 +85,7 @@ pub(super) struct TaskMemory {
     /// Deadlines count from here.
     started: Instant,
     departures: Arc<Departures>,
+    under_way: UnderWay,
     wakers: HashMap<ReceiverId, Arc<Notify>>,
     next_receiver: u64,
     next_delivery: u64,
@@ -89,12 +93,13 @@ pub(super) struct TaskMemory {
     snapshot_bytes: usize,
 }
 
-/// What one round has decided, held back until it is durable.
+/// What one round has decided, and what is said of it when it is written and when it is synced.
 struct Drain {
     now: Now,
     entries: Vec<JournalEntry>,
     entries_bytes: usize,
-    answers: Vec<Box<dyn FnOnce() + Send>>,
+    at_written: Answers,
+    at_synced: Answers,
 }
 
 impl TaskMemory {
@@ -102,6 +107,7 @@ impl TaskMemory {
         Self {
             started: Instant::now(),
             departures: Arc::default(),
+            under_way: UnderWay::default(),
             wakers: HashMap::new(),
             next_receiver: 0,
             next_delivery: 0,
@@ -116,20 +122,34 @@ impl Task {
         let mut drain = Drain::new(self.now());
         let started = self.queues.decide_start(&*self.logs, drain.now);
         self.enact(Decision { reply: (), events: started }, &mut drain);
-        while self.conclude(drain).await {
+        loop {
+            self.conclude(drain).await;
             let Some(next) = self.next_drain().await else { return };
             drain = next;
         }
     }
 
-    /// Waits for something to do, and does all that is waiting; `None` when no handle is left.
+    /// Waits for something to do, and does all that is waiting, answering meanwhile what has become durable; `None` when no
+    /// handle is left, or the journal has failed.
     async fn next_drain(&mut self) -> Option<Drain> {
         let deadline = self.queues.next_due_ms().map(|ms| self.memory.started + Duration::from_millis(ms));
-        let first = tokio::select! {
-            biased;
-            () = self.memory.departures.wait() => None,
-            command = self.inbox.recv() => Some(command?),
-            () = sleep_until(deadline.unwrap_or(self.memory.started)), if deadline.is_some() => None,
+        let first = loop {
+            let TaskMemory { departures, under_way, started, .. } = &mut self.memory;
+            let has_room = under_way.has_room();
+            tokio::select! {
+                biased;
+                answers = under_way.next_answers() => match answers {
+                    Ok(answers) => answers.into_iter().for_each(|answer| answer()),
+                    Err(failed) => {
+                        tracing::error!(error = %failed, "the queue coordinator stops");
+                        self.stop(&failed.to_string());
+                        return None;
+                    }
+                },
+                () = departures.wait(), if has_room => break None,
+                command = self.inbox.recv(), if has_room => break Some(command?),
+                () = sleep_until(deadline.unwrap_or(*started)), if has_room && deadline.is_some() => break None,
+            }
         };
         let mut drain = Drain::new(self.now());
         // What has ended comes before what is asked: a late answer must not find its lease still there.
@@ -186,12 +206,16 @@ impl Task {
                 let (delivery, run) = (DeliveryId(self.memory.next_delivery), self.queues.run());
                 let queue = self.queues.get(&queue);
                 let decided = queue.and_then(|state| state.decide_deliver(receiver, &found, delivery, run, now));
-                self.settle(decided, reply, drain);
+                let answer = decided.map(|decision| self.enact(decision, drain));
+                drain.answer_when(Durability::Written, reply, answer);
             }
             Command::Settle { queue, settles, reply } => {
                 let run = self.queues.run();
-                let decided = self.queues.get(&queue).map(|state| state.decide_settle(&settles, run, now));
-                self.settle(decided, reply, drain);
+                let state = self.queues.get(&queue);
+                let durability = state.as_ref().map_or(Durability::Synced, |state| state.config.policy.durability);
+                let decided = state.map(|state| state.decide_settle(&settles, run, now));
+                let answer = decided.map(|decision| self.enact(decision, drain));
+                drain.answer_when(durability, reply, answer);
             }
             Command::Close { queue, receiver, departure, reply } => {
                 self.close(&queue, receiver, departure, drain);
@@ -240,7 +264,7 @@ impl Task {
             QueueReceiver { queue, id, topics, wake, departures: Arc::clone(&self.memory.departures) }
         });
         // Should the caller be gone, its receiver is dropped with the answer, and that is a departure.
-        drain.answer(reply, receiver);
+        drain.answer_when(Durability::Written, reply, receiver);
     }
 
     /// Takes out a receiver that is gone. It may have been closed, or its queue deleted, before.
@@ -274,19 +298,12 @@ impl Task {
         decision.reply
     }
 
-    /// Makes the drain durable, then lets everyone know. `false` when that failed and the task must end.
-    async fn conclude(&mut self, drain: Drain) -> bool {
-        self.memory.bytes_since_cut += drain.entries_bytes;
-        if !drain.entries.is_empty()
-            && let Err(failed) = self.journal.append(drain.entries).await
-        {
-            tracing::error!(error = %failed, "the queue coordinator stops");
-            self.stop(&failed.to_string());
-            return false;
-        }
-        for answer in drain.answers {
-            answer();
-        }
+    /// Sends the drain on its way to the disk, and wakes whoever may go on because of it.
+    async fn conclude(&mut self, drain: Drain) {
+        let Drain { entries, entries_bytes, at_written, at_synced, .. } = drain;
+        self.memory.bytes_since_cut += entries_bytes;
+        let appending = (!entries.is_empty()).then(|| self.journal.begin(entries));
+        self.memory.under_way.push(appending, at_written, at_synced);
         let mut woken: Vec<ReceiverId> = self.queues.take_wakes().into_iter().collect();
         // Another one is first each time: whoever is woken first gets what there is.
         let turn = usize::try_from(self.memory.next_delivery).unwrap_or(0);
@@ -301,7 +318,6 @@ impl Task {
             self.deaths.notify_one();
         }
         self.cut_if_long().await;
-        true
     }
 
     /// Replaces a journal that has grown long by the present state.
@@ -335,16 +351,30 @@ impl Task {
 
 impl Drain {
     fn new(now: Now) -> Self {
-        Self { now, entries: Vec::new(), entries_bytes: 0, answers: Vec::new() }
+        Self { now, entries: Vec::new(), entries_bytes: 0, at_written: Vec::new(), at_synced: Vec::new() }
     }
 
     fn is_full(&self) -> bool {
-        self.answers.len() >= DRAIN_COMMANDS_MAX || self.entries_bytes >= DRAIN_BYTES_MAX
+        self.at_written.len() + self.at_synced.len() >= DRAIN_COMMANDS_MAX || self.entries_bytes >= DRAIN_BYTES_MAX
     }
 
-    /// Will answer when everything of this drain is durable. A caller that no longer waits is nobody's error.
+    /// Will answer when everything of this drain, and before, is synced. A caller that no longer waits is nobody's error.
     fn answer<R: Send + 'static>(&mut self, reply: Reply<R>, result: Result<R, QueueError>) {
-        self.answers.push(Box::new(move || drop(reply.send(result))));
+        self.answer_when(Durability::Synced, reply, result);
+    }
+
+    /// The same when it is as durable as that.
+    fn answer_when<R: Send + 'static>(
+        &mut self,
+        durability: Durability,
+        reply: Reply<R>,
+        result: Result<R, QueueError>,
+    ) {
+        let answers = match durability {
+            Durability::Written => &mut self.at_written,
+            Durability::Synced => &mut self.at_synced,
+        };
+        answers.push(Box::new(move || drop(reply.send(result))));
     }
 }
 

@@ -5,7 +5,7 @@ use super::hand_out::{Found, FoundMessage, Reservation};
 use super::ids::{PartitionKey, QueueId, QueueName};
 use super::logs::{LogBounds, Logs};
 use super::policy::{QueueConfig, QueuePolicy, QueueStart};
-use crate::partition::journal::{CutJournal, Journal, JournalEntry, JournalError};
+use crate::partition::journal::{Appending, CutJournal, Journal, JournalEntry, JournalError};
 use crate::types::{Offset, TopicId, TopicName};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -87,6 +87,7 @@ pub(super) fn all_found(reservation: &Reservation, key_of: impl Fn(u64) -> Optio
 pub(super) struct MemoryJournal {
     pub entries: Mutex<Vec<JournalEntry>>,
     pub fails: AtomicBool,
+    syncs_held: tokio::sync::watch::Sender<bool>,
 }
 
 impl Journal for MemoryJournal {
@@ -94,17 +95,43 @@ impl Journal for MemoryJournal {
         &self,
         entries: Vec<JournalEntry>,
     ) -> Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send + '_>> {
-        Box::pin(async move {
-            if self.fails.load(Ordering::SeqCst) {
-                return Err(JournalError { journal: "__queues".to_owned(), cause: "the disk is gone".to_owned() });
-            }
-            self.entries.lock().unwrap().extend(entries);
-            Ok(())
-        })
+        Box::pin(async move { self.take(entries) })
+    }
+}
+
+impl MemoryJournal {
+    fn take(&self, entries: Vec<JournalEntry>) -> Result<(), JournalError> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(JournalError { journal: "__queues".to_owned(), cause: "the disk is gone".to_owned() });
+        }
+        self.entries.lock().unwrap().extend(entries);
+        Ok(())
+    }
+
+    /// From now on nothing that is appended is synced, until it is told otherwise.
+    pub(super) fn hold_syncs(&self, held: bool) {
+        self.syncs_held.send_replace(held);
     }
 }
 
 impl CutJournal for MemoryJournal {
+    fn begin(&self, entries: Vec<JournalEntry>) -> Appending {
+        let taken = self.take(entries);
+        let is_written = taken.is_ok();
+        let mut held = self.syncs_held.subscribe();
+        Appending {
+            written: Box::pin(async move {
+                if !is_written {
+                    std::future::pending::<()>().await;
+                }
+            }),
+            synced: Box::pin(async move {
+                let _ = held.wait_for(|held| !held).await;
+                taken
+            }),
+        }
+    }
+
     fn replace(
         &self,
         snapshot: Vec<JournalEntry>,

@@ -1,7 +1,9 @@
 //! The workloads of `millstream bench` against other systems, in turn with Millstream, in one run.
 //!
 //! ```text
-//! rounds     each round runs each case on each system in turn; ratios are of one round, then median, least, most
+//! rounds     each round runs each case on each system in turn
+//! figures    ratios of one round, then median, least and most of rounds; tables: as Markdown
+//! resources  what a server takes: time to start, memory
 //! cases      what is done; systems: with what it is started; programs: where that is, or what to install
 //! child      a server as a process of its own, on a free port, in a directory that is deleted
 //! null       the same gRPC services, storing nothing: the ceiling of the wire (also the program of that child)
@@ -11,14 +13,17 @@
 
 mod cases;
 mod child;
+mod figures;
 mod file;
 mod nats;
 mod null;
 mod programs;
 mod rabbit;
 mod redis_streams;
+mod resources;
 mod rounds;
 mod systems;
+mod tables;
 
 use clap::{Parser, Subcommand};
 use rounds::RunArgs;
@@ -37,7 +42,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run workloads on systems, interleaved, and print ratios.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Be the server that stores nothing.
     NullServer {
         /// Keep so many bytes of each topic in memory, for those who read.

@@ -25,7 +25,11 @@ impl QueueTarget for Millstream {
 
     async fn create_queue(&self, queue: &QueuePlan) -> Result<(), ClientError> {
         let topics = [TopicName::new(&queue.topic)?];
-        let settings = QueueSettings { max_in_flight: Some(queue.in_flight), ..QueueSettings::default() };
+        let settings = QueueSettings {
+            max_in_flight: Some(queue.in_flight),
+            durability: Some(queue.durability),
+            ..QueueSettings::default()
+        };
         self.admin.create_queue(&queue.name, &topics, Position::Earliest, &settings).await.map(drop)
     }
 

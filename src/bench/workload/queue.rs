@@ -62,6 +62,7 @@ pub(super) async fn run<T: QueueTarget>(
         name: topic.to_owned(),
         topic: topic.to_owned(),
         in_flight: plan.workers.saturating_mul(plan.prefetch),
+        durability: bench.load.durability,
     };
     bench.target.create_queue(&queue).await.map_err(BenchError::system("creating a queue"))?;
     let outcome = match plan.messages {

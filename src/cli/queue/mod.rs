@@ -7,9 +7,10 @@ use super::BrokerArgs;
 use super::confirm::confirm;
 use super::consume::parse_position;
 use super::exit::CliError;
-use super::topic::topic_name;
+use super::topic::{DurabilityArg, topic_name};
 use crate::client::admin::QueueSettings;
 use crate::clock::{Clock as _, SystemClock};
+use crate::types::Durability;
 use crate::units::parse_duration_ms;
 use clap::{Args, Subcommand};
 use receive::ReceiveArgs;
@@ -147,6 +148,10 @@ struct SettingsArgs {
     /// Most messages one stream may have; 0 = as many as it asks for.
     #[arg(long, value_name = "N")]
     max_in_flight_per_receiver: Option<u32>,
+    /// Confirm settlements when they are on the disk (synced, the default), or, quicker, when the operating system has
+    /// them (written): then a power cut may undo some, and their messages come again.
+    #[arg(long, value_enum)]
+    durability: Option<DurabilityArg>,
 }
 
 #[derive(Debug, Args)]
@@ -169,6 +174,7 @@ impl SettingsArgs {
             dead_letter_topic: self.dead_letter_topic,
             max_in_flight: self.max_in_flight,
             max_in_flight_per_receiver: self.max_in_flight_per_receiver,
+            durability: self.durability.map(Durability::from),
             ..QueueSettings::default()
         }
     }

@@ -5,7 +5,7 @@ use crate::cli::{json, table};
 use crate::client::ConsumedRecord;
 use crate::client::admin::{QueueDescription, QueueListing, QueueSettings};
 use crate::client::queue::PeekedMessage;
-use crate::types::TopicName;
+use crate::types::{Durability, TopicName};
 use crate::units::{format_count, format_duration_ms};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -115,6 +115,9 @@ fn summary(settings: &QueueSettings) -> String {
     if settings.ordered_by_key == Some(true) {
         parts.push("in order by key".to_owned());
     }
+    if settings.durability == Some(Durability::Written) {
+        parts.push("settlements confirmed when written".to_owned());
+    }
     parts.join(", ")
 }
 
@@ -129,6 +132,6 @@ fn listing_json(queue: &QueueListing) -> Value {
         "retry_jitter_percent": settings.retry_jitter_percent, "attempts_max": settings.attempts_max,
         "dead_letter_topic": settings.dead_letter_topic, "ordered_by_key": settings.ordered_by_key,
         "max_in_flight": settings.max_in_flight,
-        "max_in_flight_per_receiver": settings.max_in_flight_per_receiver,
+        "max_in_flight_per_receiver": settings.max_in_flight_per_receiver, "durability": settings.durability,
     })
 }

@@ -1,11 +1,13 @@
 //! Queues: create, look at, change, delete, pause.
 
 use crate::client::connection::service;
-use crate::client::convert::{partition_from_wire, position_to_wire, required};
+use crate::client::convert::{
+    durability_from_wire, durability_to_wire, partition_from_wire, position_to_wire, required,
+};
 use crate::client::queue::PeekedMessage;
 use crate::client::{Client, ClientError};
 use crate::proto;
-use crate::types::{Offset, Position, TimestampMs, TopicName, TopicPartition};
+use crate::types::{Durability, Offset, Position, TimestampMs, TopicName, TopicPartition};
 
 /// How a queue delivers. What is `None` is the broker's default on create, and stays as it is on update.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub struct QueueSettings {
     pub max_in_flight: Option<u32>,
     /// Most messages one stream may have; 0 = as many as it asks for.
     pub max_in_flight_per_receiver: Option<u32>,
+    /// When settlements are confirmed.
+    pub durability: Option<Durability>,
 }
 
 /// A queue, as listed. Every setting is there.
@@ -190,12 +194,14 @@ fn policy_to_wire(settings: &QueueSettings) -> proto::QueuePolicy {
         ordering: ordering.into(),
         max_in_flight: settings.max_in_flight,
         max_in_flight_per_receiver: settings.max_in_flight_per_receiver,
+        durability: durability_to_wire(settings.durability).into(),
     }
 }
 
 fn queue_from_wire(queue: Option<proto::Queue>) -> Result<QueueListing, ClientError> {
     let queue = required(queue, "an answer about a queue has no queue in it")?;
     let policy = required(queue.policy, "a queue has no policy")?;
+    let durability = durability_from_wire(policy.durability());
     let ordered_by_key = Some(policy.ordering() == proto::QueueOrdering::Key);
     let topic =
         |name: &String| TopicName::new(name).map_err(|_| ClientError::BadAnswer { what: "a topic has no valid name" });
@@ -214,6 +220,7 @@ fn queue_from_wire(queue: Option<proto::Queue>) -> Result<QueueListing, ClientEr
             ordered_by_key,
             max_in_flight: policy.max_in_flight,
             max_in_flight_per_receiver: policy.max_in_flight_per_receiver,
+            durability,
         },
         paused: queue.paused,
         created_at: queue.created_at_ms,

@@ -24,12 +24,16 @@ use std::path::Path;
 use std::pin::Pin;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Messages asked for, and taken, at once.
 const CHUNK: usize = 1_000;
 
 /// More acknowledgements than any workload has open.
 const ACKS_MAX: usize = 1 << 20;
+
+/// As long as a workload waits: where each message is synced and many wait, the client's five seconds may be too few.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the client said; its errors have a type for each call.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +76,11 @@ impl Nats {
 async fn connect(address: &str) -> Result<Context, NatsError> {
     let client = async_nats::connect(address).await.map_err(nats)?;
     // Blocks are bound by the workload; at a bound of its own the client would wait for answers that nobody takes.
-    Ok(jetstream::ContextBuilder::new().max_ack_inflight(ACKS_MAX).build(client))
+    Ok(jetstream::ContextBuilder::new()
+        .max_ack_inflight(ACKS_MAX)
+        .timeout(PATIENCE)
+        .ack_timeout(PATIENCE)
+        .build(client))
 }
 
 impl Target for Nats {

@@ -88,7 +88,9 @@ impl Worker for RabbitWorker {
             }
             chunk = next_chunk(&mut self.consumer), if has_room => {
                 let chunk = chunk?;
-                chunk.iter().for_each(|delivery| tally.message(0, &delivery.data));
+                for delivery in &chunk {
+                    tally.message(0, &delivery.data);
+                }
                 self.acknowledge(chunk.iter().map(|delivery| delivery.delivery_tag).collect())?;
             }
         }

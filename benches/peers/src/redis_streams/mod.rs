@@ -25,6 +25,10 @@ use std::sync::Arc;
 const CHUNK: usize = 1_000;
 const BLOCK_MS: usize = 40;
 
+/// More requests than any workload has open on one connection. At a bound that was reached, a request would wait for room and
+/// one that comes later could go before it.
+const REQUESTS_MAX: usize = 1 << 16;
+
 /// A server of its own.
 #[derive(Debug, Clone)]
 pub struct Redis {
@@ -64,6 +68,7 @@ impl Redis {
 
     async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
         let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+        let config = config.set_pipeline_buffer_size(REQUESTS_MAX);
         self.client.get_multiplexed_async_connection_with_config(&config).await
     }
 }
@@ -87,6 +92,10 @@ impl Target for Redis {
 
     async fn create_topic(&self, topic: &TopicPlan) -> Result<(), Error> {
         assert_eq!(topic.partitions, 1, "a stream is one partition");
+        // A stream comes with its first entry, or, empty, with its first group.
+        let mut connection = self.connect().await?;
+        let _: () = connection.xgroup_create_mkstream(&topic.name, "maker", "0").await?;
+        let _: () = connection.xgroup_destroy(&topic.name, "maker").await?;
         Ok(())
     }
 
@@ -123,7 +132,7 @@ impl Target for Redis {
                 last = id.to_vec();
             }
         }
-        Ok(RedisReader { connection, key: options.topic.clone(), last })
+        Ok(RedisReader { connection, key: options.topic.clone(), last, reading: None })
     }
 }
 
@@ -174,15 +183,24 @@ pub struct RedisReader {
     key: String,
     /// The id of the last entry that was read.
     last: Vec<u8>,
+    /// Kept while nobody waits for it: if that is given up again and again, a slow answer must still come some time.
+    reading: Option<Answer<Value>>,
 }
 
 impl Reader for RedisReader {
     type Error = Error;
 
     async fn read(&mut self, tally: &mut Tally) -> Result<(), Error> {
-        let mut command = redis::cmd("XREAD");
-        command.arg("COUNT").arg(CHUNK).arg("BLOCK").arg(BLOCK_MS).arg("STREAMS").arg(&self.key).arg(&self.last[..]);
-        let reply: Value = command.query_async(&mut self.connection).await?;
+        let Self { connection, key, last, reading } = self;
+        let reading = reading.get_or_insert_with(|| {
+            let mut command = redis::cmd("XREAD");
+            command.arg("COUNT").arg(CHUNK).arg("BLOCK").arg(BLOCK_MS).arg("STREAMS").arg(&*key).arg(&last[..]);
+            let mut connection = connection.clone();
+            Box::pin(async move { command.query_async(&mut connection).await })
+        });
+        let reply = reading.await;
+        self.reading = None;
+        let reply = reply?;
         if reply == Value::Nil {
             return Ok(());
         }

@@ -18,8 +18,7 @@ impl QueueTarget for Redis {
     type Worker = RedisWorker;
 
     async fn create_queue(&self, queue: &QueuePlan) -> Result<(), Error> {
-        // A stream that has nothing yet does not exist.
-        let _: () = self.connect().await?.xgroup_create_mkstream(&queue.topic, &queue.name, "0").await?;
+        let _: () = self.connect().await?.xgroup_create(&queue.topic, &queue.name, "0").await?;
         Ok(())
     }
 
