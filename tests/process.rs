@@ -14,6 +14,8 @@
 mod bench;
 #[path = "process/broker.rs"]
 mod broker;
+#[path = "process/command_line.rs"]
+mod command_line;
 #[path = "process/compaction.rs"]
 mod compaction;
 #[path = "process/corruption.rs"]
@@ -22,6 +24,8 @@ mod corruption;
 mod flights;
 #[path = "process/group.rs"]
 mod group;
+#[path = "process/group_verbs.rs"]
+mod group_verbs;
 #[path = "process/idempotence.rs"]
 mod idempotence;
 #[path = "process/inspection.rs"]

@@ -1,6 +1,7 @@
 //! Queues from the command line: any program as a worker, and what its end says about a message.
 
 use crate::broker::{Broker, Launch};
+use crate::command_line::{lines, millstream, run};
 use millstream::client::admin::{QueueDescription, QueueSettings};
 use millstream::client::{Client, NewRecord, ProducerOptions, Verdict};
 use millstream::types::{Position, TopicName};
@@ -32,20 +33,6 @@ async fn broker_with(directory: &Path, values: &[&str], settings: &QueueSettings
 fn attempts(attempts_max: u32) -> QueueSettings {
     let (retry_min_ms, retry_max_ms) = (Some(0), Some(0));
     QueueSettings { attempts_max: Some(attempts_max), retry_min_ms, retry_max_ms, ..QueueSettings::default() }
-}
-
-fn millstream(broker: &Broker, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
-    command.args(arguments).arg("--broker").arg(broker.address().to_string()).stdin(Stdio::null());
-    command
-}
-
-fn run(broker: &Broker, arguments: &[&str]) -> Output {
-    millstream(broker, arguments).output().expect("the binary was built by cargo")
-}
-
-fn lines(output: &Output) -> Vec<String> {
-    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
 }
 
 /// Looks at the queue until it is so far.
