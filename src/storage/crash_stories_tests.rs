@@ -381,3 +381,28 @@ fn a_header_that_lies_about_its_offset_is_damage_and_reading_goes_on_behind_it()
     let is_named = matches!(read, Err(StorageError::Damaged { first_offset: Offset(1), next_offset: Offset(2), .. }));
     assert!(is_named, "{read:?}");
 }
+
+/// Behind a header that was damaged stood good frames, then a tear with one more frame behind it. What was left of the
+/// segment was indexed anew by headers alone, ended at the damage, and the file was cut there.
+#[test]
+fn a_tear_takes_nothing_that_stands_between_damage_and_itself() {
+    let disk = SimFileSystem::new(1);
+    let mut log = open(&disk);
+    (0..2).for_each(|_| append(&mut log));
+    log.sync().expect("syncs");
+    (0..3).for_each(|_| append(&mut log));
+    drop(log);
+    damage(&disk, |bytes| {
+        let (_, frame_bytes) = first_frame(bytes);
+        let frame = |number: usize| SEGMENT_HEADER_BYTES + number * frame_bytes;
+        // The last offset delta of the second frame; see the table of `storage::frame`. Then the end of the fourth.
+        bytes[frame(1) + 30] = 0xff;
+        bytes[frame(4) - 1] ^= 1;
+    });
+    for start in ["first", "second"] {
+        let log = open(&disk);
+        assert_eq!(log.next_offset(), Offset(3), "at the {start} start");
+        let read = log.reader().read(Offset(2), Offset(3), 1 << 20).expect("it is whole");
+        assert_eq!(read.first().map(|batch| batch.base_offset), Some(Offset(2)), "at the {start} start");
+    }
+}

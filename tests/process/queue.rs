@@ -7,7 +7,6 @@ use millstream::client::{Client, NewRecord, ProducerOptions, Verdict};
 use millstream::types::{Position, TopicName};
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 /// A condition that is not met for so long never is.

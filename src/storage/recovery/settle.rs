@@ -85,11 +85,12 @@ fn cut_segment(
     survey.file_bytes = position;
     survey.breaks.retain(|found| found.position < position);
     if survey.index.end_position > position {
-        // Frames behind the tear are gone; so are their entries.
+        // Frames behind the tear are gone; so are their entries. Verified, as before: a damaged header may lead past what
+        // stands behind it.
         let seed = survey.seed;
         let bytes = read_all(&*file, &path, 0, position)?;
         survey.index = SparseIndex::new(survey.base);
-        drop(scan(&bytes, seed, false, &mut survey.index));
+        drop(scan(&bytes, seed, true, &mut survey.index));
     }
     Ok(saved)
 }
