@@ -64,6 +64,17 @@ pub(super) struct AppendRequest {
     pub(super) _permit: Option<Arc<Permit>>,
 }
 
+impl AppendRequest {
+    /// Whoever waits for no more goes on; the answer is still due.
+    pub(super) fn told_that_it_is_written(mut self) -> Self {
+        if let Some(written) = self.written.take() {
+            // Who asked may be gone.
+            let _ = written.send(());
+        }
+        self
+    }
+}
+
 /// Something for the writer to do.
 #[derive(Debug)]
 pub(super) enum Request {

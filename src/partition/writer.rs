@@ -124,11 +124,7 @@ impl Writer {
             match result {
                 // Also a repeat: that the original is in the log does not mean that it is on the disk.
                 Ok(appended) if wanted(&request) == Durability::Synced && !is_early(&appended) => {
-                    let mut request = request;
-                    if let Some(written) = request.written.take() {
-                        let _ = written.send(());
-                    }
-                    to_sync.push((appended, request));
+                    to_sync.push((appended, request.told_that_it_is_written()));
                 }
                 Ok(appended) => {
                     let durability = wanted(&request);

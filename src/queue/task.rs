@@ -204,19 +204,12 @@ impl Task {
             Command::Deliver { queue, receiver, found, reply } => {
                 self.memory.next_delivery += 1;
                 let (delivery, run) = (DeliveryId(self.memory.next_delivery), self.queues.run());
-                let queue = self.queues.get(&queue);
-                let decided = queue.and_then(|state| state.decide_deliver(receiver, &found, delivery, run, now));
-                let answer = decided.map(|decision| self.enact(decision, drain));
+                let state = self.queues.get(&queue);
+                let answer = state.and_then(|state| state.decide_deliver(receiver, &found, delivery, run, now));
+                let answer = answer.map(|decision| self.enact(decision, drain));
                 drain.answer_when(Durability::Written, reply, answer);
             }
-            Command::Settle { queue, settles, reply } => {
-                let run = self.queues.run();
-                let state = self.queues.get(&queue);
-                let durability = state.as_ref().map_or(Durability::Synced, |state| state.config.policy.durability);
-                let decided = state.map(|state| state.decide_settle(&settles, run, now));
-                let answer = decided.map(|decision| self.enact(decision, drain));
-                drain.answer_when(durability, reply, answer);
-            }
+            Command::Settle { queue, settles, reply } => self.settle_messages(&queue, &settles, reply, drain),
             Command::Close { queue, receiver, departure, reply } => {
                 self.close(&queue, receiver, departure, drain);
                 drain.answer(reply, Ok(()));
@@ -237,6 +230,22 @@ impl Task {
             Command::Dying { most, reply } => drain.answer(reply, Ok(self.queues.dying(most))),
             Command::Snapshot { reply } => drain.answer(reply, Ok(self.queues.snapshot())),
         }
+    }
+
+    fn settle_messages(
+        &mut self,
+        queue: &QueueName,
+        settles: &[Settle],
+        reply: Reply<SettleResults>,
+        drain: &mut Drain,
+    ) {
+        let decided = self.queues.get(queue).map(|state| {
+            let decision = state.decide_settle(settles, self.queues.run(), drain.now);
+            (state.config.policy.durability, decision)
+        });
+        let durability = decided.as_ref().map_or(Durability::Synced, |(durability, _)| *durability);
+        let answer = decided.map(|(_, decision)| self.enact(decision, drain));
+        drain.answer_when(durability, reply, answer);
     }
 
     fn open(
