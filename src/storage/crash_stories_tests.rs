@@ -342,25 +342,28 @@ fn a_segment_that_was_never_written_is_not_all_that_is_looked_at() {
     assert_eq!(first, after_a_start());
 }
 
-/// A frame with a right checksum that counts more records than it has offsets was given to readers as it is.
+/// Frames with a right checksum that count more records than they have offsets, or offsets that were never given, were
+/// given to readers as they are, or hid what was appended behind them.
 #[test]
-fn a_frame_that_counts_more_records_than_it_has_offsets_is_damage() {
-    let disk = SimFileSystem::new(1);
-    let mut log = open(&disk);
-    append(&mut log);
-    log.close().expect("closed");
-    damage(&disk, |bytes| {
-        let seed = SegmentHeader::decode_seed(&bytes[..SEGMENT_HEADER_BYTES], ID, Offset(0)).expect("a header");
-        let (header, frame_bytes) = first_frame(bytes);
-        let frame = &mut bytes[SEGMENT_HEADER_BYTES..][..frame_bytes];
-        let forged = FrameHeader { record_count: 1_000, ..header }.encode(seed, &frame[HEADER_BYTES..]);
-        frame[..HEADER_BYTES].copy_from_slice(&forged);
-    });
-
-    let mut log = open(&disk);
-    append(&mut log);
-    let read = log.reader().read(Offset(0), log.next_offset(), 1 << 20);
-    assert!(matches!(read, Err(StorageError::Damaged { first_offset: Offset(0), .. })), "{read:?}");
+fn a_frame_that_counts_offsets_that_are_not_its_own_is_damage() {
+    let forgeries: [fn(&mut FrameHeader); 2] =
+        [|header| header.record_count = 1_000, |header| (header.record_count, header.last_offset_delta) = (0, 1_000)];
+    for forge in forgeries {
+        let disk = SimFileSystem::new(1);
+        let mut log = open(&disk);
+        append(&mut log);
+        damage(&disk, |bytes| {
+            let seed = SegmentHeader::decode_seed(&bytes[..SEGMENT_HEADER_BYTES], ID, Offset(0)).expect("a header");
+            let (mut header, frame_bytes) = first_frame(bytes);
+            forge(&mut header);
+            let frame = &mut bytes[SEGMENT_HEADER_BYTES..][..frame_bytes];
+            let forged = header.encode(seed, &frame[HEADER_BYTES..]);
+            frame[..HEADER_BYTES].copy_from_slice(&forged);
+        });
+        append(&mut log);
+        let read = log.reader().read(Offset(0), log.next_offset(), 1 << 20);
+        assert!(matches!(read, Err(StorageError::Damaged { first_offset: Offset(0), .. })), "{read:?}");
+    }
 }
 
 /// A header whose offset was changed to a lower one was taken for a frame before the one that is read; the next frame did

@@ -148,8 +148,15 @@ impl LogReader {
                     }
                 };
                 is_begun = true;
-                let counted_end = batch.base_offset.advance(batch.record_count.into());
-                let counts_too_many = counted_end > batch.next_offset.min(log_end);
+                if batch.claims_beyond(log_end) {
+                    let (position, what) = (frames.position.into(), "it counts offsets that are not its own");
+                    return Err(self.damaged(
+                        segment.path(),
+                        position,
+                        wanted..batch.next_offset.min(below),
+                        what.into(),
+                    ));
+                }
                 // What was compacted away may reach beyond what readers may see.
                 let frame_end = batch.next_offset.min(below);
                 batch.next_offset = frame_end;
@@ -158,7 +165,7 @@ impl LogReader {
                     continue;
                 }
                 let batch = batch.first_records(u64::MAX, budget);
-                if batch.record_count == 0 || counts_too_many {
+                if batch.record_count == 0 {
                     // Going on without one of them would be reading the same place for ever.
                     let (position, what) = (frames.position.into(), "its payload is not the records that it counts");
                     return Err(self.damaged(segment.path(), position, wanted..frame_end, what.into()));

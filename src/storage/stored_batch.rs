@@ -83,6 +83,12 @@ impl StoredBatch {
         self.next_offset
     }
 
+    /// Whether it cannot be what was appended to a log that ends at `log_end`, whatever its checksum says: it counts more
+    /// records than it has offsets, or offsets that were never given.
+    pub(super) fn claims_beyond(&self, log_end: Offset) -> bool {
+        self.base_offset.advance(self.record_count.into()) > self.next_offset || self.next_offset > log_end
+    }
+
     /// The first records of the batch: as many as fit `records_max` and `bytes_max`, at least one unless
     /// `records_max` is 0.
     #[must_use]
