@@ -95,9 +95,9 @@ fn offline(what: &'static str, journal: &str, cause: BrokerError) -> BrokerError
     BrokerError::CoordinatorOffline { what, at, cause: Box::new(cause) }
 }
 
-fn journal_in(name: &str, topics: &TopicTable) -> Result<PartitionJournal, BrokerError> {
+fn journal_in(name: &str, topics: &TopicTable) -> Result<Arc<PartitionJournal>, BrokerError> {
     let topic = topics.get(&TopicName::new(name)?).expect("it was added before the logs were opened");
-    Ok(PartitionJournal::new(name, topic.partition(0)?.clone()))
+    Ok(Arc::new(PartitionJournal::new(name, topic.partition(0)?.clone())))
 }
 
 async fn replay(journal: &PartitionJournal) -> Result<Vec<JournalEntry>, BrokerError> {
@@ -108,7 +108,7 @@ async fn replay(journal: &PartitionJournal) -> Result<Vec<JournalEntry>, BrokerE
 async fn start_groups(clock: &SharedClock, topics: &TopicTable) -> Result<GroupCoordinator, BrokerError> {
     let journal = journal_in(GROUPS_TOPIC, topics)?;
     let replayed = replay(&journal).await?;
-    let groups = GroupCoordinator::start(Arc::new(journal.clone()), replayed, Arc::clone(clock), topics.snapshot())?;
+    let groups = GroupCoordinator::start(Arc::clone(&journal) as _, replayed, Arc::clone(clock), topics.snapshot())?;
     rewrite_if_long(&journal, groups.snapshot().await?).await;
     Ok(groups)
 }
@@ -117,7 +117,7 @@ async fn start_groups(clock: &SharedClock, topics: &TopicTable) -> Result<GroupC
 async fn start_producers(clock: &SharedClock, topics: &TopicTable) -> Result<ProducerRegistry, BrokerError> {
     let journal = journal_in(PRODUCERS_TOPIC, topics)?;
     let replayed = replay(&journal).await?;
-    let producers = ProducerRegistry::start(Arc::new(journal.clone()), &replayed, Arc::clone(clock))?;
+    let producers = ProducerRegistry::start(Arc::clone(&journal) as _, &replayed, Arc::clone(clock))?;
     rewrite_if_long(&journal, producers.snapshot()).await;
     Ok(producers)
 }
@@ -127,7 +127,7 @@ async fn start_queues(clock: &SharedClock, topics: &Arc<TopicTable>) -> Result<Q
     let journal = journal_in(QUEUES_TOPIC, topics)?;
     let replayed = replay(&journal).await?;
     let logs = Arc::clone(topics);
-    let queues = QueueCoordinator::start(Arc::new(journal.clone()), replayed, Arc::clone(clock), logs)?;
+    let queues = QueueCoordinator::start(Arc::clone(&journal) as _, replayed, Arc::clone(clock), logs)?;
     rewrite_if_long(&journal, queues.snapshot().await?).await;
     Ok(queues)
 }

@@ -2,8 +2,9 @@
 
 use super::topics::TopicsSnapshot;
 use crate::types::{TopicName, TopicPattern};
-use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::ops::Deref;
+use std::rc::Rc;
 
 /// Topics by name and by pattern.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -19,22 +20,38 @@ impl Interest {
     }
 }
 
-/// The topics that each interest means now, by name, in the same order. Names that are not there are among them.
-pub(super) fn resolve<'a>(interests: &[&'a Interest], snapshot: &TopicsSnapshot) -> Vec<Cow<'a, BTreeSet<TopicName>>> {
-    // Members of a group mostly ask for the same: each list of patterns is matched once.
-    let mut matched: Vec<(&[TopicPattern], BTreeSet<TopicName>)> = Vec::new();
-    for interest in interests.iter().filter(|interest| !interest.patterns.is_empty()) {
-        if matched.iter().all(|(patterns, _)| *patterns != interest.patterns) {
-            let found = snapshot.names().filter(|name| interest.patterns.iter().any(|pattern| pattern.matches(name)));
-            matched.push((&interest.patterns, found.cloned().collect()));
+/// The topics that an interest means now. Names that are not there are among them.
+pub(super) enum Wanted<'a> {
+    Named(&'a BTreeSet<TopicName>),
+    /// Shared by all members with the same interest: there may be a thousand, and patterns that mean as many topics.
+    Matched(Rc<BTreeSet<TopicName>>),
+}
+
+impl Deref for Wanted<'_> {
+    type Target = BTreeSet<TopicName>;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Named(topics) => topics,
+            Self::Matched(topics) => topics,
         }
     }
-    let topics_of = |interest: &&'a Interest| {
-        let found = matched.iter().find(|(patterns, _)| *patterns == interest.patterns);
-        match found {
-            Some((_, found)) => Cow::Owned(interest.topics.union(found).cloned().collect()),
-            None => Cow::Borrowed(&interest.topics),
+}
+
+/// What each interest means now, in the same order.
+pub(super) fn resolve<'a>(interests: &[&'a Interest], snapshot: &TopicsSnapshot) -> Vec<Wanted<'a>> {
+    let mut matched: Vec<(&Interest, Rc<BTreeSet<TopicName>>)> = Vec::new();
+    let mut resolve_one = |interest: &'a Interest| {
+        if interest.patterns.is_empty() {
+            return Wanted::Named(&interest.topics);
         }
+        if let Some((_, topics)) = matched.iter().find(|(known, _)| *known == interest) {
+            return Wanted::Matched(Rc::clone(topics));
+        }
+        let found = snapshot.names().filter(|name| interest.patterns.iter().any(|pattern| pattern.matches(name)));
+        let topics: Rc<BTreeSet<_>> = Rc::new(interest.topics.iter().chain(found).cloned().collect());
+        matched.push((interest, Rc::clone(&topics)));
+        Wanted::Matched(topics)
     };
-    interests.iter().map(topics_of).collect()
+    interests.iter().map(|interest| resolve_one(interest)).collect()
 }

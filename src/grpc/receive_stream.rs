@@ -28,7 +28,7 @@ use tonic::{Status, Streaming};
 const OUTBOX_MESSAGES_MAX: usize = 4;
 
 /// Settle requests that may be on their way at the same time: enough for a worker that acknowledges each message by itself
-/// while the disk syncs.
+/// while the disk syncs. No further one is read while they carry [`limits::SETTLES_MAX`] settlements, which bounds memory.
 const SETTLES_UNDER_WAY_MAX: usize = 256;
 
 /// How long a client has to settle and close after it was told that the broker is stopping.
@@ -44,6 +44,34 @@ pub(super) type ResponseStream = Pin<Box<dyn Stream<Item = Result<proto::Streami
 type Outbox = mpsc::Sender<Result<proto::StreamingReceiveResponse, Status>>;
 type Settled = Result<(u64, Vec<Result<(), SettleError>>), BrokerError>;
 type PendingSettled = Pin<Box<dyn Future<Output = Settled> + Send>>;
+
+/// Settle requests on their way, in the order they came in.
+#[derive(Default)]
+struct UnderWay {
+    requests: FuturesOrdered<PendingSettled>,
+    settlements: usize,
+}
+
+impl UnderWay {
+    fn has_room(&self) -> bool {
+        self.requests.len() < SETTLES_UNDER_WAY_MAX && self.settlements < limits::SETTLES_MAX
+    }
+
+    /// A request with so many settlements.
+    fn push(&mut self, settlements: usize, settled: impl Future<Output = Settled> + Send + 'static) {
+        self.settlements += settlements;
+        self.requests.push_back(Box::pin(settled));
+    }
+
+    /// The answer of the oldest; `None` if none is under way. May be interrupted.
+    async fn next(&mut self) -> Option<Settled> {
+        let settled = self.requests.next().await?;
+        if let Ok((_, results)) = &settled {
+            self.settlements -= results.len();
+        }
+        Some(settled)
+    }
+}
 
 /// Why a stream ends.
 enum End {
@@ -115,10 +143,10 @@ async fn serve(
     };
     tokio::pin!(hand_out, too_late);
     let mut is_handing_out = true;
-    let mut under_way: FuturesOrdered<PendingSettled> = FuturesOrdered::new();
+    let mut under_way = UnderWay::default();
     let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
     loop {
-        let has_room = under_way.len() < SETTLES_UNDER_WAY_MAX;
+        let has_room = under_way.has_room();
         let step = tokio::select! {
             handed_out = &mut hand_out, if is_handing_out => {
                 is_handing_out = false;
@@ -168,15 +196,16 @@ async fn hand_out(mut receiver: Receiver, outbox: &Outbox, bytes_max: u64, shutd
 async fn obey(
     handle: &ReceiverHandle,
     message: proto::StreamingReceiveRequest,
-    under_way: &mut FuturesOrdered<PendingSettled>,
+    under_way: &mut UnderWay,
 ) -> Result<(), End> {
     match message.request {
         Some(Request::Settle(streaming_receive_request::Settle { settlements, correlation_id })) => {
+            let count = settlements.len();
             let pending = handle.begin_settle(settles_in(settlements)?).await?;
-            under_way.push_back(Box::pin(async move {
+            under_way.push(count, async move {
                 let results = pending.finish().await.map_err(BrokerError::from)?;
                 Ok((correlation_id, results))
-            }));
+            });
             Ok(())
         }
         Some(Request::Credit(proto::QueueCredit { messages, bytes })) => {
@@ -190,7 +219,7 @@ async fn obey(
 }
 
 /// The client has closed its side: it still gets its answers.
-async fn finish(outbox: &Outbox, mut under_way: FuturesOrdered<PendingSettled>) -> End {
+async fn finish(outbox: &Outbox, mut under_way: UnderWay) -> End {
     while let Some(settled) = under_way.next().await {
         if let Err(end) = answer(outbox, settled).await {
             return end;

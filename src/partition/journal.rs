@@ -63,8 +63,9 @@ pub struct Appending {
 }
 
 /// A journal with one owner, who need not wait for one append before the next, and can replace all of it while it runs.
-pub trait CutJournal: Journal {
-    /// Sends entries on their way, as one batch behind all before; their place is fixed when this returns.
+pub trait CutJournal: Send + Sync + 'static {
+    /// Sends entries on their way, behind all before; their place is fixed when this returns. Once one has failed, so
+    /// does every later one, until a replacement was tried: the journal has no holes.
     fn begin(&self, entries: Vec<JournalEntry>) -> Appending;
 
     /// Replaces everything written so far by `snapshot`, which must say the same. A crash in between loses nothing.

@@ -4,25 +4,29 @@ use crate::partition::handle::PartitionHandle;
 use crate::partition::journal::{Appending, CutJournal, Journal, JournalEntry, JournalError};
 use crate::storage::StorageError;
 use crate::storage::log::NewBatch;
-use crate::types::Durability;
+use crate::types::Offset;
 use crate::types::record_set::{self, encode_record};
 use bytes::{Bytes, BytesMut};
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 
 /// One batch of the journal has at most about this many bytes, well below what any frame may hold.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Events in a partition: each entry is a record, its key and value those of the entry.
-#[derive(Debug, Clone)]
+/// Events in a partition: each entry is a record, its key and value those of the entry. Nobody else appends to it.
+#[derive(Debug)]
 pub struct PartitionJournal {
     name: String,
     partition: PartitionHandle,
+    /// Where the next entry must come to stand: behind all that were sent.
+    next_offset: Mutex<Offset>,
 }
 
 impl PartitionJournal {
     /// The journal in `partition`, called `name` in errors.
     pub fn new(name: impl Into<String>, partition: PartitionHandle) -> Self {
-        Self { name: name.into(), partition }
+        let next_offset = Mutex::new(partition.offsets().log_end);
+        Self { name: name.into(), partition, next_offset }
     }
 
     /// Every entry, oldest first.
@@ -47,8 +51,13 @@ impl PartitionJournal {
     /// old entries, then those are deleted (with whole segments), so that a crash in between loses nothing.
     pub async fn replace(&self, snapshot: Vec<JournalEntry>) -> Result<(), JournalError> {
         let before = self.partition.high_watermark();
-        self.append_all(snapshot).await?;
-        self.partition.delete_before(before).await.map(drop).map_err(|error| self.error(&error))
+        let appended = self.send(&snapshot).synced.await;
+        if appended.is_err() {
+            // Without it nothing is missing: what comes next follows on what is there.
+            *self.next_offset.lock().unwrap_or_else(PoisonError::into_inner) = self.partition.offsets().log_end;
+        }
+        appended?;
+        self.partition.delete_before(before).await.map(drop).map_err(|cause| error(&self.name, &cause))
     }
 
     /// How many entries there are to replay.
@@ -62,37 +71,16 @@ impl PartitionJournal {
         self.len() == 0
     }
 
-    async fn append_all(&self, entries: Vec<JournalEntry>) -> Result<(), JournalError> {
-        // All batches are queued before the first answer is awaited, so they share a drain and its sync.
-        let answers: Vec<_> =
-            batches(&entries).map(|batch| self.partition.append(batch, Some(Durability::Synced), None)).collect();
-        for answer in answers {
-            answer.await.map_err(|error| self.error(&error))?;
-        }
-        Ok(())
-    }
-
-    fn error(&self, cause: &dyn std::error::Error) -> JournalError {
-        error(&self.name, cause)
-    }
-}
-
-fn error(journal: &str, cause: &dyn std::error::Error) -> JournalError {
-    JournalError { journal: journal.to_owned(), cause: cause.to_string() }
-}
-
-impl Journal for PartitionJournal {
-    fn append(
-        &self,
-        entries: Vec<JournalEntry>,
-    ) -> Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send + '_>> {
-        Box::pin(self.append_all(entries))
-    }
-}
-
-impl CutJournal for PartitionJournal {
-    fn begin(&self, entries: Vec<JournalEntry>) -> Appending {
-        let steps = batches(&entries).map(|batch| self.partition.append_in_steps(batch));
+    /// Queues all batches before any is waited for, so that they share a drain and its sync.
+    fn send(&self, entries: &[JournalEntry]) -> Appending {
+        // Held until all are queued: batches are queued in the order of their offsets.
+        let mut next_offset = self.next_offset.lock().unwrap_or_else(PoisonError::into_inner);
+        let steps = batches(entries).map(|mut batch| {
+            // A disk that was full may have room again for what comes behind a batch that it refused.
+            batch.terms.expected_offset = Some(*next_offset);
+            *next_offset = next_offset.advance(batch.summary.record_count.into());
+            self.partition.append_in_steps(batch)
+        });
         let (written, answers): (Vec<_>, Vec<_>) = steps.unzip();
         let name = self.name.clone();
         Appending {
@@ -111,6 +99,25 @@ impl CutJournal for PartitionJournal {
                 Ok(())
             }),
         }
+    }
+}
+
+fn error(journal: &str, cause: &dyn std::error::Error) -> JournalError {
+    JournalError { journal: journal.to_owned(), cause: cause.to_string() }
+}
+
+impl Journal for PartitionJournal {
+    fn append(
+        &self,
+        entries: Vec<JournalEntry>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send + '_>> {
+        self.send(&entries).synced
+    }
+}
+
+impl CutJournal for PartitionJournal {
+    fn begin(&self, entries: Vec<JournalEntry>) -> Appending {
+        self.send(&entries)
     }
 
     fn replace(
@@ -140,4 +147,71 @@ fn batches(entries: &[JournalEntry]) -> impl Iterator<Item = NewBatch> + '_ {
 fn checked(payload: Bytes) -> NewBatch {
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
     NewBatch::new(payload, summary)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::partition::{PartitionOptions, StoragePool};
+    use crate::storage::Log;
+    use crate::storage::log::LogOptions;
+    use crate::storage::retention::RetentionPolicy;
+    use crate::storage::segment::header::LogId;
+    use crate::storage::sim_disk::Fault;
+    use crate::storage::sim_file_system::SimFileSystem;
+    use crate::types::{Durability, TopicId};
+    use std::path::Path;
+    use std::sync::Arc;
+
+    fn entry(key: &str) -> Vec<JournalEntry> {
+        vec![JournalEntry::tombstone(key.to_owned())]
+    }
+
+    fn journal_on(disk: &SimFileSystem, pool: &StoragePool) -> PartitionJournal {
+        let id = LogId { topic: TopicId(uuid::Uuid::from_u128(7)), partition: 0 };
+        let log = LogOptions { segment_bytes: 4096, seal_age_ms: 0, reserve_bytes: 0 };
+        let (opened, _) = Log::open(Arc::new(disk.clone()), Path::new("/log"), id, log).expect("opens");
+        let retention = RetentionPolicy { retention_ms: 0, retention_bytes: 0 };
+        let options = PartitionOptions { log, durability: Durability::Synced, retention, compaction: None };
+        let clock = Arc::new(ManualClock::new(0));
+        PartitionJournal::new("__test", PartitionHandle::new(opened, options, pool, clock, Arc::default()))
+    }
+
+    /// The owner does not wait for one append before the next, so the next may meet a disk that has room again.
+    #[tokio::test]
+    async fn behind_an_append_that_was_refused_nothing_is_appended() {
+        let disk = SimFileSystem::new(1);
+        let pool = StoragePool::start(1).expect("a thread");
+        let journal = journal_on(&disk, &pool);
+        journal.append(entry("first")).await.expect("appended");
+        disk.plan(disk.operations() + 1, Fault::ShortWrite);
+        journal.begin(entry("refused")).synced.await.expect_err("the disk is full");
+        let behind = journal.begin(entry("behind"));
+        behind.synced.await.expect_err("it would stand where another was to");
+        assert_eq!(journal.replay().await.expect("replays"), entry("first"));
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_that_was_refused_is_not_missed() {
+        let disk = SimFileSystem::new(1);
+        let pool = StoragePool::start(1).expect("a thread");
+        let journal = journal_on(&disk, &pool);
+        journal.append(entry("first")).await.expect("appended");
+        disk.plan(disk.operations() + 1, Fault::ShortWrite);
+        journal.replace(entry("first")).await.expect_err("the disk is full");
+        journal.append(entry("second")).await.expect("there is room again");
+        assert_eq!(journal.replay().await.expect("replays"), [entry("first"), entry("second")].concat());
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_told_before_it_is_synced() {
+        let disk = SimFileSystem::new(1);
+        let pool = StoragePool::start(1).expect("a thread");
+        let journal = journal_on(&disk, &pool);
+        disk.plan(disk.operations() + 1, Fault::Sync);
+        let Appending { written, synced } = journal.begin(entry("first"));
+        written.await;
+        synced.await.expect_err("it was not synced");
+    }
 }

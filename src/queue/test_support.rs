@@ -5,7 +5,7 @@ use super::hand_out::{Found, FoundMessage, Reservation};
 use super::ids::{PartitionKey, QueueId, QueueName};
 use super::logs::{LogBounds, Logs};
 use super::policy::{QueueConfig, QueuePolicy, QueueStart};
-use crate::partition::journal::{Appending, CutJournal, Journal, JournalEntry, JournalError};
+use crate::partition::journal::{Appending, CutJournal, JournalEntry, JournalError};
 use crate::types::{Offset, TopicId, TopicName};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -88,15 +88,6 @@ pub(super) struct MemoryJournal {
     pub entries: Mutex<Vec<JournalEntry>>,
     pub fails: AtomicBool,
     syncs_held: tokio::sync::watch::Sender<bool>,
-}
-
-impl Journal for MemoryJournal {
-    fn append(
-        &self,
-        entries: Vec<JournalEntry>,
-    ) -> Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send + '_>> {
-        Box::pin(async move { self.take(entries) })
-    }
 }
 
 impl MemoryJournal {

@@ -409,3 +409,17 @@ fn a_tear_takes_nothing_that_stands_between_damage_and_itself() {
         assert_eq!(read.first().map(|batch| batch.base_offset), Some(Offset(2)), "at the {start} start");
     }
 }
+
+/// What the checkpoint vouches for is not verified again, and the mark in a header of it was believed: one flipped bit
+/// moved the end of the log.
+#[test]
+fn a_mark_in_a_damaged_header_does_not_say_where_the_log_ends() {
+    let disk = SimFileSystem::new(1);
+    let mut log = open(&disk);
+    (0..2).for_each(|_| append(&mut log));
+    log.close().expect("closed");
+    disk.remove_file(Path::new("/log/00000000000000000000.index")).expect("it was saved");
+    // The durable mark of the first frame; see the table of `storage::frame`.
+    damage(&disk, |bytes| bytes[SEGMENT_HEADER_BYTES + 64 + 2] ^= 1);
+    assert_eq!(open(&disk).next_offset(), Offset(2));
+}

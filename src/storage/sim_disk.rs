@@ -40,7 +40,7 @@ impl Random {
 
 /// What can go wrong with one operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// EIO, and nothing done; not for syncs.
     Io,
     /// ENOSPC, and nothing done.

@@ -47,7 +47,7 @@ impl SimFileSystem {
     }
 
     /// How many operations that change something there were.
-    pub(super) fn operations(&self) -> u64 {
+    pub(crate) fn operations(&self) -> u64 {
         self.disk().operations
     }
 
@@ -63,7 +63,7 @@ impl SimFileSystem {
     }
 
     /// Plans a fault for operation `from`, or the first one after it that it can happen to.
-    pub(super) fn plan(&self, from: u64, fault: Fault) {
+    pub(crate) fn plan(&self, from: u64, fault: Fault) {
         self.disk().fault = Some((from, fault));
     }
 

@@ -11,10 +11,7 @@ use tonic::{Code, Status};
 /// A broker with ten records in each of two partitions of `orders`.
 async fn broker() -> TestBroker {
     let broker = TestBroker::start().await;
-    broker.create_topic("orders", 2).await;
-    for partition in 0..2 {
-        broker.append("orders", partition, set(numbered("r", 10))).await;
-    }
+    broker.create_filled_topic("orders", 2).await;
     broker
 }
 

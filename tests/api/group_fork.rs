@@ -1,7 +1,6 @@
 //! A new group begins where another is.
 
 use crate::common::TestBroker;
-use crate::common::records::{numbered, set};
 use crate::common::refusal::refusal;
 use crate::common::subscriber::{Subscriber, as_member, at_offset};
 use millstream::proto::{CommitOffsetsRequest, FetchOffsetsRequest, ForkGroupRequest, PartitionOffset};
@@ -25,10 +24,7 @@ async fn committed(broker: &TestBroker, group: &str) -> Vec<PartitionOffset> {
 /// A broker with a group `billing` that has committed in two partitions.
 async fn broker() -> TestBroker {
     let broker = TestBroker::start().await;
-    broker.create_topic("orders", 2).await;
-    for partition in 0..2 {
-        broker.append("orders", partition, set(numbered("r", 10))).await;
-    }
+    broker.create_filled_topic("orders", 2).await;
     let noted = PartitionOffset { metadata: "shift 3".into(), ..at_offset("orders", 1, 7) };
     let offsets = vec![at_offset("orders", 0, 4), noted];
     let request = CommitOffsetsRequest { group: "billing".into(), offsets, ..Default::default() };

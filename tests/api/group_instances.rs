@@ -1,6 +1,5 @@
 //! Members with an instance id keep their partitions while they are away.
 
-use crate::common::records::{numbered, set};
 use crate::common::refusal::{Refusal, refusal};
 use crate::common::subscriber::{Subscriber, as_member, at_offset};
 use crate::common::{TestBroker, until, within};
@@ -26,10 +25,7 @@ async fn until_away(broker: &TestBroker, id: &str) {
 
 /// Two members with an instance id, `stays` and `goes`, each with one partition of `orders`.
 async fn two_members(broker: &TestBroker, session_timeout_ms: u32) -> (Subscriber, Subscriber) {
-    broker.create_topic("orders", 2).await;
-    for partition in 0..2 {
-        broker.append("orders", partition, set(numbered("r", 10))).await;
-    }
+    broker.create_filled_topic("orders", 2).await;
     let mut stays = Subscriber::open(broker, as_instance("stays", 0)).await.expect("opens");
     let mut goes = Subscriber::open(broker, as_instance("goes", session_timeout_ms)).await.expect("opens");
     tokio::join!(stays.follow_until_owning(1), goes.follow_until_owning(1));

@@ -1,6 +1,5 @@
 //! A group that reads is moved: its members go on from there, and nothing of before undoes it.
 
-use crate::common::records::{numbered, set};
 use crate::common::refusal::Refusal;
 use crate::common::subscriber::{Subscriber, as_member, at_offset, edge};
 use crate::common::{TestBroker, within};
@@ -14,10 +13,7 @@ use tonic::Code;
 /// A broker with ten records in each of two partitions of `orders`.
 async fn broker() -> TestBroker {
     let broker = TestBroker::start().await;
-    broker.create_topic("orders", 2).await;
-    for partition in 0..2 {
-        broker.append("orders", partition, set(numbered("r", 10))).await;
-    }
+    broker.create_filled_topic("orders", 2).await;
     broker
 }
 
@@ -122,8 +118,7 @@ async fn next_records(consumer: &mut Consumer) -> Offset {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_client_library_drops_what_was_marked_before_a_seek() {
     let broker = TestBroker::start().await;
-    broker.create_topic("orders", 1).await;
-    broker.append("orders", 0, set(numbered("r", 10))).await;
+    broker.create_filled_topic("orders", 1).await;
     let options = ConsumerOptions {
         group: Some("billing".to_owned()),
         start: Position::Earliest,

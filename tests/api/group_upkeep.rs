@@ -69,8 +69,7 @@ async fn ranges_give_equal_numbers_of_two_topics_to_one_member() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_client_library_commits_by_itself_when_asked_to() {
     let broker = TestBroker::start().await;
-    broker.create_topic("orders", 1).await;
-    broker.append("orders", 0, set(numbered("r", 10))).await;
+    broker.create_filled_topic("orders", 1).await;
     let options = ConsumerOptions {
         group: Some("billing".to_owned()),
         start: Position::Earliest,

@@ -5,9 +5,9 @@ use crate::common::records::{keyed, numbered, record, records_of, set, sized, ti
 use crate::common::refusal::refusal;
 use crate::common::{TestBroker, until};
 use millstream::proto::{
-    CreateQueueRequest, DeleteQueueRequest, Edge, GetQueueRequest, GetQueueResponse, ListQueuesRequest, MessageState,
-    PauseQueueRequest, PeekRequest, Position, QueueMessage, QueueOrdering, QueuePolicy, ReceiveRequest, Record,
-    ResumeQueueRequest, SettleRequest, Settlement, UpdateQueueRequest, position::At,
+    CreateQueueRequest, DeleteQueueRequest, Durability, Edge, GetQueueRequest, GetQueueResponse, ListQueuesRequest,
+    MessageState, PauseQueueRequest, PeekRequest, Position, QueueMessage, QueueOrdering, QueuePolicy, ReceiveRequest,
+    Record, ResumeQueueRequest, SettleRequest, Settlement, UpdateQueueRequest, position::At,
 };
 use prost::Message as _;
 use tonic::{Code, Status};
@@ -359,7 +359,8 @@ async fn a_look_changes_nothing_and_tells_where_each_message_is() {
 async fn queues_are_listed_updated_and_deleted() {
     let mut broker = broker_with(1, patient()).await;
     create(&broker, "other", patient()).await.expect("the queue can be created");
-    let policy = QueuePolicy { lease_ms: Some(1_234), ..QueuePolicy::default() };
+    let durability = Durability::Written.into();
+    let policy = QueuePolicy { lease_ms: Some(1_234), durability, ..QueuePolicy::default() };
     let request = UpdateQueueRequest { name: "work".into(), policy: Some(policy) };
     broker.queues().update_queue(request).await.expect("it can be updated");
     broker.queues().delete_queue(DeleteQueueRequest { name: "other".into() }).await.expect("it can be deleted");
@@ -369,6 +370,12 @@ async fn queues_are_listed_updated_and_deleted() {
     assert_eq!(names, ["work"]);
     let policy = listed[0].policy.clone().expect("it has one");
     assert_eq!((policy.lease_ms, policy.retry_max_ms), (Some(1_234), Some(0)), "what is not mentioned stays");
+    assert_eq!(policy.durability(), Durability::Written);
+    // It works as any other: what was settled is done.
+    let messages = receive(&broker, 10).await;
+    assert_eq!(settle(&broker, vec![ack(&messages[0])]).await, []);
+    broker.restart().await;
+    assert_eq!(receive_now(&broker).await, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

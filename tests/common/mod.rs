@@ -207,6 +207,14 @@ impl TestBroker {
         answer.results[0].base_offset
     }
 
+    /// Creates a topic with ten records, `r0` to `r9`, in each of its partitions.
+    pub(crate) async fn create_filled_topic(&self, topic: &str, partitions: u32) {
+        self.create_topic(topic, partitions).await;
+        for partition in 0..partitions {
+            self.append(topic, partition, records::set(records::numbered("r", 10))).await;
+        }
+    }
+
     /// Fetches from one partition, without waiting and with the default limits.
     pub(crate) async fn fetch(&self, topic: &str, partition: u32, offset: u64) -> proto::FetchedPartition {
         let position = proto::FetchPosition { topic: topic.to_owned(), partition, offset };

@@ -156,11 +156,14 @@ async fn messages_are_looked_at_given_back_and_taken_from_the_command_line() {
         let listed = lines(&run(&broker, &["queue", "list"])).join("\n");
         assert!(listed.contains(shown), "{listed}");
     }
-    let created = run(&broker, &["queue", "create", "mail", "-t", "orders", "--attempts", "3", "--ordered-by-key"]);
+    let mail = ["queue", "create", "mail", "-t", "orders", "--attempts", "3", "--ordered-by-key"];
+    let created = run(&broker, &[&mail[..], &["--durability", "written"]].concat());
     assert!(created.status.success(), "{created:?}");
     assert!(run(&broker, &["queue", "update", "mail", "--lease", "5m"]).status.success());
     let described = lines(&run(&broker, &["queue", "describe", "mail"])).join("\n");
-    assert!(described.contains("lease 5m") && described.contains("3 attempts, then mail.dlq"), "{described}");
+    for fact in ["lease 5m", "3 attempts, then mail.dlq", "settlements confirmed when written"] {
+        assert!(described.contains(fact), "{fact}: {described}");
+    }
     assert!(run(&broker, &["queue", "delete", "mail", "--yes"]).status.success());
     assert_eq!(run(&broker, &["queue", "describe", "mail"]).status.code(), Some(3));
     broker.stop();

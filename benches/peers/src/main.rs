@@ -8,11 +8,12 @@
 //! child      a server as a process of its own, on a free port, in a directory that is deleted
 //! null       the same gRPC services, storing nothing: the ceiling of the wire (also the program of that child)
 //! file       one file in this process, synced for all who wait together: the ceiling of the disk
-//! nats, rabbit, redis_streams    others, through the clients their authors advise
+//! nats, rabbit, redis_streams    others, through the clients their authors advise; confirmations: acks on their way
 //! ```
 
 mod cases;
 mod child;
+mod confirmations;
 mod figures;
 mod file;
 mod nats;

@@ -5,21 +5,13 @@
 //! answer confirms all before it. The next chunk is taken while it is on its way.
 
 use super::{CHUNK, Nats, NatsError, connect, nats};
+use crate::confirmations::Confirmations;
 use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::pull::{self, Stream as Messages};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer};
 use futures_util::{FutureExt as _, StreamExt as _};
 use millstream::bench::WorkTally;
 use millstream::bench::target::{QueuePlan, QueueTarget, Worker, WorkerOptions};
-use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
-
-/// Most chunks whose confirmation is not there.
-const CHUNKS_MAX: usize = 8;
-
-/// The confirmation of a chunk: of how many messages.
-type Confirmation = Pin<Box<dyn Future<Output = Result<u64, NatsError>> + Send>>;
 
 impl QueueTarget for Nats {
     type Worker = NatsWorker;
@@ -56,33 +48,23 @@ impl QueueTarget for Nats {
         let consumer: PullConsumer = stream.get_consumer(&options.queue).await.map_err(nats)?;
         let prefetch = options.prefetch as usize;
         let messages = consumer.stream().max_messages_per_batch(prefetch).messages().await.map_err(nats)?;
-        Ok(NatsWorker { messages, confirmations: VecDeque::new() })
+        Ok(NatsWorker { messages, confirmations: Confirmations::default() })
     }
 }
 
 pub struct NatsWorker {
     messages: Messages,
-    confirmations: VecDeque<Confirmation>,
+    confirmations: Confirmations<NatsError>,
 }
 
 impl Worker for NatsWorker {
     type Error = NatsError;
 
     async fn work(&mut self, tally: &mut WorkTally) -> Result<(), NatsError> {
-        let has_room = self.confirmations.len() < CHUNKS_MAX;
-        let oldest = async {
-            match self.confirmations.front_mut() {
-                Some(confirmation) => confirmation.await,
-                None => std::future::pending().await,
-            }
-        };
+        let has_room = self.confirmations.has_room();
         tokio::select! {
             biased;
-            confirmed = oldest => {
-                self.confirmations.pop_front();
-                tally.confirmed(confirmed?);
-                return Ok(());
-            }
+            confirmed = self.confirmations.oldest() => tally.confirmed(confirmed?),
             message = self.messages.next(), if has_room => {
                 let first = message.ok_or_else(|| nats("the consumer has ended"))?.map_err(nats)?;
                 tally.message(0, &first.payload);
@@ -106,19 +88,13 @@ impl Worker for NatsWorker {
 impl NatsWorker {
     /// Sends the acknowledgements of a chunk; that they have come is waited for later.
     fn acknowledge(&mut self, chunk: Vec<Message>) -> Result<(), NatsError> {
-        let mut confirmation: Confirmation = Box::pin(async move {
+        self.confirmations.begin(async move {
             let (last, others) = chunk.split_last().expect("a chunk has a message");
             for message in others {
                 message.ack().await.map_err(nats)?;
             }
             last.double_ack().await.map_err(nats)?;
             Ok(chunk.len() as u64)
-        });
-        // The first step sends what there is room for.
-        match (&mut confirmation).now_or_never() {
-            Some(confirmed) => self.confirmations.push_back(Box::pin(std::future::ready(Ok(confirmed?)))),
-            None => self.confirmations.push_back(confirmation),
-        }
-        Ok(())
+        })
     }
 }

@@ -6,27 +6,18 @@
 //! done would come to somebody else. So a worker stays for a while before it leaves.
 
 use super::{Error, Kind, Rabbit, connect, next_chunk};
-use futures_util::FutureExt as _;
+use crate::confirmations::Confirmations;
 use futures_util::future::try_join_all;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
 use millstream::bench::WorkTally;
 use millstream::bench::target::{QueuePlan, QueueTarget, Worker, WorkerOptions};
-use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Most chunks whose confirmation is not there.
-const CHUNKS_MAX: usize = 8;
-
 /// How long a worker stays when all is done; after the time that is measured.
 const STAY: Duration = Duration::from_secs(1);
-
-/// The confirmation of a chunk: of how many messages.
-type Confirmation = Pin<Box<dyn Future<Output = Result<u64, lapin::Error>> + Send>>;
 
 impl QueueTarget for Rabbit {
     type Worker = RabbitWorker;
@@ -56,7 +47,7 @@ impl QueueTarget for Rabbit {
         let queue = (&*options.queue).into();
         let consume = BasicConsumeOptions::default();
         let consumer = channel.basic_consume(queue, "".into(), consume, FieldTable::default()).await?;
-        Ok(RabbitWorker { connection, channel, prefetch, consumer, confirmations: VecDeque::new() })
+        Ok(RabbitWorker { connection, channel, prefetch, consumer, confirmations: Confirmations::default() })
     }
 }
 
@@ -65,27 +56,17 @@ pub struct RabbitWorker {
     channel: Channel,
     prefetch: u16,
     consumer: Consumer,
-    confirmations: VecDeque<Confirmation>,
+    confirmations: Confirmations<lapin::Error>,
 }
 
 impl Worker for RabbitWorker {
     type Error = Error;
 
     async fn work(&mut self, tally: &mut WorkTally) -> Result<(), Error> {
-        let has_room = self.confirmations.len() < CHUNKS_MAX;
-        let confirmations = &mut self.confirmations;
-        let oldest = async {
-            match confirmations.front_mut() {
-                Some(confirmation) => confirmation.await,
-                None => std::future::pending().await,
-            }
-        };
+        let has_room = self.confirmations.has_room();
         tokio::select! {
             biased;
-            confirmed = oldest => {
-                self.confirmations.pop_front();
-                tally.confirmed(confirmed?);
-            }
+            confirmed = self.confirmations.oldest() => tally.confirmed(confirmed?),
             chunk = next_chunk(&mut self.consumer), if has_room => {
                 let chunk = chunk?;
                 for delivery in &chunk {
@@ -108,16 +89,11 @@ impl RabbitWorker {
     /// Sends the acknowledgements of a chunk; that they have come is waited for later.
     fn acknowledge(&mut self, tags: Vec<u64>) -> Result<(), Error> {
         let (channel, prefetch) = (self.channel.clone(), self.prefetch);
-        let mut confirmation: Confirmation = Box::pin(async move {
+        self.confirmations.begin(async move {
             try_join_all(tags.iter().map(|tag| channel.basic_ack(*tag, BasicAckOptions::default()))).await?;
             channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
             Ok(tags.len() as u64)
-        });
-        // The first step hands the acknowledgements to the connection.
-        match (&mut confirmation).now_or_never() {
-            Some(confirmed) => self.confirmations.push_back(Box::pin(std::future::ready(Ok(confirmed?)))),
-            None => self.confirmations.push_back(confirmation),
-        }
+        })?;
         Ok(())
     }
 }
