@@ -104,14 +104,21 @@ fn data_end(file: &[u8]) -> usize {
 }
 
 /// The first frame, from `position` on, that verifies and reaches beyond `offset`: the one that holds it, or the one
-/// behind the damage that it was lost in. The slow and sure way, for when an ordinary look-up met damage.
+/// behind the damage that it was lost in. The slow and sure way, for when an ordinary look-up met damage. A frame that
+/// begins before the one in front of it ends is none, as in [`scan`]: its offsets are those of others.
 pub fn find_frame_beyond(file: &[u8], seed: u32, position: usize, offset: Offset) -> Option<(usize, FrameHeader)> {
     let mut position = position;
+    let mut least = Offset::ZERO;
     while position < file.len() {
         match FrameHeader::decode_verified(seed, &file[position..]) {
-            Ok((header, _)) if header.next_offset() > offset => return Some((position, header)),
-            Ok((_, frame_bytes)) => position += frame_bytes,
-            Err(_) => position = find_frame_after(file, seed, position)?,
+            Ok((header, _)) if header.base_offset >= least && header.next_offset() > offset => {
+                return Some((position, header));
+            }
+            Ok((header, frame_bytes)) if header.base_offset >= least => {
+                least = header.next_offset();
+                position += frame_bytes;
+            }
+            _ => position = find_frame_after(file, seed, position)?,
         }
     }
     None
