@@ -166,6 +166,7 @@ fn encode(message: &DyingMessage, record: &Record, append_time_ms: TimestampMs) 
     let (reason, detail) = match &message.reason {
         DeathReason::AttemptsExhausted(detail) => ("attempts_exhausted", detail.as_str()),
         DeathReason::Rejected(detail) => ("rejected", detail.as_str()),
+        DeathReason::Expired => ("expired", ""),
     };
     let facts = [
         ("dead-letter-reason", reason.to_owned()),

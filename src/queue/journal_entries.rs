@@ -73,6 +73,9 @@ pub(super) fn encode(event: &Event) -> Option<JournalEntry> {
         | Event::Rescheduled { .. }
         | Event::Freed { .. }
         | Event::Ripened { .. }
+        | Event::BreakerOpened { .. }
+        | Event::BreakerProbed { .. }
+        | Event::BreakerClosed { .. }
         | Event::ReceiverOpened { .. }
         | Event::ReceiverWidened { .. }
         | Event::ReceiverClosed { .. } => None,

@@ -73,6 +73,21 @@ impl Keys {
         heads
     }
 
+    /// Keys of which more than one message of a partition is open: the first there, and how many are behind it.
+    pub(super) fn blocking(&self) -> impl Iterator<Item = (Place, u64)> + '_ {
+        let of_key = |state: &KeyState| {
+            let mut blocking: Vec<(Place, u64)> = Vec::new();
+            for place in &state.open {
+                match blocking.last_mut() {
+                    Some((first, behind)) if first.at == place.at => *behind += 1,
+                    _ => blocking.push((*place, 0)),
+                }
+            }
+            blocking
+        };
+        self.0.values().filter(|state| state.open.len() > 1).flat_map(of_key).filter(|(_, behind)| *behind > 0)
+    }
+
     /// Forgets all messages of a partition; gives the keys that this may have freed.
     pub(super) fn drop_partition(&mut self, at: PartitionKey) -> Vec<KeyHash> {
         let mut touched = Vec::new();

@@ -12,6 +12,7 @@
 //! because the log has it no more, and by nothing else; with order by key, of one key at most one message is out, in order
 //! of offsets. Memory is bounded by `max_in_flight`. Deliberately unknown here: the wire, and records. The receiver reads the log.
 
+mod breaker;
 mod coordinator;
 mod describe;
 mod error;
@@ -44,14 +45,15 @@ mod state_tests;
 #[cfg(test)]
 mod test_support;
 
+pub use breaker::BreakerState;
 pub use coordinator::{PendingSettle, QueueCoordinator};
-pub use describe::{DyingMessage, MessageStage, PeekedPartition, QueueDescription, QueuePartition};
+pub use describe::{BlockingMessage, DyingMessage, MessageStage, PeekedPartition, QueueDescription, QueuePartition};
 pub use error::{QueueError, SettleError};
 pub use event::{DeathReason, Departure, ReceiverKind, Window};
 pub use hand_out::{Found, FoundMessage, LeasedMessage, Reservation};
 pub use ids::{PartitionKey, Place, QueueId, QueueName, ReceiverId};
 pub use logs::{LogBounds, Logs};
-pub use policy::{Ordering, QueueConfig, QueuePolicy, QueueStart, RetryPolicy};
+pub use policy::{BreakerPolicy, Ordering, Priority, QueueConfig, QueuePolicy, QueueStart, RetryPolicy};
 pub use queues::CreateQueue;
 pub use receiver::QueueReceiver;
 pub use settle::{Settle, SettleResults, Verb};

@@ -70,6 +70,7 @@ impl Queues {
             Event::RunBegun { run, next_queue } => {
                 self.run = self.run.max(*run);
                 self.next_queue = self.next_queue.max(*next_queue);
+                self.by_name.values_mut().for_each(QueueState::begin_run);
             }
             Event::QueueSet { config } => {
                 self.next_queue = self.next_queue.max(config.id.0 + 1);
@@ -92,6 +93,9 @@ impl Queues {
             | Event::Rescheduled { queue, .. }
             | Event::Freed { queue, .. }
             | Event::Ripened { queue, .. }
+            | Event::BreakerOpened { queue, .. }
+            | Event::BreakerProbed { queue }
+            | Event::BreakerClosed { queue }
             | Event::ReceiverOpened { queue, .. }
             | Event::ReceiverWidened { queue, .. }
             | Event::ReceiverClosed { queue, .. } => {
@@ -194,7 +198,10 @@ impl Queues {
             config.policy = policy.clone();
         }
         config.paused = paused.unwrap_or(config.paused);
-        let events = if config == *before { Vec::new() } else { vec![Event::QueueSet { config: config.clone() }] };
+        let mut events = if config == *before { Vec::new() } else { vec![Event::QueueSet { config: config.clone() }] };
+        if paused == Some(false) && self.get(name)?.breaker.is_shut() {
+            events.push(Event::BreakerClosed { queue: name.clone() });
+        }
         Ok(Decision { reply: config, events })
     }
 

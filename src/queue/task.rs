@@ -8,7 +8,7 @@
 //!
 //! The journal is cut here, too, while it grows: this task alone appends to it, so its snapshot is the whole state.
 
-use super::describe::{DyingMessage, PeekedPartition, QueueDescription};
+use super::describe::{BlockingMessage, DyingMessage, PeekedPartition, QueueDescription};
 use super::error::QueueError;
 use super::event::{Decision, Departure, Event, Now, ReceiverKind, Window};
 use super::hand_out::{Found, LeasedMessage, Reservation};
@@ -52,6 +52,7 @@ pub(super) enum Command {
     Delete { queue: QueueName, reply: Reply<()> },
     Describe { queue: QueueName, reply: Reply<QueueDescription> },
     Peek { queue: QueueName, most: usize, reply: Reply<Vec<PeekedPartition>> },
+    Blocking { queue: QueueName, most: usize, reply: Reply<Vec<BlockingMessage>> },
     List { prefix: String, reply: Reply<Vec<QueueDescription>> },
     Open { queue: QueueName, kind: ReceiverKind, window: Window, reply: Reply<QueueReceiver> },
     Widen { queue: QueueName, receiver: ReceiverId, more: Window, reply: Reply<()> },
@@ -225,6 +226,9 @@ impl Task {
             Command::Describe { queue, reply } => drain.answer(reply, self.queues.describe(&queue)),
             Command::Peek { queue, most, reply } => {
                 drain.answer(reply, self.queues.get(&queue).map(|state| state.peek(most)));
+            }
+            Command::Blocking { queue, most, reply } => {
+                drain.answer(reply, self.queues.get(&queue).map(|state| state.blocking(most)));
             }
             Command::List { prefix, reply } => drain.answer(reply, Ok(self.queues.list(&prefix))),
             Command::Dying { most, reply } => drain.answer(reply, Ok(self.queues.dying(most))),
