@@ -37,6 +37,10 @@ mod under_way;
 #[cfg(test)]
 mod coordinator_tests;
 #[cfg(test)]
+mod desk;
+#[cfg(test)]
+mod give_up_tests;
+#[cfg(test)]
 mod journal_tests;
 #[cfg(test)]
 mod model_tests;

@@ -108,8 +108,7 @@ impl Queues {
 
     /// A new start: leases of the last one are over, backoff goes on, and what has used up its attempts is given up.
     pub(super) fn decide_start(&self, logs: &dyn Logs, now: Now) -> Vec<Event> {
-        let mut events = vec![Event::RunBegun { run: Run(self.run.0 + 1), next_queue: self.next_queue }];
-        events.extend(self.decide_topics_changed(logs));
+        let mut events = self.decide_topics_changed(logs);
         for queue in self.by_name.values() {
             let mut waiting: BTreeMap<PartitionKey, Settlement> = BTreeMap::new();
             let mut over = Vec::new();
@@ -134,6 +133,8 @@ impl Queues {
             events.extend(waiting.into_iter().map(again));
             queue.free(&over, &mut events);
         }
+        // At the end: nothing of the above has happened in the new run.
+        events.push(Event::RunBegun { run: Run(self.run.0 + 1), next_queue: self.next_queue });
         events
     }
 
