@@ -51,6 +51,8 @@ mod observation;
 mod produce;
 #[path = "api/produce_stream.rs"]
 mod produce_stream;
+#[path = "api/queue_policies.rs"]
+mod queue_policies;
 #[path = "api/queue_streams.rs"]
 mod queue_streams;
 #[path = "api/queues.rs"]

@@ -25,6 +25,7 @@ struct Entry {
 /// Where to look in one segment, and a summary of what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SparseIndex {
+    /// The offset that the segment begins with.
     pub base_offset: Offset,
     entries: Vec<Entry>,
     /// The next frame gets an entry, wherever it is.
