@@ -130,6 +130,9 @@ pub const RETRY_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
 /// Longest life that a queue can give its messages: ten years of 365 days.
 pub const MESSAGE_TTL_MS_MAX: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 
+/// Furthest that a clock for tests is moved in one go: a hundred years of 365 days.
+pub const CLOCK_ADVANCE_MS_MAX: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
+
 /// Most deliveries that the breaker of a queue looks back at.
 pub const BREAKER_DELIVERIES_MAX: u32 = 1_000;
 

@@ -5,6 +5,8 @@
 
 mod common;
 
+#[path = "api/advance_clock.rs"]
+mod advance_clock;
 #[path = "api/bad_input.rs"]
 mod bad_input;
 #[path = "api/bad_records.rs"]

@@ -163,6 +163,7 @@ fn row(error: &BrokerError) -> Row {
         }
         E::Batch { at, refusal } => batch_row(refusal).at(at),
         E::Producer(error) => producer_row(error),
+        E::ClockNotManual => Row::new(Code::FailedPrecondition, "CLOCK_NOT_MANUAL"),
         E::Draining => Row::new(Code::Unavailable, "DRAINING").next(LATER),
         E::MemberRemoved { .. } => Row::new(Code::Aborted, "MEMBER_REMOVED"),
         E::MemberFenced { instance_id } => Row::new(Code::Aborted, "MEMBER_FENCED").fact("instance_id", instance_id),

@@ -78,12 +78,12 @@ impl QueueCoordinator {
             queues,
             journal,
             logs,
+            memory: TaskMemory::new(&*clock),
             clock,
             inbox: commands,
             stop_cause: Arc::clone(&stop_cause),
             deaths: Arc::clone(&deaths),
             cut_bytes_min,
-            memory: TaskMemory::new(),
         };
         tokio::spawn(task.run());
         Ok(Self { inbox, stop_cause, deaths })

@@ -20,14 +20,14 @@ use super::queues::{CreateQueue, Queues};
 use super::receiver::{Departures, QueueReceiver};
 use super::settle::{Settle, SettleResults};
 use super::under_way::{Answers, UnderWay};
-use crate::clock::SharedClock;
+use crate::clock::{Clock, SharedClock, advanced};
 use crate::limits;
 use crate::partition::journal::{CutJournal, JournalEntry};
 use crate::types::Durability;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 /// Requests that may wait for the task; further callers wait for room.
@@ -85,6 +85,8 @@ pub(super) struct Task {
 pub(super) struct TaskMemory {
     /// Deadlines count from here.
     started: Instant,
+    /// And what was let pass by hand since then, if the clock is one that can be moved.
+    advances: Option<watch::Receiver<u64>>,
     departures: Arc<Departures>,
     under_way: UnderWay,
     wakers: HashMap<ReceiverId, Arc<Notify>>,
@@ -104,9 +106,10 @@ struct Drain {
 }
 
 impl TaskMemory {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(clock: &dyn Clock) -> Self {
         Self {
             started: Instant::now(),
+            advances: clock.advances(),
             departures: Arc::default(),
             under_way: UnderWay::default(),
             wakers: HashMap::new(),
@@ -115,6 +118,10 @@ impl TaskMemory {
             bytes_since_cut: 0,
             snapshot_bytes: 0,
         }
+    }
+
+    fn advanced_ms(&self) -> u64 {
+        self.advances.as_ref().map_or(0, |advances| *advances.borrow())
     }
 }
 
@@ -133,9 +140,11 @@ impl Task {
     /// Waits for something to do, and does all that is waiting, answering meanwhile what has become durable; `None` when no
     /// handle is left, or the journal has failed.
     async fn next_drain(&mut self) -> Option<Drain> {
-        let deadline = self.queues.next_due_ms().map(|ms| self.memory.started + Duration::from_millis(ms));
+        let advanced_ms = self.memory.advanced_ms();
+        let due_in = |ms: u64| self.memory.started + Duration::from_millis(ms.saturating_sub(advanced_ms));
+        let deadline = self.queues.next_due_ms().map(due_in);
         let first = loop {
-            let TaskMemory { departures, under_way, started, .. } = &mut self.memory;
+            let TaskMemory { departures, under_way, started, advances, .. } = &mut self.memory;
             let has_room = under_way.has_room();
             tokio::select! {
                 biased;
@@ -150,6 +159,7 @@ impl Task {
                 () = departures.wait(), if has_room => break None,
                 command = self.inbox.recv(), if has_room => break Some(command?),
                 () = sleep_until(deadline.unwrap_or(*started)), if has_room && deadline.is_some() => break None,
+                () = advanced(advances), if has_room => break None,
             }
         };
         let mut drain = Drain::new(self.now());
@@ -358,6 +368,7 @@ impl Task {
     fn now(&self) -> Now {
         let since_start_ms = self.memory.started.elapsed().as_millis();
         let monotonic_ms = u64::try_from(since_start_ms).expect("2^64 milliseconds do not pass");
+        let monotonic_ms = monotonic_ms.saturating_add(self.memory.advanced_ms());
         Now { monotonic_ms, wall_ms: self.clock.now_ms() }
     }
 }
