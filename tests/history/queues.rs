@@ -34,6 +34,9 @@ struct Queue {
     done_below: BTreeMap<u16, u64>,
     /// Done, and only a dead letter explains it.
     needs_letter: Vec<(u16, u64)>,
+    /// The first message was not known to be done when the last one of its key was handed out: only a dead
+    /// letter explains it, after attempts that nobody heard.
+    overtaken: Vec<(u16, u64, u64)>,
 }
 
 /// Someone who takes messages: a stream, or calls whose leases end by time.
@@ -211,6 +214,7 @@ impl Queue {
             furthest: HashMap::new(),
             done_below: BTreeMap::new(),
             needs_letter: Vec::new(),
+            overtaken: Vec::new(),
         }
     }
 
@@ -218,20 +222,13 @@ impl Queue {
     fn check_order(&mut self, (log, offset): (u16, u64), key: u32, name: &str, found: Found<'_>) {
         let furthest = self.furthest.entry((log, key)).or_default();
         let unresolved = self.unresolved.entry((log, key)).or_default();
-        let ahead = unresolved.iter().copied().find(|open| {
-            let message = self.messages.get(&(log, *open));
-            // Its attempts may be used up, and its dead letter written: then it is done though nobody said so.
-            let attempts = message.map(|message| message.deliveries.iter().map(|one| one.attempt).max());
-            let may_be_dead = attempts.flatten().is_some_and(|attempts| attempts >= self.attempts_max);
-            *open < offset && !may_be_dead
-        });
         if *furthest > offset {
             let (queue, log) = (self.name.clone(), name.to_owned());
             found(Anomaly::Overtaken { queue, log, offset, by: *furthest });
-        } else if let Some(ahead) = ahead {
-            let (queue, log) = (self.name.clone(), name.to_owned());
-            found(Anomaly::Overtaken { queue, log, offset: ahead, by: offset });
         }
+        let ahead: Vec<u64> = unresolved.iter().copied().filter(|open| *open < offset).collect();
+        unresolved.retain(|open| !ahead.contains(open));
+        self.overtaken.extend(ahead.into_iter().map(|ahead| (log, ahead, offset)));
         *furthest = offset.max(*furthest);
         if !unresolved.contains(&offset) {
             unresolved.push(offset);
@@ -283,6 +280,11 @@ impl Queue {
         for (log, offset) in std::mem::take(&mut self.needs_letter) {
             if !self.messages.get(&(log, offset)).is_some_and(|message| message.has_letter) {
                 found(Anomaly::MessageLost { queue: self.name.clone(), log: logs.name(log), offset });
+            }
+        }
+        for (log, offset, by) in std::mem::take(&mut self.overtaken) {
+            if !self.messages.get(&(log, offset)).is_some_and(|message| message.has_letter) {
+                found(Anomaly::Overtaken { queue: self.name.clone(), log: logs.name(log), offset, by });
             }
         }
         new
