@@ -23,6 +23,8 @@ mod checker_tests;
 mod history;
 #[path = "kill/producers.rs"]
 mod producers;
+#[path = "kill/queue_checker_tests.rs"]
+mod queue_checker_tests;
 #[path = "kill/readers.rs"]
 mod readers;
 #[path = "kill/round.rs"]
