@@ -23,6 +23,7 @@ use super::under_way::{Answers, UnderWay};
 use crate::clock::{Clock, SharedClock, advanced};
 use crate::limits;
 use crate::partition::journal::{CutJournal, JournalEntry};
+use crate::planted::{Bug, is_planted};
 use crate::types::Durability;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -394,6 +395,10 @@ impl Drain {
         reply: Reply<R>,
         result: Result<R, QueueError>,
     ) {
+        if is_planted(Bug::SettlementConfirmedEarly) {
+            drop(reply.send(result));
+            return;
+        }
         let answers = match durability {
             Durability::Written => &mut self.at_written,
             Durability::Synced => &mut self.at_synced,
