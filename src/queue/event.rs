@@ -218,6 +218,26 @@ pub(super) struct Decision<R> {
     pub events: Vec<Event>,
 }
 
+impl Settlement {
+    /// Adds what else was settled, behind this.
+    pub(super) fn add(&mut self, more: &Self) {
+        let Self { acked, buried, absent, released, failed, dying } = more;
+        let ours = [&mut self.acked, &mut self.buried, &mut self.absent, &mut self.released];
+        for (ours, more) in ours.into_iter().zip([acked, buried, absent, released]) {
+            more.iter().for_each(|range| push_range(ours, range));
+        }
+        self.failed.extend_from_slice(failed);
+        self.dying.extend_from_slice(dying);
+    }
+}
+
+fn push_range(ranges: &mut Vec<Range<Offset>>, range: &Range<Offset>) {
+    match ranges.last_mut() {
+        Some(last) if last.end == range.start => last.end = range.end,
+        _ => ranges.push(range.clone()),
+    }
+}
+
 /// Adds an offset to ranges that are built in order; neighbours become one range.
 pub(super) fn push_offset(ranges: &mut Vec<Range<Offset>>, offset: Offset) {
     match ranges.last_mut() {
