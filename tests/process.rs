@@ -14,6 +14,8 @@
 mod bench;
 #[path = "process/broker.rs"]
 mod broker;
+#[path = "process/broker_verbs.rs"]
+mod broker_verbs;
 #[path = "process/command_line.rs"]
 mod command_line;
 #[path = "process/compaction.rs"]
