@@ -336,6 +336,12 @@ fn queue_row(error: &QueueError) -> Row {
             Row::new(Code::ResourceExhausted, "LIMIT_REACHED").fact("queue", queue).fact("limit", limit)
         }
         E::ReceiverOver { queue } => Row::new(Code::Aborted, "RECEIVER_OVER").fact("queue", queue),
+        E::NotDeadLetters { topic } => Row::new(Code::FailedPrecondition, "NOT_DEAD_LETTER_TOPIC").fact("topic", topic),
+        E::TooManyRanges { topic, partition, limit, half } => Row::new(Code::ResourceExhausted, "LETTERS_SCATTERED")
+            .fact("topic", topic)
+            .fact("partition", partition)
+            .fact("limit", limit)
+            .fact("offset", half),
         E::Corrupt { key, .. } => Row::new(Code::DataLoss, "DATA_CORRUPT").fact("key", key),
         E::Stopped { .. } => Row::new(Code::Unavailable, "QUEUES_STOPPED").next(Next::Unknown),
     }

@@ -26,6 +26,10 @@ pub(super) enum Event {
     Delivered { queue: QueueName, at: PartitionKey, messages: Vec<HandedOut>, at_ms: TimestampMs, lease: Option<Lease> },
     /// Durable. What became of messages.
     Settled { queue: QueueName, at: PartitionKey, settlement: Settlement },
+    /// Durable. Dead letters in this partition are resolved, with those that were before.
+    LettersResolved { topic: TopicName, at: PartitionKey, ranges: Vec<Range<Offset>> },
+    /// Durable. Nothing is known of the dead letters of this partition any more.
+    LettersForgotten { at: PartitionKey },
     /// Offsets were given to a receiver to be read; those that are available are its own. `scans`: it alone may read on in this partition meanwhile.
     Reserved { queue: QueueName, receiver: ReceiverId, at: PartitionKey, ranges: Vec<Range<Offset>>, scans: bool },
     /// The receiver has read what it could; what it has still reserved is free again. `starved`: the next message is

@@ -68,6 +68,10 @@ fn event() -> impl Strategy<Value = Event> {
         8 => (at.clone(), messages, any::<i64>()).prop_map(|(at, messages, at_ms)| {
             Event::Delivered { queue: queue("work"), at, messages, at_ms, lease: None }
         }),
+        4 => (at.clone(), ranges()).prop_map(|(at, ranges)| {
+            Event::LettersResolved { topic: topic("orders"), at, ranges }
+        }),
+        1 => at.clone().prop_map(|at| Event::LettersForgotten { at }),
         8 => (at, settlement()).prop_map(|(at, settlement)| Event::Settled { queue: queue("work"), at, settlement }),
     ]
 }
@@ -99,7 +103,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_refused_by_name_or_read(key in "(run|queue|progress|delivered|settled|x)(/[a-z0-9-]{0,4}){0,3}", value in ".{0,60}") {
+    fn any_bytes_are_refused_by_name_or_read(key in "(run|queue|progress|delivered|settled|resolved|x)(/[a-z0-9-]{0,4}){0,3}", value in ".{0,60}") {
         let entry = crate::partition::journal::JournalEntry { key: key.into(), value: Some(value.into()) };
         drop(decode(&entry));
     }
