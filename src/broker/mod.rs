@@ -1,7 +1,7 @@
 //! The broker as one thing: every operation a door can ask for, in the words of [`crate::types`].
 //!
 //! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`] (with
-//! [`lag`]), `producers`, [`queues`] and [`receiving`] (with `queue_reading` and `dead_letters`); `startup`, `opener` and
+//! [`lag`]), `producers`, [`queues`] and [`receiving`] (with `queue_reading` and `dead_letters`), [`letters`]; `startup`, `opener` and
 //! `coordinators` open everything, `upkeep`, [`compaction`] and `scrubber` look after it, `clock_watch`, `disk_watch`,
 //! `expired` and `dead_groups` know when that needs a word. The state lives below: topics and partitions in the table of
 //! `topic_table`, groups and queues in their coordinators. Doors translate to and from these calls and own nothing.
@@ -17,6 +17,7 @@ mod expired;
 pub mod fetch;
 pub mod groups;
 pub mod lag;
+pub mod letters;
 mod opener;
 pub mod produce;
 mod producers;
@@ -92,6 +93,8 @@ pub struct Broker {
     deletions: Semaphore,
     /// Measurements of lag that may.
     lag_measurements: Arc<Semaphore>,
+    /// Topics whose dead letters are redriven or purged now.
+    letters_at_work: Arc<letters::LettersAtWork>,
     /// The groups as metrics last saw them.
     group_readings: Mutex<GroupReadings>,
     /// And the queues.

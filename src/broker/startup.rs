@@ -101,6 +101,7 @@ impl Broker {
         Ok(Arc::new(Self {
             disk: Arc::new(disk),
             scrubber: Arc::new(scrubber),
+            letters_at_work: Arc::default(),
             deletions: Semaphore::new(limits::DELETIONS_MAX),
             lag_measurements: Arc::new(Semaphore::new(limits::LAG_MEASUREMENTS_MAX)),
             group_readings: Mutex::default(),

@@ -164,6 +164,10 @@ fn row(error: &BrokerError) -> Row {
         E::Batch { at, refusal } => batch_row(refusal).at(at),
         E::Producer(error) => producer_row(error),
         E::Draining => Row::new(Code::Unavailable, "DRAINING").next(LATER),
+        E::LetterWithoutOrigin { at, offset } => {
+            Row::new(Code::FailedPrecondition, "LETTER_WITHOUT_ORIGIN").at(at).fact("offset", offset)
+        }
+        E::LettersBusy { topic } => Row::new(Code::Aborted, "LETTERS_BUSY").fact("topic", topic).next(LATER),
         E::MemberRemoved { .. } => Row::new(Code::Aborted, "MEMBER_REMOVED"),
         E::MemberFenced { instance_id } => Row::new(Code::Aborted, "MEMBER_FENCED").fact("instance_id", instance_id),
         E::Group(error) => group_row(error),

@@ -1,0 +1,118 @@
+//! Every topic of dead letters, with how many are open, since when, and of what.
+//!
+//! How many is known exactly, from offsets; on a compacted topic those that were compacted away are counted until somebody
+//! works the topic off. Of what they died is read, from the oldest on and up to a bound.
+
+use super::STEP_LETTERS_MAX;
+use super::scan::LetterScan;
+use super::selection::LetterSelection;
+use crate::broker::Broker;
+use crate::broker::error::BrokerError;
+use crate::broker::queue_reading::read_one;
+use crate::queue::{LetterTopic, PartitionKey, QueueError, QueueName, RangeSet};
+use crate::types::{TimestampMs, TopicName};
+use std::collections::BTreeMap;
+
+/// Bounds of what is read of one topic to count reasons and queues.
+const COUNTED_LETTERS_MAX: u64 = 10_000;
+const COUNTED_BYTES_MAX: usize = 8 << 20;
+
+/// Different reasons, or queues, that are told apart; and the longest name that is taken for one.
+const NAMES_MAX: usize = 100;
+const NAME_BYTES_MAX: usize = 249;
+
+/// What all others are counted as.
+const OTHER: &str = "(other)";
+
+/// A topic of dead letters.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct LetterTopicState {
+    /// Who writes there.
+    pub queues: Vec<QueueName>,
+    /// Letters that are not resolved.
+    pub open: u64,
+    /// All that there are.
+    pub kept: u64,
+    /// When the oldest open one died.
+    pub oldest_open_ms: Option<TimestampMs>,
+    /// Of how many the rest tells.
+    pub counted: u64,
+    /// What they died of.
+    pub by_reason: BTreeMap<String, u64>,
+    /// Which queue gave them up.
+    pub by_queue: BTreeMap<String, u64>,
+    /// Whether there is no such topic now.
+    pub missing: bool,
+}
+
+impl Broker {
+    /// Every topic of dead letters whose name begins with `prefix`.
+    pub async fn list_letters(&self, prefix: &str) -> Result<Vec<(TopicName, LetterTopicState)>, BrokerError> {
+        let queues = self.queue_coordinator()?;
+        let mut listed = Vec::new();
+        for name in queues.letter_topics(prefix.to_owned()).await? {
+            match queues.letters(name.clone()).await {
+                Ok(state) => listed.push((name, self.describe_letters(state).await)),
+                // Its last queue was deleted since.
+                Err(QueueError::NotDeadLetters { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(listed)
+    }
+
+    /// What can be told; of a partition that is offline that is nothing.
+    async fn describe_letters(&self, state: LetterTopic) -> LetterTopicState {
+        let mut described = LetterTopicState { queues: state.queues.clone(), ..LetterTopicState::default() };
+        let Some(topic) = self.topics.get(&state.topic) else {
+            return LetterTopicState { missing: true, ..described };
+        };
+        let nothing = RangeSet::default();
+        for number in 0..topic.entry.partitions {
+            let Ok(handle) = topic.partition(number) else { continue };
+            let offsets = handle.offsets();
+            let at = PartitionKey { topic_id: topic.entry.id, partition: number };
+            let resolved = state.resolved.get(&at).unwrap_or(&nothing);
+            let all = offsets.log_start..offsets.high_watermark;
+            let kept = all.end.records_since(all.start);
+            described.kept += kept;
+            described.open += kept - resolved.count_within(all.clone()).min(kept);
+            let first = resolved.next_outside(all.start);
+            if first < all.end
+                && let Ok(Some((append_time_ms, _))) = read_one(handle, first).await
+            {
+                let oldest = described.oldest_open_ms.map_or(append_time_ms, |oldest| oldest.min(append_time_ms));
+                described.oldest_open_ms = Some(oldest);
+            }
+        }
+        let scan = LetterScan::new(topic, state, LetterSelection::default(), false);
+        let counted = match scan {
+            Ok(scan) => count(scan, &mut described).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = counted {
+            tracing::warn!(%error, "dead letters cannot be counted by what they died of");
+        }
+        described
+    }
+}
+
+async fn count(mut scan: LetterScan, described: &mut LetterTopicState) -> Result<(), BrokerError> {
+    let mut bytes = 0;
+    while described.counted < COUNTED_LETTERS_MAX && bytes < COUNTED_BYTES_MAX {
+        let Some(found) = scan.next(STEP_LETTERS_MAX).await? else { break };
+        for letter in found.letters {
+            bytes += letter.body.len();
+            described.counted += 1;
+            add(&mut described.by_reason, letter.facts.reason);
+            add(&mut described.by_queue, letter.facts.queue);
+        }
+    }
+    Ok(())
+}
+
+/// Names are what records say: there may be any number of them, of any length.
+fn add(counts: &mut BTreeMap<String, u64>, name: String) {
+    let is_told = name.len() <= NAME_BYTES_MAX && (counts.len() < NAMES_MAX || counts.contains_key(&name));
+    *counts.entry(if is_told { name } else { OTHER.to_owned() }).or_default() += 1;
+}
