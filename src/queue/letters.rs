@@ -52,7 +52,7 @@ impl Letters {
         let partition = self.partitions.entry(at);
         let partition =
             partition.or_insert_with(|| ResolvedPartition { topic: topic.clone(), offsets: RangeSet::default() });
-        ranges.iter().for_each(|range| partition.offsets.insert(range.clone()));
+        partition.offsets.extend(ranges.iter().cloned());
     }
 
     /// Nothing is known of the partition any more.
@@ -115,7 +115,7 @@ impl Queues {
         let gone = logs.bounds(topic, at).map(|bounds| Offset::ZERO..bounds.log_start);
         let ranges: Vec<_> = gone.into_iter().chain(ranges.iter().cloned()).filter(|range| !range.is_empty()).collect();
         let mut after = before.clone();
-        ranges.iter().for_each(|range| after.insert(range.clone()));
+        after.extend(ranges.iter().cloned());
         check_resolved(topic, at.partition, &after)?;
         let events = if after == before { Vec::new() } else { vec![resolved_event(topic, at, ranges)] };
         Ok(Decision { reply: (), events })

@@ -60,10 +60,18 @@ impl RangeSet {
     }
 }
 
+impl Extend<Range<Offset>> for RangeSet {
+    fn extend<I: IntoIterator<Item = Range<Offset>>>(&mut self, ranges: I) {
+        for range in ranges {
+            self.insert(range);
+        }
+    }
+}
+
 impl FromIterator<Range<Offset>> for RangeSet {
     fn from_iter<I: IntoIterator<Item = Range<Offset>>>(ranges: I) -> Self {
         let mut set = Self::default();
-        ranges.into_iter().for_each(|range| set.insert(range));
+        set.extend(ranges);
         set
     }
 }

@@ -1,4 +1,4 @@
-//! A disk whose syncs hang until they are let go, or whose writes to one topic fail. Everything else is the real disk.
+//! A disk whose syncs hang until they are let go, or that has no room for one topic. Everything else is the real disk.
 
 use millstream::storage::file_system::{File, FileSystem, OpenMode, View};
 use millstream::storage::real_file_system::RealFileSystem;
@@ -19,7 +19,7 @@ struct Gate {
 #[derive(Debug, Default)]
 struct State {
     stalled: bool,
-    /// Writes to files whose path has this in it fail.
+    /// Writes to files whose path has this in it find no room.
     refused: Option<String>,
     waiting: usize,
 }
@@ -31,7 +31,7 @@ impl StallingDisk {
         Stall(self.clone())
     }
 
-    /// From now on writes to files of this topic, by its id, fail; or, without one, of none.
+    /// From now on there is no room for what is written to this topic, by its id; without one there is for every.
     pub(crate) fn refuse(&self, topic_id: Option<String>) {
         self.change(|state| state.refused = topic_id);
     }
@@ -49,9 +49,7 @@ impl StallingDisk {
     fn check_write(&self, path: &Path) -> io::Result<()> {
         let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &state.refused {
-            Some(refused) if path.to_string_lossy().contains(refused) => {
-                Err(io::Error::other("the disk is told to fail"))
-            }
+            Some(refused) if path.to_string_lossy().contains(refused) => Err(io::ErrorKind::StorageFull.into()),
             _ => Ok(()),
         }
     }

@@ -85,7 +85,7 @@ impl Broker {
                 described.oldest_open_ms = Some(oldest);
             }
         }
-        let scan = LetterScan::new(topic, state, LetterSelection::default(), false);
+        let scan = LetterScan::new(topic, &state, LetterSelection::default(), false);
         let counted = match scan {
             Ok(scan) => count(scan, &mut described).await,
             Err(error) => Err(error),

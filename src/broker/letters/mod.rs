@@ -76,7 +76,7 @@ impl Broker {
         let name = self.letter_topic_of(&selection).await?;
         let topic = self.topic(name.as_str())?;
         let state = queues.letters(name).await?;
-        LetterScan::new(topic, state, selection, include_resolved)
+        LetterScan::new(topic, &state, selection, include_resolved)
     }
 
     /// The topic that is named, or the one that the queue writes its dead letters to.

@@ -235,8 +235,8 @@ impl Redrive {
         let mut after = lane.resolved.clone();
         after.insert(Offset::ZERO..lane.log_start());
         let offsets = parts.iter().flat_map(|part| &part.letters);
-        offsets.for_each(|offset| after.insert(*offset..offset.advance(1)));
-        absent.iter().for_each(|range| after.insert(range.clone()));
+        after.extend(offsets.map(|offset| *offset..offset.advance(1)));
+        after.extend(absent.iter().cloned());
         check_resolved(&name, partition, &after)?;
         self.disk.admit(|| {
             parts.first().map_or_else(|| self.scan.table_entry().at(0), |part| part.target.at(part.number))
@@ -273,7 +273,7 @@ impl Redrive {
             return self.failed.take().map_or(Ok(()), Err);
         }
         if let Some(lane) = self.scan.lane_mut() {
-            sent.iter().for_each(|range| lane.resolved.insert(range.clone()));
+            lane.resolved.extend(sent.iter().cloned());
         }
         let at = PartitionKey { topic_id, partition };
         Ok(self.queues.resolve_letters(name, at, sent).await?)

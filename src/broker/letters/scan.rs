@@ -59,15 +59,13 @@ impl Lane {
 impl LetterScan {
     pub(super) fn new(
         topic: Arc<Topic>,
-        state: LetterTopic,
+        state: &LetterTopic,
         selection: LetterSelection,
         include_resolved: bool,
     ) -> Result<Self, BrokerError> {
-        let numbers = match selection.partition {
-            Some(number) => number..number.saturating_add(1),
-            None => 0..topic.entry.partitions,
-        };
-        let lanes = numbers.map(|number| {
+        let first = selection.partition.unwrap_or(0);
+        let last = selection.partition.unwrap_or_else(|| topic.entry.partitions.saturating_sub(1));
+        let lanes = (first..=last).map(|number| {
             let handle = topic.partition(number)?.clone();
             let offsets = handle.offsets();
             let at = PartitionKey { topic_id: topic.entry.id, partition: number };

@@ -1,6 +1,7 @@
 //! Queues and their messages as people and scripts read them.
 
 use crate::cli::exit::CliError;
+use crate::cli::json::record_json;
 use crate::cli::{json, table};
 use crate::client::ConsumedRecord;
 use crate::client::admin::{QueueDescription, QueueListing, QueueSettings};
@@ -96,13 +97,6 @@ pub(super) fn peeked(messages: &[PeekedMessage], json: bool) -> Result<(), CliEr
         [partition, offset, state, message.attempts.to_string(), text(key), text(value)]
     });
     table::print(["PARTITION", ">OFFSET", "STATE", ">ATTEMPTS", "KEY", "VALUE"], rows)
-}
-
-/// A record as an object, in the shape that `consume --json` prints.
-pub(super) fn record_json(record: &ConsumedRecord) -> Value {
-    let mut line = Vec::new();
-    json::write_record(&mut line, record).expect("a vector takes every byte");
-    serde_json::from_slice(&line).expect("it was just written as JSON")
 }
 
 fn summary(settings: &QueueSettings) -> String {
