@@ -12,7 +12,7 @@ use std::fmt;
 #[derive(Debug, Args)]
 pub(super) struct SelectionArgs {
     /// The dead letter topic.
-    #[arg(value_name = "TOPIC", required_unless_present = "queue")]
+    #[arg(value_name = "TOPIC")]
     topic: Option<String>,
     /// Letters that this queue gave up; without TOPIC, in the topic that it writes to.
     #[arg(long, visible_alias = "origin-queue", value_name = "QUEUE")]
@@ -46,6 +46,9 @@ pub(super) struct SelectionArgs {
 impl SelectionArgs {
     /// What the broker is asked for at `now`.
     pub(super) fn selection(&self, now: TimestampMs) -> Result<LetterSelection, CliError> {
+        if self.topic.is_none() && self.queue.is_none() {
+            return Err(CliError::usage("name a dead letter topic, or a queue with --queue; see: millstream dlq list"));
+        }
         let time = |text: &Option<String>| {
             text.as_deref().map(|text| parse_time(text, now)).transpose().map_err(CliError::usage)
         };
