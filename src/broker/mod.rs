@@ -56,7 +56,7 @@ pub use topic_table::Topic;
 pub use upkeep::ClockStatus;
 
 use crate::clock::SharedClock;
-use crate::metrics::{GroupReadings, Metrics, QueueReading};
+use crate::metrics::{GroupReadings, LetterReading, Metrics, QueueReading};
 use crate::partition::StoragePool;
 use crate::shutdown::Shutdown;
 use crate::storage::StorageContext;
@@ -99,6 +99,8 @@ pub struct Broker {
     group_readings: Mutex<GroupReadings>,
     /// And the queues.
     queue_readings: Mutex<Vec<QueueReading>>,
+    /// And the topics of dead letters.
+    letter_readings: Mutex<Vec<LetterReading>>,
     /// Budget of record bytes that were received and not answered, in units of [`produce::PERMIT_BYTES`].
     in_flight: Arc<Semaphore>,
     pool: StoragePool,

@@ -24,7 +24,7 @@ mod readings;
 
 use expired::ExpiredUnread;
 pub use groups::{GroupLagReading, GroupReading, GroupReadings, LagReading};
-pub use readings::{CoordinatorReading, OpenFilesReading, PartitionReading, QueueReading, Readings};
+pub use readings::{CoordinatorReading, LetterReading, OpenFilesReading, PartitionReading, QueueReading, Readings};
 
 /// Upper bounds of the sync histogram, in seconds: 50 us (a disk with a protected cache) to 6.5 s (one that fails).
 const SYNC_SECONDS_BUCKETS: [f64; 18] = [
@@ -450,6 +450,7 @@ mod tests {
             partitions: vec![partition],
             groups: billing(),
             queues: vec![queue],
+            letters: vec![LetterReading { topic: topic("work.dlq"), open: 16 }],
             coordinators: vec![CoordinatorReading { journal: "__groups", is_online: false }],
             files,
             scrub_damaged_ranges: 3,
@@ -469,6 +470,7 @@ mod tests {
             "millstream_queue_waiting_messages{queue=\"work\",topic=\"orders\",partition=\"2\"} 13",
             "millstream_queue_available_messages{queue=\"work\",topic=\"orders\",partition=\"2\"} 14",
             "millstream_queue_dying_messages{queue=\"work\",topic=\"orders\",partition=\"2\"} 15",
+            "millstream_dead_letters_open{topic=\"work.dlq\"} 16",
             "millstream_open_files 7",
             "millstream_open_files_unsynced 2",
             "millstream_open_files_max 512",

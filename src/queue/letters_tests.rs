@@ -85,7 +85,9 @@ fn letters_outlive_their_queue_and_end_with_their_topic() {
     let moved = queues().decide_update_keeping(&queue("work"), Some(&elsewhere), None, &logs).expect("it can").events;
     for events in [deleted, moved] {
         let mut queues = queues();
-        events.iter().for_each(|event| queues.apply(event));
+        for event in &events {
+            queues.apply(event);
+        }
         let mut queues = restarted(&queues, &logs);
         assert!(queues.letter_topics("").contains(&topic("orders")));
         assert_eq!(queues.letter_topic(&topic("orders")).expect("it is known").queues, []);

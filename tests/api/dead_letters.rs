@@ -205,6 +205,7 @@ async fn topics_are_listed_with_what_is_open_since_when_and_of_what() {
         .await
         .expect("they can be read")[0];
     assert_eq!(work.oldest_open_ms, Some(first.append_time_ms));
+    assert!(broker.has_metric("millstream_dead_letters_open{topic=\"work.dlq\"} 3").await);
 
     broker.topics().delete_topic(DeleteTopicRequest { name: "work.dlq".into() }).await.expect("it can be deleted");
     let work = list(&broker).await.remove(1);

@@ -170,6 +170,21 @@ async fn letters_that_cannot_go_stay_open_and_the_others_go() {
     assert_eq!(open_offsets(&broker, all_of("work.dlq")).await, [0, 2, 3]);
 }
 
+/// The dedup window has the id of the message, which is meant to come again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dedup_window_does_not_hold_a_redriven_message_back() {
+    let broker = TestBroker::start().await;
+    let options = TopicOptions { dedup_window_ms: Some(3_600_000), ..TopicOptions::default() };
+    broker.create_topic_with("orders", 1, options).await;
+    create(&broker, "work", giving_up()).await.expect("the queue can be created");
+    kill(&broker, vec![Record { message_id: Some("order-1".into()), ..record("once") }]).await;
+    let done = redrive(&broker, redrive_of(all_of("work.dlq"))).await.expect("it redrives");
+    assert_eq!(done.letters[0].to_offset, Some(1));
+    let message = receive(&broker, 1).await.remove(0);
+    let came_back = Record::decode(message.record).expect("it carries a record");
+    assert_eq!((message.offset, came_back.message_id.as_deref()), (1, Some("order-1")));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_redrive_cannot_do_at_all_is_refused_before_it_begins() {
     let broker = broker_with_queue().await;

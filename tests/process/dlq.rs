@@ -92,7 +92,11 @@ async fn letters_are_looked_at_sent_back_given_up_and_exported_from_the_command_
 
     let asked = dlq(&["purge", "work.dlq", "--key", "k1"]);
     assert_eq!(asked.status.code(), Some(2), "{}", said(&asked));
-    assert!(said(&asked).contains("give up 1 open letters") && said(&asked).contains("--yes"), "{}", said(&asked));
+    assert!(
+        said(&asked).contains("give up open letters of work.dlq, 1 in all") && said(&asked).contains("--yes"),
+        "{}",
+        said(&asked)
+    );
     let would = objects(&dlq(&["purge", "work.dlq", "--key", "k1", "--dry-run", "--json"])).remove(0);
     assert_eq!((&would["letters"], objects(&dlq(&["peek", "work.dlq", "--json"])).len()), (&1.into(), 2));
     assert!(dlq(&["purge", "work.dlq", "--key", "k1", "--yes"]).status.success());
@@ -112,7 +116,7 @@ async fn letters_are_looked_at_sent_back_given_up_and_exported_from_the_command_
     assert_eq!((written.lines().count(), resolved), (3, 2));
 
     assert!(run(&broker, &["topic", "create", "copy"]).status.success());
-    let produce = ["produce", "copy", "--json", "--input", file];
+    let produce = ["produce", "copy", "--json", "--file", file];
     let produced = millstream(&broker, &produce).output().expect("the binary was built by cargo");
     assert!(produced.status.success(), "what was exported can be produced: {}", said(&produced));
     assert_eq!(objects(&run(&broker, &["consume", "copy", "-e", "--json"])).len(), 3);

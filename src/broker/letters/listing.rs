@@ -9,9 +9,13 @@ use super::selection::LetterSelection;
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
 use crate::broker::queue_reading::read_one;
+use crate::broker::topic_table::Topic;
+use crate::metrics::LetterReading;
+use crate::partition::PartitionHandle;
 use crate::queue::{LetterTopic, PartitionKey, QueueError, QueueName, RangeSet};
-use crate::types::{TimestampMs, TopicName};
+use crate::types::{Offset, TimestampMs, TopicName};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Bounds of what is read of one topic to count reasons and queues.
 const COUNTED_LETTERS_MAX: u64 = 10_000;
@@ -23,6 +27,8 @@ const NAME_BYTES_MAX: usize = 249;
 
 /// What all others are counted as.
 const OTHER: &str = "(other)";
+
+static NOTHING: RangeSet = RangeSet::new();
 
 /// A topic of dead letters.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -61,22 +67,29 @@ impl Broker {
         Ok(listed)
     }
 
+    /// How many letters are open in each topic that is there.
+    pub(in crate::broker) async fn letter_readings(&self) -> Result<Vec<LetterReading>, BrokerError> {
+        let Ok(queues) = self.queue_coordinator() else { return Ok(Vec::new()) };
+        let mut readings = Vec::new();
+        for name in queues.letter_topics(String::new()).await? {
+            let (Some(topic), Ok(state)) = (self.topics.get(&name), queues.letters(name.clone()).await) else {
+                continue;
+            };
+            let open = parts(&topic, &state).map(|Part { all, resolved, .. }| open_of(&all, resolved)).sum();
+            readings.push(LetterReading { topic: name, open });
+        }
+        Ok(readings)
+    }
+
     /// What can be told; of a partition that is offline that is nothing.
     async fn describe_letters(&self, state: LetterTopic) -> LetterTopicState {
         let mut described = LetterTopicState { queues: state.queues.clone(), ..LetterTopicState::default() };
         let Some(topic) = self.topics.get(&state.topic) else {
             return LetterTopicState { missing: true, ..described };
         };
-        let nothing = RangeSet::default();
-        for number in 0..topic.entry.partitions {
-            let Ok(handle) = topic.partition(number) else { continue };
-            let offsets = handle.offsets();
-            let at = PartitionKey { topic_id: topic.entry.id, partition: number };
-            let resolved = state.resolved.get(&at).unwrap_or(&nothing);
-            let all = offsets.log_start..offsets.high_watermark;
-            let kept = all.end.records_since(all.start);
-            described.kept += kept;
-            described.open += kept - resolved.count_within(all.clone()).min(kept);
+        for Part { handle, all, resolved } in parts(&topic, &state) {
+            described.kept += all.end.records_since(all.start);
+            described.open += open_of(&all, resolved);
             let first = resolved.next_outside(all.start);
             if first < all.end
                 && let Ok(Some((append_time_ms, _))) = read_one(handle, first).await
@@ -95,6 +108,28 @@ impl Broker {
         }
         described
     }
+}
+
+/// A partition that is online.
+struct Part<'a> {
+    handle: &'a PartitionHandle,
+    /// The offsets that its log has.
+    all: Range<Offset>,
+    resolved: &'a RangeSet,
+}
+
+fn parts<'a>(topic: &'a Topic, state: &'a LetterTopic) -> impl Iterator<Item = Part<'a>> {
+    let online = (0..topic.entry.partitions).filter_map(|number| Some((number, topic.partition(number).ok()?)));
+    online.map(|(number, handle)| {
+        let offsets = handle.offsets();
+        let at = PartitionKey { topic_id: topic.entry.id, partition: number };
+        let resolved = state.resolved.get(&at).unwrap_or(&NOTHING);
+        Part { handle, all: offsets.log_start..offsets.high_watermark.max(offsets.log_start), resolved }
+    })
+}
+
+fn open_of(all: &Range<Offset>, resolved: &RangeSet) -> u64 {
+    all.end.records_since(all.start).saturating_sub(resolved.count_within(all.clone()))
 }
 
 async fn count(mut scan: LetterScan, described: &mut LetterTopicState) -> Result<(), BrokerError> {

@@ -15,6 +15,7 @@ pub struct Purge {
     scan: LetterScan,
     queues: QueueCoordinator,
     left: u64,
+    purged: u64,
     dry_run: bool,
     _work: Option<LetterWork>,
 }
@@ -40,7 +41,14 @@ impl Broker {
         let entry = scan.table_entry();
         let work = (!dry_run).then(|| self.letters_at_work.begin(&entry.name, entry.entry.id)).transpose()?;
         let scan = if work.is_some() { self.scan_letters(selection, false).await? } else { scan };
-        Ok(Purge { scan, queues: self.queue_coordinator()?.clone(), left: letters_max, dry_run, _work: work })
+        Ok(Purge {
+            scan,
+            queues: self.queue_coordinator()?.clone(),
+            left: letters_max,
+            purged: 0,
+            dry_run,
+            _work: work,
+        })
     }
 }
 
@@ -60,6 +68,7 @@ impl Purge {
         let ranges = if letters == 0 { Vec::new() } else { found.absent.iter().cloned().chain(meant).collect() };
         self.resolve(ranges).await?;
         self.left = self.left.saturating_sub(letters);
+        self.purged += letters;
         Ok(Some(Purged { letters, unreadable: found.unreadable }))
     }
 
@@ -70,6 +79,7 @@ impl Purge {
         let letters = all.end.records_since(all.start) - lane.resolved.count_within(all.clone());
         self.resolve(vec![all]).await?;
         self.scan.end_lane();
+        self.purged += letters;
         Ok(Some(Purged { letters, unreadable: 0 }))
     }
 
@@ -81,5 +91,13 @@ impl Purge {
         }
         let at = PartitionKey { topic_id, partition: lane.number };
         Ok(self.queues.resolve_letters(name, at, ranges).await?)
+    }
+}
+
+impl Drop for Purge {
+    fn drop(&mut self) {
+        if !self.dry_run {
+            tracing::info!(topic = %self.scan.topic(), letters = self.purged, "a purge of dead letters has ended");
+        }
     }
 }

@@ -280,6 +280,14 @@ impl Redrive {
     }
 }
 
+impl Drop for Redrive {
+    fn drop(&mut self) {
+        if !self.options.dry_run {
+            tracing::info!(topic = %self.scan.topic(), letters = self.sent, "a redrive of dead letters has ended");
+        }
+    }
+}
+
 /// Whether the topic accepts the record: its limits are a promise to those who read it.
 fn check(target: &Topic, set: &BytesMut) -> Result<(), BrokerError> {
     let options = &target.entry.options;

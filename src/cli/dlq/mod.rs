@@ -20,8 +20,8 @@ use selection::SelectionArgs;
 use serde_json::json;
 
 const ABOUT: &str = "\
-A letter is open until it was redriven or purged. Its record stays in the dead letter topic until that topic's retention
-takes it, so `millstream consume` still shows it.";
+A letter is open until it was redriven or purged. Its record stays in the dead letter topic until
+that topic's retention takes it, so `millstream consume` still shows it.";
 
 /// Options of `dlq`.
 #[derive(Debug, Args)]
@@ -35,7 +35,8 @@ pub(super) struct DlqArgs {
 enum DlqVerb {
     /// List topics of dead letters: how many are open, since when, and of what they died.
     #[command(after_help = "\
-OPEN is exact. REASONS and FROM are of the first open letters: 10,000, or 8 MiB of them (counted, with --json).
+OPEN is exact. REASONS and FROM are of the first open letters: 10,000, or 8 MiB of them (with
+--json: of how many, as counted).
 
 Examples:
   millstream dlq list
@@ -56,9 +57,9 @@ Examples:
     Peek(PeekArgs),
     /// Send open letters back to where they came from, or to another topic.
     #[command(after_help = "\
-A letter is on the disk of its target before it is marked as redriven: a crash may send some again, and loses none. Calling
-again goes on with what is open. Ctrl-C ends it; what was done stays done. Messages that came back have the headers
-redriven-count and redriven-from.
+A letter is on the disk of its target before it is marked as redriven: a crash may send some
+again, and loses none. Calling again goes on with what is open. Ctrl-C ends it; what was done stays
+done. Messages that came back have the headers redriven-count and redriven-from.
 
 Examples:
   millstream dlq redrive mail.dlq --dry-run
@@ -88,7 +89,8 @@ Examples:
     },
     /// Write letters as lines of JSON, to standard output or a file.
     #[command(after_help = "\
-A line is a record as `consume --json` prints it, with what is known of its death as dead_letter; `produce --json` reads it.
+A line is a record as `consume --json` prints it, with what is known of its death as dead_letter;
+`produce --json` reads it.
 
 Examples:
   millstream dlq export mail.dlq > letters.jsonl
@@ -121,7 +123,10 @@ pub(super) async fn run(args: DlqArgs) -> Result<(), CliError> {
             if !dry_run && !yes {
                 let (would, _) = purge(&client, &chosen, limit, true).await?;
                 let count = format_count(would);
-                confirm(&format!("give up {count} open letters of {selection}, which are then never redriven"), false)?;
+                confirm(
+                    &format!("give up open letters of {selection}, {count} in all; they are never redriven"),
+                    false,
+                )?;
             }
             let (letters, unreadable) = purge(&client, &chosen, limit, dry_run).await?;
             if out.json {

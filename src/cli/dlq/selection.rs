@@ -17,7 +17,7 @@ pub(super) struct SelectionArgs {
     /// Letters that this queue gave up; without TOPIC, in the topic that it writes to.
     #[arg(long, visible_alias = "origin-queue", value_name = "QUEUE")]
     queue: Option<String>,
-    /// Letters that died of this: rejected, `attempts_exhausted`.
+    /// Letters that died of this, such as rejected; `dlq list` shows the reasons there are.
     #[arg(long, value_name = "REASON")]
     reason: Option<String>,
     /// Letters with this key.
