@@ -14,7 +14,7 @@
 //! can be added; a key of another kind is refused, because skipping it would lose state when the journal is cut.
 
 use super::error::QueueError;
-use super::event::{Event, HandedOut, MessageKey, Settlement, StoredProgress, offsets, push_offset};
+use super::event::{Event, HandedOut, LetterEvent, MessageKey, Settlement, StoredProgress, offsets, push_offset};
 use super::ids::{PartitionKey, QueueName, Run};
 use super::policy::QueueConfig;
 use crate::limits;
@@ -73,11 +73,11 @@ pub(super) fn encode(event: &Event) -> Option<JournalEntry> {
         Event::Settled { queue, at, settlement } => {
             Some(JournalEntry::json(partition_key(SETTLED_KIND, queue, *at), settlement))
         }
-        Event::LettersResolved { topic, at, ranges } => {
+        Event::Letters(LetterEvent::Resolved { topic, at, ranges }) => {
             let value = ResolvedValue { topic: topic.clone(), ranges: ranges.clone() };
             Some(JournalEntry::json(resolved_key(*at), &value))
         }
-        Event::LettersForgotten { at } => Some(JournalEntry::tombstone(resolved_key(*at))),
+        Event::Letters(LetterEvent::Forgotten { at }) => Some(JournalEntry::tombstone(resolved_key(*at))),
         Event::Reserved { .. }
         | Event::Returned { .. }
         | Event::Learned { .. }
@@ -142,10 +142,10 @@ fn decode_parts(entry: &JournalEntry) -> Result<Event, String> {
         }
         [RESOLVED_KIND, topic_id, partition] => {
             let at = partition_of(topic_id, partition)?;
-            let Some(value) = value else { return Ok(Event::LettersForgotten { at }) };
+            let Some(value) = value else { return Ok(Event::Letters(LetterEvent::Forgotten { at })) };
             let ResolvedValue { topic, ranges } = parse_json(value)?;
             check_order(&ranges)?;
-            Ok(Event::LettersResolved { topic, at, ranges })
+            Ok(Event::Letters(LetterEvent::Resolved { topic, at, ranges }))
         }
         _ => Err("this version does not know such a key".to_owned()),
     }
@@ -233,8 +233,8 @@ mod tests {
             Event::PartitionDropped { queue: queue.clone(), at },
             Event::Delivered { queue: queue.clone(), at, messages, at_ms: 5, lease: None },
             Event::Settled { queue, at, settlement },
-            Event::LettersResolved { topic: topic("work.dlq"), at, ranges: vec![Offset(0)..Offset(4)] },
-            Event::LettersForgotten { at },
+            Event::Letters(LetterEvent::Resolved { topic: topic("work.dlq"), at, ranges: vec![Offset(0)..Offset(4)] }),
+            Event::Letters(LetterEvent::Forgotten { at }),
         ]
     }
 

@@ -1,7 +1,9 @@
 //! Journals that no broker has written: whatever stands in them is refused by name, or replays to a state that says the
 //! same when it is written anew, and that time can pass over.
 
-use super::event::{DeathReason, Event, HandedOut, MessageKey, Moment, Now, Settlement, StoredMessage, StoredProgress};
+use super::event::{
+    DeathReason, Event, HandedOut, LetterEvent, MessageKey, Moment, Now, Settlement, StoredMessage, StoredProgress,
+};
 use super::journal_entries::{decode, encode};
 use super::policy::Ordering;
 use super::queues::Queues;
@@ -69,9 +71,9 @@ fn event() -> impl Strategy<Value = Event> {
             Event::Delivered { queue: queue("work"), at, messages, at_ms, lease: None }
         }),
         4 => (at.clone(), ranges()).prop_map(|(at, ranges)| {
-            Event::LettersResolved { topic: topic("orders"), at, ranges }
+            Event::Letters(LetterEvent::Resolved { topic: topic("orders"), at, ranges })
         }),
-        1 => at.clone().prop_map(|at| Event::LettersForgotten { at }),
+        1 => at.clone().prop_map(|at| Event::Letters(LetterEvent::Forgotten { at })),
         8 => (at, settlement()).prop_map(|(at, settlement)| Event::Settled { queue: queue("work"), at, settlement }),
     ]
 }

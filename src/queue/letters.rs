@@ -8,7 +8,7 @@
 //! until the topic is: letters outlive their queue.
 
 use super::error::QueueError;
-use super::event::{Decision, Event};
+use super::event::{Decision, Event, LetterEvent};
 use super::ids::{PartitionKey, QueueName};
 use super::logs::Logs;
 use super::policy::{QueueConfig, QueuePolicy};
@@ -47,17 +47,16 @@ pub(super) struct Letters {
 }
 
 impl Letters {
-    /// Letters are resolved; without ranges, the topic is known from now on.
-    pub(super) fn resolve(&mut self, topic: &TopicName, at: PartitionKey, ranges: &[Range<Offset>]) {
-        let partition = self.partitions.entry(at);
-        let partition =
-            partition.or_insert_with(|| ResolvedPartition { topic: topic.clone(), offsets: RangeSet::default() });
-        partition.offsets.extend(ranges.iter().cloned());
-    }
-
-    /// Nothing is known of the partition any more.
-    pub(super) fn forget(&mut self, at: PartitionKey) {
-        self.partitions.remove(&at);
+    /// Carries out one event.
+    pub(super) fn apply(&mut self, event: &LetterEvent) {
+        match event {
+            LetterEvent::Resolved { topic, at, ranges } => {
+                let partition = self.partitions.entry(*at);
+                let unknown = || ResolvedPartition { topic: topic.clone(), offsets: RangeSet::new() };
+                partition.or_insert_with(unknown).offsets.extend(ranges.iter().cloned());
+            }
+            LetterEvent::Forgotten { at } => drop(self.partitions.remove(at)),
+        }
     }
 
     /// The events that make this state from none.
@@ -73,7 +72,7 @@ impl Letters {
     /// What belongs to a deleted topic is forgotten.
     pub(super) fn decide_topics_changed(&self, logs: &dyn Logs) -> impl Iterator<Item = Event> {
         let gone = self.partitions.iter().filter(|(at, resolved)| !is_of(&resolved.topic, **at, logs));
-        gone.map(|(at, _)| Event::LettersForgotten { at: *at })
+        gone.map(|(at, _)| Event::Letters(LetterEvent::Forgotten { at: *at }))
     }
 
     /// A power cut may have taken letters that were not synced, and what is appended next gets their offsets: what was
@@ -85,7 +84,7 @@ impl Letters {
             let mut left = offsets.clone();
             left.truncate(bounds.high_watermark);
             if left != *offsets {
-                events.push(Event::LettersForgotten { at: *at });
+                events.push(Event::Letters(LetterEvent::Forgotten { at: *at }));
                 events.push(resolved_event(topic, *at, left.ranges().to_vec()));
             }
         }
@@ -190,7 +189,7 @@ pub fn check_resolved(topic: &TopicName, partition: u32, resolved: &RangeSet) ->
 }
 
 fn resolved_event(topic: &TopicName, at: PartitionKey, ranges: Vec<Range<Offset>>) -> Event {
-    Event::LettersResolved { topic: topic.clone(), at, ranges }
+    Event::Letters(LetterEvent::Resolved { topic: topic.clone(), at, ranges })
 }
 
 /// Whether the partition is one of the topic that has that name now.

@@ -82,8 +82,7 @@ impl Queues {
             Event::QueueDeleted { queue } => {
                 self.by_name.remove(queue);
             }
-            Event::LettersResolved { topic, at, ranges } => self.letters.resolve(topic, *at, ranges),
-            Event::LettersForgotten { at } => self.letters.forget(*at),
+            Event::Letters(event) => self.letters.apply(event),
             Event::PartitionSet { queue, .. }
             | Event::PartitionDropped { queue, .. }
             | Event::Delivered { queue, .. }
