@@ -209,7 +209,7 @@ async fn what_a_redrive_cannot_do_at_all_is_refused_before_it_begins() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rate_is_kept_and_a_caller_that_leaves_ends_it() {
     let broker = broker_with_queue().await;
-    kill(&broker, numbered("m", 20)).await;
+    kill(&broker, numbered("m", 60)).await;
     let begun = Instant::now();
     let held = |per_second| RedriveDeadLettersRequest {
         letters_per_second: Some(per_second),
@@ -219,9 +219,8 @@ async fn a_rate_is_kept_and_a_caller_that_leaves_ends_it() {
     assert_eq!(redrive(&broker, held(20)).await.expect("it redrives").letters.len(), 9);
     assert!(begun.elapsed() >= Duration::from_millis(250), "9 in steps of 5 at 20 a second: {:?}", begun.elapsed());
 
-    // One in an hour or so: the rest would take longer than anybody waits.
-    let mut slow = RedriveDeadLettersRequest { max_letters: 0, ..held(1) };
-    slow.letters_per_second = Some(1);
+    // One a second: the rest would take longer than this test.
+    let slow = RedriveDeadLettersRequest { max_letters: 0, ..held(1) };
     let mut responses = broker.dead_letters().redrive_dead_letters(slow).await.expect("it begins").into_inner();
     let first = within("the first", responses.message()).await.expect("it goes on").expect("there is more");
     assert_eq!(offsets(&first.letters), [9]);
@@ -236,9 +235,9 @@ async fn a_rate_is_kept_and_a_caller_that_leaves_ends_it() {
     let rest = async || redrive(&broker, redrive_of(all_of("work.dlq"))).await.ok();
     let rest = until("the redrive to end with its caller", rest).await;
     let first_left = rest.letters[0].offset;
-    assert!((10..=12).contains(&first_left), "what was done stays done: {rest:?}");
-    assert_eq!(offsets(&rest.letters), (first_left..20).collect::<Vec<_>>());
-    assert_eq!(broker.partition_state("orders", 0).await.high_watermark, 40, "each was sent once");
+    assert!(first_left >= 10, "what was done stays done: {rest:?}");
+    assert_eq!(offsets(&rest.letters), (first_left..60).collect::<Vec<_>>());
+    assert_eq!(broker.partition_state("orders", 0).await.high_watermark, 120, "each was sent once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@
 //! first. A letter that died again in a queue on a dead letter topic has two such blocks: the last one is of its last
 //! death, and sending it back takes off that one alone.
 
+use crate::limits;
 use crate::types::record_set::{Record, encode_identified_record};
 use crate::types::{Offset, TimestampMs, TopicName, TopicPartition};
 use bytes::{Bytes, BytesMut};
@@ -11,6 +12,9 @@ use bytes::{Bytes, BytesMut};
 /// The header that every block begins with, and how the names of all begin.
 const REASON: &str = "dead-letter-reason";
 const PREFIX: &str = "dead-letter-";
+
+/// What the writer of dead letters puts into one header is no longer than this; what somebody else did is cut.
+const FACT_BYTES_MAX: usize = limits::SETTLE_REASON_BYTES_MAX;
 
 /// Headers of a message that was sent back: how many times, and which letter it was the last time.
 const REDRIVEN_COUNT: &str = "redriven-count";
@@ -64,7 +68,8 @@ impl LetterFacts {
         let (own, facts) = split(&record.headers);
         let text = |name: &str| -> String {
             let header = facts.iter().find(|(found, _)| found.strip_prefix(PREFIX) == Some(name));
-            header.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
+            let value = header.map(|(_, value)| &value[..value.len().min(FACT_BYTES_MAX)]);
+            value.map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
         };
         let origin = || {
             let topic = TopicName::new(&text("topic")).ok()?;

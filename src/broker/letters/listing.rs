@@ -21,8 +21,11 @@ use std::ops::Range;
 const COUNTED_LETTERS_MAX: u64 = 10_000;
 const COUNTED_BYTES_MAX: usize = 8 << 20;
 
+/// And of all topics of one list together.
+const LISTED_BYTES_MAX: usize = 128 << 20;
+
 /// Different reasons, or queues, that are told apart; and the longest name that is taken for one.
-const NAMES_MAX: usize = 100;
+const NAMES_MAX: usize = 20;
 const NAME_BYTES_MAX: usize = 249;
 
 /// What all others are counted as.
@@ -55,10 +58,10 @@ impl Broker {
     /// Every topic of dead letters whose name begins with `prefix`.
     pub async fn list_letters(&self, prefix: &str) -> Result<Vec<(TopicName, LetterTopicState)>, BrokerError> {
         let queues = self.queue_coordinator()?;
-        let mut listed = Vec::new();
+        let (mut listed, mut left) = (Vec::new(), LISTED_BYTES_MAX);
         for name in queues.letter_topics(prefix.to_owned()).await? {
             match queues.letters(name.clone()).await {
-                Ok(state) => listed.push((name, self.describe_letters(state).await)),
+                Ok(state) => listed.push((name, self.describe_letters(state, &mut left).await)),
                 // Its last queue was deleted since.
                 Err(QueueError::NotDeadLetters { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -82,7 +85,7 @@ impl Broker {
     }
 
     /// What can be told; of a partition that is offline that is nothing.
-    async fn describe_letters(&self, state: LetterTopic) -> LetterTopicState {
+    async fn describe_letters(&self, state: LetterTopic, bytes_left: &mut usize) -> LetterTopicState {
         let mut described = LetterTopicState { queues: state.queues.clone(), ..LetterTopicState::default() };
         let Some(topic) = self.topics.get(&state.topic) else {
             return LetterTopicState { missing: true, ..described };
@@ -100,7 +103,7 @@ impl Broker {
         }
         let scan = LetterScan::new(topic, &state, LetterSelection::default(), false);
         let counted = match scan {
-            Ok(scan) => count(scan, &mut described).await,
+            Ok(scan) => count(scan, bytes_left, &mut described).await,
             Err(error) => Err(error),
         };
         if let Err(error) = counted {
@@ -132,9 +135,13 @@ fn open_of(all: &Range<Offset>, resolved: &RangeSet) -> u64 {
     all.end.records_since(all.start).saturating_sub(resolved.count_within(all.clone()))
 }
 
-async fn count(mut scan: LetterScan, described: &mut LetterTopicState) -> Result<(), BrokerError> {
+async fn count(
+    mut scan: LetterScan,
+    bytes_left: &mut usize,
+    described: &mut LetterTopicState,
+) -> Result<(), BrokerError> {
     let mut bytes = 0;
-    while described.counted < COUNTED_LETTERS_MAX && bytes < COUNTED_BYTES_MAX {
+    while described.counted < COUNTED_LETTERS_MAX && bytes < COUNTED_BYTES_MAX.min(*bytes_left) {
         let Some(found) = scan.next(STEP_LETTERS_MAX).await? else { break };
         for letter in found.letters {
             bytes += letter.body.len();
@@ -143,6 +150,7 @@ async fn count(mut scan: LetterScan, described: &mut LetterTopicState) -> Result
             add(&mut described.by_queue, letter.facts.queue);
         }
     }
+    *bytes_left = bytes_left.saturating_sub(bytes);
     Ok(())
 }
 
