@@ -6,6 +6,7 @@
 use crate::types::TimestampMs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use tokio::sync::watch;
 
 /// Tells the time of day.
 pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
@@ -18,6 +19,17 @@ pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
     /// Names the run of the machine within which values of [`Self::monotonic_ms`] can be compared, also between
     /// processes; empty if it is not known.
     fn boot_id(&self) -> String;
+
+    /// Lets `ms` pass at once. Gives the new time of day; `None` if nobody can move this clock.
+    fn advance_by(&self, ms: u64) -> Option<TimestampMs> {
+        let _ = ms;
+        None
+    }
+
+    /// How much was let pass by [`Self::advance_by`] so far, and when that changes; `None` if nobody can move this clock.
+    fn advances(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 }
 
 /// A clock that can be handed around.
@@ -45,6 +57,47 @@ impl Clock for SystemClock {
     fn boot_id(&self) -> String {
         std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
     }
+}
+
+/// The machine's clock, which can be moved forward besides: what takes a day takes no time in a test.
+#[derive(Debug, Default)]
+pub struct AdvancingClock {
+    advanced_ms: watch::Sender<u64>,
+}
+
+impl Clock for AdvancingClock {
+    fn now_ms(&self) -> TimestampMs {
+        let advanced_ms = i64::try_from(*self.advanced_ms.borrow()).unwrap_or(i64::MAX);
+        SystemClock.now_ms().saturating_add(advanced_ms)
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        SystemClock.monotonic_ms().saturating_add(*self.advanced_ms.borrow())
+    }
+
+    fn boot_id(&self) -> String {
+        // What another process has seen of its own clock says nothing of this one.
+        String::new()
+    }
+
+    fn advance_by(&self, ms: u64) -> Option<TimestampMs> {
+        self.advanced_ms.send_modify(|advanced_ms| *advanced_ms = advanced_ms.saturating_add(ms));
+        Some(self.now_ms())
+    }
+
+    fn advances(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.advanced_ms.subscribe())
+    }
+}
+
+/// Ends when the clock was moved; never, if nobody can.
+pub async fn advanced(advances: &mut Option<watch::Receiver<u64>>) {
+    if let Some(advances) = advances
+        && advances.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// A clock that stands still until it is told to move.

@@ -127,6 +127,15 @@ pub const LEASE_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
 /// Longest time that a message waits after it failed, in milliseconds.
 pub const RETRY_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
 
+/// Longest life that a queue can give its messages: ten years of 365 days.
+pub const MESSAGE_TTL_MS_MAX: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
+
+/// Furthest that a clock for tests is moved in one go: a hundred years of 365 days.
+pub const CLOCK_ADVANCE_MS_MAX: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
+
+/// Most deliveries that the breaker of a queue looks back at.
+pub const BREAKER_DELIVERIES_MAX: u32 = 1_000;
+
 /// Most messages in one delivery, and most verbs in one settle.
 pub const DELIVERY_MESSAGES_MAX: u32 = 1_000;
 /// See [`DELIVERY_MESSAGES_MAX`].

@@ -3,7 +3,7 @@
 use crate::admin::{self, Inspect, Readiness};
 use crate::announce::{Ready, announce};
 use crate::broker::{Broker, BrokerError, BrokerOptions, ScrubOptions};
-use crate::clock::SystemClock;
+use crate::clock::{AdvancingClock, SharedClock, SystemClock};
 use crate::config::Config;
 use crate::grpc::{self, DoorOptions, Listener};
 use crate::metrics::{Metrics, Readings};
@@ -72,7 +72,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ServeError> {
     let data_dir = temporary.as_ref().map_or(config.broker.data_dir.clone(), |dir| dir.path().to_owned());
     let options = broker_options(&config, data_dir.clone(), open_files_max);
     let fs = Arc::new(RealFileSystem);
-    let broker = Broker::open(options, fs, Arc::new(SystemClock), metrics, shutdown.clone()).await?;
+    let clock: SharedClock =
+        if config.broker.manual_clock { Arc::new(AdvancingClock::default()) } else { Arc::new(SystemClock) };
+    let broker = Broker::open(options, fs, clock, metrics, shutdown.clone()).await?;
     let _ = inspector.broker.set(Arc::clone(&broker));
     broker.start_upkeep(Duration::from_millis(config.broker.retention_check_ms));
     announce(&ready(&broker, &config, listen, admin_address, data_dir));

@@ -5,6 +5,8 @@
 
 mod common;
 
+#[path = "api/advance_clock.rs"]
+mod advance_clock;
 #[path = "api/bad_input.rs"]
 mod bad_input;
 #[path = "api/bad_records.rs"]
@@ -55,6 +57,8 @@ mod observation;
 mod produce;
 #[path = "api/produce_stream.rs"]
 mod produce_stream;
+#[path = "api/queue_policies.rs"]
+mod queue_policies;
 #[path = "api/queue_streams.rs"]
 mod queue_streams;
 #[path = "api/queues.rs"]

@@ -36,6 +36,8 @@ mod inspection;
 mod ledger;
 #[path = "process/queue.rs"]
 mod queue;
+#[path = "process/queue_verbs.rs"]
+mod queue_verbs;
 #[path = "process/refusals.rs"]
 mod refusals;
 #[path = "process/stopping.rs"]

@@ -53,7 +53,7 @@ fn walk(seed: u32, bytes: &[u8]) {
                 assert!((found.position as usize) < bytes.len());
                 assert!(found.resumes.is_none_or(|(at, offset)| at >= found.position && offset >= found.expected));
             }
-            let _ = find_frame_beyond(bytes, seed, 0, base);
+            let _ = find_frame_beyond(bytes, seed, base, 0, base);
         }
     }
 }

@@ -34,6 +34,9 @@ pub enum BrokerError {
         /// The name asked for.
         topic: TopicName,
     },
+    /// Only a broker that was started for tests lets its clock be moved.
+    #[error("the clock of this broker cannot be moved; start one for tests with --ephemeral --manual-clock")]
+    ClockNotManual,
     /// There is one already.
     #[error("topic {topic} exists already; alter it, or choose another name")]
     TopicExists {

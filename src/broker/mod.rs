@@ -41,8 +41,9 @@ pub use crate::group::{
 pub use crate::partition::{AppendAck, PartitionOffsets};
 pub use crate::producer::ProducerError;
 pub use crate::queue::{
-    Counts as QueueCounts, Departure, MessageStage, Ordering as QueueOrdering, QueueConfig, QueueError, QueuePolicy,
-    QueueStart, ReceiverKind, RetryPolicy, Settle, SettleError, Verb, Window,
+    BreakerPolicy, BreakerState, Counts as QueueCounts, Departure, MessageStage, Ordering as QueueOrdering,
+    Priority as QueuePriority, QueueConfig, QueueError, QueuePolicy, QueueStart, ReceiverKind, RetryPolicy, Settle,
+    SettleError, Verb, Window,
 };
 pub use crate::storage::StorageError;
 pub use crate::storage::damage::DamagedRange;
@@ -56,7 +57,7 @@ pub use topic_table::Topic;
 pub use upkeep::ClockStatus;
 
 use crate::clock::SharedClock;
-use crate::metrics::{GroupReadings, LetterReading, Metrics, QueueReading};
+use crate::metrics::{GroupReadings, LetterReading, Metrics, QueueReading, QueueTotals};
 use crate::partition::StoragePool;
 use crate::shutdown::Shutdown;
 use crate::storage::StorageContext;
@@ -98,7 +99,7 @@ pub struct Broker {
     /// The groups as metrics last saw them.
     group_readings: Mutex<GroupReadings>,
     /// And the queues.
-    queue_readings: Mutex<Vec<QueueReading>>,
+    queue_readings: Mutex<(Vec<QueueReading>, Vec<QueueTotals>)>,
     /// And the topics of dead letters.
     letter_readings: Mutex<Vec<LetterReading>>,
     /// Budget of record bytes that were received and not answered, in units of [`produce::PERMIT_BYTES`].

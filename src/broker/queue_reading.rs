@@ -15,6 +15,10 @@ use std::ops::Range;
 /// One read of the log asks for about this much at most.
 const READ_BYTES_MAX: usize = 1 << 20;
 
+/// With this header a message says how many milliseconds after its append it is worth working on, in queues that
+/// limit ages.
+const TTL_HEADER: &str = "ttl-ms";
+
 /// A record that was read for a queue.
 #[derive(Debug, Clone)]
 pub(super) struct ReadRecord {
@@ -41,6 +45,7 @@ pub(super) struct Reading {
     pub(super) records: Vec<ReadRecord>,
     room: Room,
     taken_bytes: u64,
+    wants_ttl: bool,
 }
 
 /// Why a reading goes no further.
@@ -48,11 +53,11 @@ struct Full;
 
 /// Reads a reservation, up to `bytes_max` bytes of records, or one record.
 pub(super) async fn read(topics: &TopicTable, reservation: &Reservation, bytes_max: u64) -> Reading {
-    let Reservation { at, topic, ranges, bytes_max: room_bytes, takes_oversize } = reservation;
+    let Reservation { at, topic, ranges, bytes_max: room_bytes, takes_oversize, wants_ttl } = reservation;
     let first_bytes = if *takes_oversize { u64::MAX } else { *room_bytes };
     let room = Room { bytes: bytes_max.min(*room_bytes), first_bytes };
     let found = Found { at: *at, messages: Vec::new(), absent: Vec::new(), unreadable: Vec::new(), starved: false };
-    let mut reading = Reading { found, records: Vec::new(), room, taken_bytes: 0 };
+    let mut reading = Reading { found, records: Vec::new(), room, taken_bytes: 0, wants_ttl: *wants_ttl };
     let Some(partition) = partition(topics, topic, *at) else {
         reading.found.unreadable.clone_from(ranges);
         return reading;
@@ -162,11 +167,20 @@ impl Reading {
             *next = offset.advance(1);
             self.taken_bytes += bytes;
             let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
-            self.found.messages.push(FoundMessage { offset, bytes, key: key.map(hash_of_key) });
+            let ttl_ms = if self.wants_ttl { ttl_of(&body) } else { None };
+            let key = key.map(hash_of_key);
+            self.found.messages.push(FoundMessage { offset, bytes, key, append_time_ms, ttl_ms });
             self.records.push(ReadRecord { offset, append_time_ms, body });
         }
         Ok(())
     }
+}
+
+/// How long a record says it is worth working on. What is no number says nothing.
+fn ttl_of(body: &Bytes) -> Option<u64> {
+    let record = record_set::record_of_body(body)?;
+    let (_, value) = record.headers.iter().find(|(name, _)| name == TTL_HEADER)?;
+    std::str::from_utf8(value).ok()?.trim().parse().ok()
 }
 
 /// What stands for a key in a queue. The same in one process; kept nowhere.

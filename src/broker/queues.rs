@@ -7,12 +7,12 @@ use crate::broker::receiving::check_settles;
 use crate::broker::topic_table::refuse_internal;
 use crate::limits;
 use crate::queue::{
-    CreateQueue, LogBounds, Logs as _, MessageStage, PartitionKey, QueueConfig, QueueDescription, QueueName,
-    QueuePolicy, QueueStart, Settle, SettleError,
+    BlockingMessage, CreateQueue, LogBounds, Logs as _, MessageStage, PartitionKey, QueueConfig, QueueDescription,
+    QueueName, QueuePolicy, QueueStart, Settle, SettleError,
 };
 use crate::topic::TopicOptions;
 use crate::types::record_set::{self, Record};
-use crate::types::{Offset, Position, TimestampMs, TopicName};
+use crate::types::{Offset, Position, TimestampMs, TopicName, TopicPartition};
 use bytes::BytesMut;
 
 /// What [`Broker::peek_queue`] shows at most, in bytes of records.
@@ -143,7 +143,7 @@ impl Broker {
             let left = most - messages.len();
             for (offset, stage, attempts) in found.open.into_iter().chain(new).take(left) {
                 let read = read_one(&handle, offset).await;
-                let at = || crate::types::TopicPartition { topic: found.topic.clone(), partition: found.at.partition };
+                let at = || TopicPartition { topic: found.topic.clone(), partition: found.at.partition };
                 let read = read.map_err(|error| BrokerError::storage(at(), error))?;
                 let Some((append_time_ms, record)) = read else { continue };
                 let record = encode_body(&record);
@@ -158,10 +158,30 @@ impl Broker {
         Ok(messages)
     }
 
-    /// With limited attempts and no dead letter topic, there is one of the queue's own.
+    /// Up to `most` messages that others of their key wait for; those that hold up most first. Changes nothing.
+    pub async fn blocking_messages(&self, queue: &str, most: usize) -> Result<Vec<(Peeked, u64)>, BrokerError> {
+        let blocking = self.queue_coordinator()?.blocking(queue_name(queue)?, most).await?;
+        let (mut messages, mut bytes) = (Vec::new(), 0);
+        for BlockingMessage { topic, at, offset, stage, attempts, blocked } in blocking {
+            let Some(handle) = partition(&self.topics, &topic, at) else { continue };
+            let named = TopicPartition { topic: topic.clone(), partition: at.partition };
+            let read = read_one(&handle, offset).await.map_err(|error| BrokerError::storage(named, error))?;
+            let Some((append_time_ms, record)) = read else { continue };
+            let record = encode_body(&record);
+            bytes += record.len();
+            if bytes > PEEK_BYTES_MAX && !messages.is_empty() {
+                break;
+            }
+            let partition = at.partition;
+            messages.push((Peeked { topic, partition, offset, append_time_ms, stage, attempts, record }, blocked));
+        }
+        Ok(messages)
+    }
+
+    /// With limited attempts or ages and no dead letter topic, there is one of the queue's own.
     #[expect(clippy::unused_self, reason = "reads as what the broker does")]
     fn name_dead_letter_topic(&self, queue: &QueueName, policy: &mut QueuePolicy) -> Result<(), BrokerError> {
-        if policy.dead_letter_topic.is_none() && policy.retry.attempts_max > 0 {
+        if policy.dead_letter_topic.is_none() && policy.gives_up() {
             policy.dead_letter_topic = Some(TopicName::new(&format!("{queue}.dlq"))?);
         }
         Ok(())

@@ -4,9 +4,9 @@ use crate::broker::Broker;
 use crate::broker::lag::{Lag, PartitionLag};
 use crate::metrics::{
     GroupLagReading, GroupReading, GroupReadings, LagReading, OpenFilesReading, PartitionReading, QueueReading,
-    Readings,
+    QueueTotals, Readings,
 };
-use crate::queue::Logs as _;
+use crate::queue::{BreakerState, Logs as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -47,16 +47,24 @@ impl Broker {
         let letters = timeout(COORDINATOR_PATIENCE, self.letter_readings()).await.ok().and_then(Result::ok);
         readings.letters = last_known(&self.letter_readings, letters);
         readings.groups = last_known(&self.group_readings, groups);
-        readings.queues = last_known(&self.queue_readings, queues);
+        (readings.queues, readings.queue_totals) = last_known(&self.queue_readings, queues);
         readings
     }
 
     /// `None` if the coordinator does not answer in time.
-    async fn queue_readings(&self) -> Option<Vec<QueueReading>> {
-        let Ok(queues) = self.queue_coordinator() else { return Some(Vec::new()) };
+    async fn queue_readings(&self) -> Option<(Vec<QueueReading>, Vec<QueueTotals>)> {
+        let Ok(queues) = self.queue_coordinator() else { return Some(Default::default()) };
         let described = timeout(COORDINATOR_PATIENCE, queues.list(String::new())).await.ok()?;
-        let mut readings = Vec::new();
+        let (mut readings, mut totals) = (Vec::new(), Vec::new());
         for queue in described.unwrap_or_default() {
+            totals.push(QueueTotals {
+                queue: queue.config.name.to_string(),
+                delivered: queue.counts.delivered,
+                acked: queue.counts.acked,
+                failed: queue.counts.failed,
+                dead_lettered: queue.counts.dead_lettered,
+                is_paused: queue.config.paused || queue.breaker != BreakerState::Closed,
+            });
             for found in queue.partitions {
                 let Some(bounds) = self.topics.bounds(&found.topic, found.at) else { continue };
                 readings.push(QueueReading {
@@ -71,7 +79,7 @@ impl Broker {
                 });
             }
         }
-        Some(readings)
+        Some((readings, totals))
     }
 
     /// `None` if the coordinator does not answer in time.

@@ -7,7 +7,8 @@ use crate::broker::dead_groups::forget_dead_groups;
 use crate::broker::error::BrokerError;
 use crate::broker::expired::{Expired, tell_of_unread};
 use crate::broker::upkeep_memory::UpkeepMemory;
-use crate::clock::Clock;
+use crate::clock::{Clock, advanced};
+use crate::limits;
 use crate::storage::file_system::FileSystem;
 use crate::types::TimestampMs;
 use std::path::{Path, PathBuf};
@@ -71,12 +72,14 @@ impl Broker {
         self.start_scrubber();
         let broker = Arc::downgrade(self);
         let shutdown = self.shutdown.clone();
+        let mut advances = self.clock.advances();
         tokio::spawn(async move {
             let mut ticks = tokio::time::interval(interval);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
                     _ = ticks.tick() => {}
+                    () = advanced(&mut advances) => {}
                     () = shutdown.draining() => return,
                 }
                 let round_of = Weak::clone(&broker);
@@ -99,6 +102,17 @@ impl Broker {
                 tell_of_unread(groups, metrics, expired).await;
             }
         });
+    }
+
+    /// Lets time pass at once, on a clock for tests. Gives the new time of day.
+    pub fn advance_clock(&self, ms: u64) -> Result<TimestampMs, BrokerError> {
+        if ms > limits::CLOCK_ADVANCE_MS_MAX {
+            let what = format!("{ms} ms are more than {}", limits::CLOCK_ADVANCE_MS_MAX);
+            return Err(BrokerError::invalid("advance_ms", what));
+        }
+        let now_ms = self.clock.advance_by(ms).ok_or(BrokerError::ClockNotManual)?;
+        tracing::info!(ms, "the clock was moved forward by hand");
+        Ok(now_ms)
     }
 
     /// One round over all partitions. Gives what was deleted and is not told yet, and the time if it can be believed.

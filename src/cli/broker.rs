@@ -6,10 +6,11 @@ use super::exit::CliError;
 use super::time::format_time;
 use super::{json, table};
 use crate::client::admin::{ClockStatus, DiskStatus, ScrubStatus, ServerInfo};
-use crate::units::{format_bytes, format_duration_ms};
+use crate::units::{format_bytes, format_duration_ms, parse_duration_ms};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::io::Write as _;
+use std::time::Duration;
 
 /// Options of `broker`.
 #[derive(Debug, Args)]
@@ -40,6 +41,17 @@ enum BrokerVerb {
         #[command(flatten)]
         broker: BrokerArgs,
     },
+    /// Let time pass at once, in a broker for tests: one started with --ephemeral --manual-clock.
+    ///
+    /// Leases, retries, delays, schedules, ages of messages and retention follow; sessions of consumers do not.
+    #[command(after_help = "Examples:\n  millstream broker advance-clock 24h\n  millstream broker advance-clock 90s")]
+    AdvanceClock {
+        /// How much, such as 90s, 24h.
+        #[arg(value_parser = parse_duration_ms)]
+        by: u64,
+        #[command(flatten)]
+        broker: BrokerArgs,
+    },
     /// Begin to read all sealed segments again, to find damage. `broker info` says how far it is.
     #[command(after_help = "Example:\n  millstream broker scrub")]
     Scrub {
@@ -65,6 +77,10 @@ pub(super) async fn run(args: BrokerVerbArgs) -> Result<(), CliError> {
             confirm(&format!("take the clock ({off}) for right, and delete records that are too old by it"), yes)?;
             client.confirm_clock().await?;
             say(&format!("the clock was {off}; it is taken for right, retention by time goes on"))
+        }
+        BrokerVerb::AdvanceClock { by, broker } => {
+            let now = broker.connect().await?.advance_clock(Duration::from_millis(by)).await?;
+            say(&format!("the clock shows {}", format_time(now)))
         }
         BrokerVerb::Scrub { broker } => {
             let started = broker.connect().await?.start_scrub().await?;

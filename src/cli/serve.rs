@@ -39,6 +39,9 @@ pub struct ServeArgs {
     /// Keep data in a temporary directory that is deleted at the end; create topics when they are first produced to.
     #[arg(long)]
     ephemeral: bool,
+    /// Let the clock be moved forward, for tests (millstream broker advance-clock). Only with --ephemeral.
+    #[arg(long)]
+    manual_clock: bool,
     /// Listen on an address that other machines can reach, although there is no TLS and no authentication yet.
     #[arg(long)]
     insecure_listen: bool,
@@ -118,6 +121,7 @@ impl ServeArgs {
             ("--listen", "broker.listen", self.listen),
             ("--admin", "broker.admin", self.admin),
             ("--ephemeral", "broker.ephemeral", on(self.ephemeral)),
+            ("--manual-clock", "broker.manual_clock", on(self.manual_clock)),
             ("--insecure-listen", "broker.insecure_listen", on(self.insecure_listen)),
             ("--log-level", "log.level", self.log_level),
         ];

@@ -80,6 +80,7 @@ pub(super) const KEYS: &[Key] = &[
     key!(broker.admin as "admin", Address),
     key!(broker.insecure_listen as "insecure_listen", Flag),
     key!(broker.ephemeral as "ephemeral", Flag),
+    key!(broker.manual_clock as "manual_clock", Flag),
     key!(broker.auto_create_topics as "auto_create_topics", Flag),
     key!(broker.network_threads as "network_threads", Small, Things, (0, 1024)),
     key!(broker.storage_threads as "storage_threads", Small, Things, (0, 16)),

@@ -131,6 +131,12 @@ impl Loaded {
         if !self.origins.contains_key("broker.auto_create_topics") {
             broker.auto_create_topics = broker.ephemeral;
         }
+        if broker.manual_clock && !broker.ephemeral {
+            let key = "broker.manual_clock";
+            let allowed = "false, or with broker.ephemeral = true: time that was let pass must not outlive its test";
+            let (key, value, allowed) = (key.to_owned(), "true".to_owned(), allowed.to_owned());
+            return Err(ConfigError::Value { origin: self.origin(&key), key, value, allowed });
+        }
         for (key, address) in [("broker.listen", broker.listen), ("broker.admin", broker.admin)] {
             if !address.ip().is_loopback() && !broker.insecure_listen {
                 return Err(ConfigError::InsecureListen { origin: self.origin(key), key, address });

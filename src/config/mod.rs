@@ -48,6 +48,8 @@ pub struct BrokerConfig {
     pub insecure_listen: bool,
     /// Keep data in a directory of its own that is deleted at the end; `data_dir` is not used.
     pub ephemeral: bool,
+    /// Let the clock be moved forward by whoever asks. For tests: only with `ephemeral`.
+    pub manual_clock: bool,
     /// Create a topic when a client first produces to it. Follows `ephemeral` when no source sets it.
     pub auto_create_topics: bool,
     /// Threads that serve connections; 0 = one for each core but one, see [`Config::network_threads`].
@@ -139,6 +141,7 @@ impl Default for BrokerConfig {
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 7172)),
             insecure_listen: false,
             ephemeral: false,
+            manual_clock: false,
             auto_create_topics: false,
             network_threads: 0,
             storage_threads: 0,

@@ -35,6 +35,14 @@ impl AdminService for Door {
         Ok(Response::new(proto::ConfirmClockResponse { before: Some(clock_out(before)) }))
     }
 
+    async fn advance_clock(
+        &self,
+        request: Request<proto::AdvanceClockRequest>,
+    ) -> Result<Response<proto::AdvanceClockResponse>, Status> {
+        let advanced = self.broker.advance_clock(request.into_inner().advance_ms);
+        Ok(Response::new(proto::AdvanceClockResponse { now_ms: advanced.map_err(|error| status(&error))? }))
+    }
+
     async fn start_scrub(
         &self,
         _: Request<proto::StartScrubRequest>,

@@ -7,8 +7,8 @@ use super::status::{part_error, status};
 use crate::broker::queues::{DescribedQueue, Peeked};
 use crate::broker::receiving::Received;
 use crate::broker::{
-    BrokerError, MessageStage, QueueConfig, QueueCounts, QueueOrdering, QueuePolicy, QueueStart, RetryPolicy, Settle,
-    SettleError, Verb,
+    BreakerPolicy, BreakerState, BrokerError, MessageStage, QueueConfig, QueueCounts, QueueOrdering, QueuePolicy,
+    QueuePriority, QueueStart, RetryPolicy, Settle, SettleError, Verb,
 };
 use crate::limits;
 use crate::proto::{self, queue_service_server::QueueService, settlement};
@@ -135,6 +135,21 @@ impl QueueService for Door {
         let messages = peeked.await.map_err(|error| status(&error))?.into_iter().map(peeked_out).collect();
         Ok(Response::new(proto::PeekResponse { messages }))
     }
+
+    async fn list_blocked_keys(
+        &self,
+        request: Request<proto::ListBlockedKeysRequest>,
+    ) -> Result<Response<proto::ListBlockedKeysResponse>, Status> {
+        let proto::ListBlockedKeysRequest { queue, max_keys } = request.into_inner();
+        let blocking = async {
+            at_most("max_keys", max_keys, limits::DELIVERY_MESSAGES_MAX)?;
+            let most = if max_keys == 0 { PEEK_MESSAGES_DEFAULT } else { max_keys };
+            self.broker.blocking_messages(&queue, most as usize).await
+        };
+        let blocking = blocking.await.map_err(|error| status(&error))?.into_iter();
+        let keys = blocking.map(|(first, blocked)| proto::BlockedKey { first: Some(peeked_out(first)), blocked });
+        Ok(Response::new(proto::ListBlockedKeysResponse { keys: keys.collect() }))
+    }
 }
 
 /// Verbs as a client gives them.
@@ -215,7 +230,30 @@ fn apply_policy(policy: &mut QueuePolicy, wanted: &proto::QueuePolicy) -> Result
     policy.durability = durability_in(wanted.durability)?.unwrap_or(policy.durability);
     policy.max_in_flight = wanted.max_in_flight.unwrap_or(policy.max_in_flight);
     policy.max_in_flight_per_receiver = wanted.max_in_flight_per_receiver.unwrap_or(policy.max_in_flight_per_receiver);
+    policy.message_ttl_ms = wanted.message_ttl_ms.unwrap_or(policy.message_ttl_ms);
+    match proto::QueuePriority::try_from(wanted.priority) {
+        Ok(proto::QueuePriority::Unspecified) => {}
+        Ok(proto::QueuePriority::None) => policy.priority = QueuePriority::None,
+        Ok(proto::QueuePriority::Partition) => policy.priority = QueuePriority::Partition,
+        Err(_) => return Err(BrokerError::invalid("priority", "it is not a priority this broker knows")),
+    }
+    apply_breaker(policy, wanted);
     Ok(())
+}
+
+/// Whoever mentions any of the breaker wants one, unless it is to open at no failures at all.
+fn apply_breaker(policy: &mut QueuePolicy, wanted: &proto::QueuePolicy) {
+    let (failures_percent, deliveries) = (wanted.breaker_failures_percent, wanted.breaker_deliveries);
+    if failures_percent == Some(0) {
+        policy.breaker = None;
+    } else if failures_percent.is_some() || deliveries.is_some() || wanted.breaker_pause_ms.is_some() {
+        let before = policy.breaker.unwrap_or_default();
+        policy.breaker = Some(BreakerPolicy {
+            failures_percent: failures_percent.unwrap_or(before.failures_percent),
+            deliveries: deliveries.unwrap_or(before.deliveries),
+            pause_ms: wanted.breaker_pause_ms.unwrap_or(before.pause_ms),
+        });
+    }
 }
 
 fn queue_out(queue: QueueConfig) -> proto::Queue {
@@ -237,6 +275,14 @@ fn queue_out(queue: QueueConfig) -> proto::Queue {
         max_in_flight: Some(queue.policy.max_in_flight),
         max_in_flight_per_receiver: Some(queue.policy.max_in_flight_per_receiver),
         durability: durability_out(queue.policy.durability),
+        message_ttl_ms: Some(queue.policy.message_ttl_ms),
+        priority: match queue.policy.priority {
+            QueuePriority::None => proto::QueuePriority::None.into(),
+            QueuePriority::Partition => proto::QueuePriority::Partition.into(),
+        },
+        breaker_failures_percent: Some(queue.policy.breaker.map_or(0, |breaker| breaker.failures_percent)),
+        breaker_deliveries: queue.policy.breaker.map(|breaker| breaker.deliveries),
+        breaker_pause_ms: queue.policy.breaker.map(|breaker| breaker.pause_ms),
     };
     proto::Queue {
         name: queue.name.to_string(),
@@ -249,7 +295,12 @@ fn queue_out(queue: QueueConfig) -> proto::Queue {
 
 fn described_out(described: DescribedQueue) -> proto::GetQueueResponse {
     let DescribedQueue { description, bounds } = described;
-    let QueueCounts { delivered, acked, dead_lettered, absent } = description.counts;
+    let QueueCounts { delivered, acked, dead_lettered, absent, failed } = description.counts;
+    let (breaker, breaker_open_until_ms) = match description.breaker {
+        BreakerState::Closed => (proto::BreakerState::Closed, 0),
+        BreakerState::Open { until_ms } => (proto::BreakerState::Open, until_ms),
+        BreakerState::Probing => (proto::BreakerState::Probing, 0),
+    };
     let partitions = description.partitions.into_iter().zip(bounds).map(|(found, bounds)| {
         let end = bounds.map_or(found.frontier, |bounds| bounds.high_watermark);
         let start = bounds.map_or(Offset::ZERO, |bounds| bounds.log_start);
@@ -270,8 +321,10 @@ fn described_out(described: DescribedQueue) -> proto::GetQueueResponse {
     proto::GetQueueResponse {
         partitions: partitions.collect(),
         queue: Some(queue_out(description.config)),
-        counts: Some(proto::QueueCounts { delivered, acked, dead_lettered, absent }),
+        counts: Some(proto::QueueCounts { delivered, acked, dead_lettered, absent, failed }),
         receivers: u32::try_from(description.receivers).unwrap_or(u32::MAX),
+        breaker: breaker.into(),
+        breaker_open_until_ms,
     }
 }
 

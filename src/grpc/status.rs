@@ -163,6 +163,7 @@ fn row(error: &BrokerError) -> Row {
         }
         E::Batch { at, refusal } => batch_row(refusal).at(at),
         E::Producer(error) => producer_row(error),
+        E::ClockNotManual => Row::new(Code::FailedPrecondition, "CLOCK_NOT_MANUAL"),
         E::Draining => Row::new(Code::Unavailable, "DRAINING").next(LATER),
         E::LetterWithoutOrigin { at, offset } => {
             Row::new(Code::FailedPrecondition, "LETTER_WITHOUT_ORIGIN").at(at).fact("offset", offset)

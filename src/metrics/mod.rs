@@ -24,7 +24,9 @@ mod readings;
 
 use expired::ExpiredUnread;
 pub use groups::{GroupLagReading, GroupReading, GroupReadings, LagReading};
-pub use readings::{CoordinatorReading, LetterReading, OpenFilesReading, PartitionReading, QueueReading, Readings};
+pub use readings::{
+    CoordinatorReading, LetterReading, OpenFilesReading, PartitionReading, QueueReading, QueueTotals, Readings,
+};
 
 /// Upper bounds of the sync histogram, in seconds: 50 us (a disk with a protected cache) to 6.5 s (one that fails).
 const SYNC_SECONDS_BUCKETS: [f64; 18] = [
@@ -445,12 +447,15 @@ mod tests {
             available: 14,
             dying: 15,
         };
+        let (delivered, acked, failed, dead_lettered) = (21, 22, 23, 24);
+        let totals = QueueTotals { queue: "work".to_owned(), delivered, acked, failed, dead_lettered, is_paused: true };
         let files = OpenFilesReading { open: 7, unsynced: 2, open_max: 512, evictions: 33 };
         let page = Metrics::default().render(Readings {
             partitions: vec![partition],
             groups: billing(),
             queues: vec![queue],
             letters: vec![LetterReading { topic: topic("work.dlq"), open: 16 }],
+            queue_totals: vec![totals],
             coordinators: vec![CoordinatorReading { journal: "__groups", is_online: false }],
             files,
             scrub_damaged_ranges: 3,
@@ -471,6 +476,11 @@ mod tests {
             "millstream_queue_available_messages{queue=\"work\",topic=\"orders\",partition=\"2\"} 14",
             "millstream_queue_dying_messages{queue=\"work\",topic=\"orders\",partition=\"2\"} 15",
             "millstream_dead_letters_open{topic=\"work.dlq\"} 16",
+            "millstream_queue_delivered_messages_total{queue=\"work\"} 21",
+            "millstream_queue_acked_messages_total{queue=\"work\"} 22",
+            "millstream_queue_failed_deliveries_total{queue=\"work\"} 23",
+            "millstream_queue_dead_letters_total{queue=\"work\"} 24",
+            "millstream_queue_paused{queue=\"work\"} 1",
             "millstream_open_files 7",
             "millstream_open_files_unsynced 2",
             "millstream_open_files_max 512",

@@ -19,6 +19,8 @@ pub struct Readings {
     pub queues: Vec<QueueReading>,
     /// Every topic of dead letters.
     pub letters: Vec<LetterReading>,
+    /// Every queue.
+    pub queue_totals: Vec<QueueTotals>,
     /// Every coordinator.
     pub coordinators: Vec<CoordinatorReading>,
     /// Damaged ranges that scrubs have found, of all partitions.
@@ -98,6 +100,23 @@ pub struct QueueReading {
     pub dying: u64,
 }
 
+/// What one queue has done since the broker started, and whether it hands out.
+#[derive(Debug, Clone)]
+pub struct QueueTotals {
+    /// The queue.
+    pub queue: String,
+    /// Messages handed out, each as often as it was.
+    pub delivered: u64,
+    /// Messages done.
+    pub acked: u64,
+    /// Deliveries that failed.
+    pub failed: u64,
+    /// Dead letters written.
+    pub dead_lettered: u64,
+    /// Whether it is paused, by a person or by its breaker.
+    pub is_paused: bool,
+}
+
 /// Name, help, and where the value stands.
 type GaugeOf<T> = (&'static str, &'static str, fn(&T) -> u64);
 
@@ -132,6 +151,7 @@ impl Collector for Readings {
         }
         let letters = self.letters.iter().map(|of| ([("topic", of.topic.to_string())], of.open));
         gauge(&mut encoder, "dead_letters_open", "Dead letters neither redriven nor purged", letters)?;
+        self.encode_queue_totals(&mut encoder)?;
         let online = self.coordinators.iter().map(|c| ([("journal", c.journal)], u64::from(c.is_online)));
         gauge(&mut encoder, "coordinator_online", "1 if the calls that need this journal are served", online)?;
         let help = "Ranges of records in sealed segments that scrubs have found damaged";
@@ -150,6 +170,26 @@ impl Collector for Readings {
         let help = "Segment files that were closed to make room for others";
         let metric = encoder.encode_descriptor("open_files_evictions", help, None, MetricType::Counter)?;
         ConstCounter::new(evictions).encode(metric)
+    }
+}
+
+impl Readings {
+    fn encode_queue_totals(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let counters: [GaugeOf<QueueTotals>; 4] = [
+            ("queue_delivered_messages", "Messages handed out, each as often as it was", |q| q.delivered),
+            ("queue_acked_messages", "Messages that were done", |q| q.acked),
+            ("queue_failed_deliveries", "Deliveries that ended in a nack, a reject or a lost lease", |q| q.failed),
+            ("queue_dead_letters", "Messages written to the dead letter topic", |q| q.dead_lettered),
+        ];
+        for (name, help, value) in counters {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for totals in &self.queue_totals {
+                let labels = [("queue", totals.queue.clone())];
+                ConstCounter::new(value(totals)).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        let paused = self.queue_totals.iter().map(|q| ([("queue", q.queue.clone())], u64::from(q.is_paused)));
+        gauge(encoder, "queue_paused", "1 if nothing is handed out: by a person, or by the breaker", paused)
     }
 }
 

@@ -4,7 +4,7 @@
 //! comes when everything the answer says is durable. A full inbox makes callers wait. Once the journal has failed,
 //! every call, waiting or later, gets [`QueueError::Stopped`]. Dropping every handle ends the task.
 
-use super::describe::{DyingMessage, PeekedPartition, QueueDescription};
+use super::describe::{BlockingMessage, DyingMessage, PeekedPartition, QueueDescription};
 use super::error::QueueError;
 use super::event::{Departure, ReceiverKind, Window};
 use super::hand_out::{Found, LeasedMessage, Reservation};
@@ -81,12 +81,12 @@ impl QueueCoordinator {
             queues,
             journal,
             logs,
+            memory: TaskMemory::new(&*clock),
             clock,
             inbox: commands,
             stop_cause: Arc::clone(&stop_cause),
             deaths: Arc::clone(&deaths),
             cut_bytes_min,
-            memory: TaskMemory::new(),
         };
         tokio::spawn(task.run());
         Ok(Self { inbox, stop_cause, deaths })
@@ -120,6 +120,11 @@ impl QueueCoordinator {
     /// Up to `most` messages of each partition of a queue that are not done.
     pub async fn peek(&self, queue: QueueName, most: usize) -> Result<Vec<PeekedPartition>, QueueError> {
         self.call(|reply| Command::Peek { queue, most, reply }).await
+    }
+
+    /// Up to `most` messages that others of their key wait for; those that hold up most first.
+    pub async fn blocking(&self, queue: QueueName, most: usize) -> Result<Vec<BlockingMessage>, QueueError> {
+        self.call(|reply| Command::Blocking { queue, most, reply }).await
     }
 
     /// Queues whose names begin with `prefix`, in order of name.

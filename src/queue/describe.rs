@@ -1,5 +1,6 @@
 //! A queue as it is shown outside.
 
+use super::breaker::BreakerState;
 use super::event::{DeathReason, ReceiverKind};
 use super::ids::{PartitionKey, Place, QueueName};
 use super::policy::QueueConfig;
@@ -14,6 +15,8 @@ pub struct QueueDescription {
     pub config: QueueConfig,
     /// Streams that receive from it.
     pub receivers: usize,
+    /// Whether it hands out, as far as failures go.
+    pub breaker: BreakerState,
     /// What it has done since the broker started.
     pub counts: Counts,
     /// How far it is in each partition, by topic and partition.
@@ -71,6 +74,23 @@ pub struct PeekedPartition {
     pub frontier: Offset,
 }
 
+/// A message that others of its key wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockingMessage {
+    /// Its topic.
+    pub topic: TopicName,
+    /// Its partition.
+    pub at: PartitionKey,
+    /// Its place there.
+    pub offset: Offset,
+    /// Where it is.
+    pub stage: MessageStage,
+    /// How many times it was handed out.
+    pub attempts: u32,
+    /// How many open messages are behind it.
+    pub blocked: u64,
+}
+
 /// A message that is to be written to the dead letter topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DyingMessage {
@@ -98,7 +118,8 @@ impl QueueState {
             self.partitions.iter().map(|(at, progress)| describe_partition(*at, progress)).collect();
         partitions.sort_by(|a, b| (&a.topic, a.at).cmp(&(&b.topic, b.at)));
         let streams = self.receivers.values().filter(|receiver| receiver.kind == ReceiverKind::Stream).count();
-        QueueDescription { config: self.config.clone(), receivers: streams, counts: self.counts, partitions }
+        let (breaker, counts) = (self.breaker.state(), self.counts);
+        QueueDescription { config: self.config.clone(), receivers: streams, breaker, counts, partitions }
     }
 
     /// Up to `most` messages of each partition that are not done.
@@ -114,6 +135,20 @@ impl QueueState {
             }
         });
         peeked.collect()
+    }
+
+    /// Up to `most` messages that others of their key wait for; those that hold up most first.
+    pub(super) fn blocking(&self, most: usize) -> Vec<BlockingMessage> {
+        let mut blocking: Vec<_> = self.keys.blocking().collect();
+        blocking.sort_unstable_by_key(|(place, blocked)| (std::cmp::Reverse(*blocked), *place));
+        let found = blocking.into_iter().take(most).filter_map(|(place, blocked)| {
+            let progress = self.partitions.get(&place.at)?;
+            let message = progress.open.get(&place.offset)?;
+            let (topic, stage) = (progress.topic.clone(), stage(progress, place.offset, message));
+            let (at, offset, attempts) = (place.at, place.offset, message.attempts);
+            Some(BlockingMessage { topic, at, offset, stage, attempts, blocked })
+        });
+        found.collect()
     }
 
     /// Up to `most` messages that are to be written to the dead letter topic.

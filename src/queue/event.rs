@@ -45,6 +45,12 @@ pub(super) enum Event {
     Freed { queue: QueueName, places: Vec<Place> },
     /// Messages have waited long enough.
     Ripened { queue: QueueName, until_ms: u64 },
+    /// Most deliveries have failed: nothing is handed out until then.
+    BreakerOpened { queue: QueueName, until: Moment },
+    /// One message is tried.
+    BreakerProbed { queue: QueueName },
+    /// Somebody has seen to it: handing out goes on.
+    BreakerClosed { queue: QueueName },
     /// Somebody wants messages.
     ReceiverOpened { queue: QueueName, receiver: ReceiverId, kind: ReceiverKind, window: Window },
     /// A receiver may have more at a time.
@@ -138,6 +144,8 @@ pub enum DeathReason {
     AttemptsExhausted(String),
     /// A receiver rejected it, with this reason.
     Rejected(String),
+    /// It was too old when its turn came.
+    Expired,
 }
 
 /// The progress of a queue in one partition, as it is kept. Everything below the frontier that is not open is done, so

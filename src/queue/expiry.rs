@@ -15,7 +15,8 @@ impl QueueState {
     pub(super) fn next_due_ms(&self) -> Option<u64> {
         let deadline = self.deadlines.first().map(|(ms, _)| *ms);
         let waiting = self.waiting.first().map(|(ms, _)| *ms);
-        deadline.into_iter().chain(waiting).min()
+        let breaker = self.breaker.next_due_ms();
+        deadline.into_iter().chain(waiting).chain(breaker).min()
     }
 
     /// Everything whose time has come.
@@ -32,6 +33,7 @@ impl QueueState {
         }
         over.sort_unstable();
         self.free(&over, &mut events);
+        events.extend(self.decide_breaker(now));
         events
     }
 

@@ -6,10 +6,11 @@
 //! offsets: otherwise a later message could overtake an earlier one of its key whose reader is slow.
 
 use super::error::QueueError;
-use super::event::{Decision, Event, HandedOut, KeyHash, Lease, MessageKey, Now, ReceiverKind, Settlement};
-use super::event::{offsets, push_offset};
+use super::event::{DeathReason, Decision, Event, HandedOut, KeyHash, Lease, MessageKey, Now, ReceiverKind};
+use super::event::{Settlement, offsets, push_offset};
 use super::ids::{DeliveryId, PartitionKey, Place, ReceiverId, Run};
 use super::logs::Logs;
+use super::policy::Priority;
 use super::progress::{MessageState, Progress};
 use super::state::{QueueState, Receiver};
 use super::token::{LeaseToken, TOKEN_BYTES};
@@ -35,6 +36,8 @@ pub struct Reservation {
     pub bytes_max: u64,
     /// Whether the first record is taken whatever its size.
     pub takes_oversize: bool,
+    /// Whether [`FoundMessage::ttl_ms`] is asked for.
+    pub wants_ttl: bool,
 }
 
 /// What a receiver has read of its reservation. What is not named goes back.
@@ -61,6 +64,10 @@ pub struct FoundMessage {
     pub bytes: u32,
     /// What stands for its key, if it has one.
     pub key: Option<u64>,
+    /// When it was appended.
+    pub append_time_ms: TimestampMs,
+    /// How long after that it is worth working on, if it says so itself.
+    pub ttl_ms: Option<u64>,
 }
 
 /// A message that a receiver may work on.
@@ -79,6 +86,7 @@ pub struct LeasedMessage {
 /// What follows for messages that were read.
 struct Chosen {
     messages: Vec<HandedOut>,
+    expired: Vec<(Offset, DeathReason)>,
     learned: Vec<(Offset, MessageKey)>,
 }
 
@@ -92,12 +100,12 @@ impl QueueState {
     ) -> Result<Decision<Option<Reservation>>, QueueError> {
         let receiver = self.receiver(id)?;
         let mut decision = Decision::default();
-        let room = self.room(receiver).min(most).min(limits::DELIVERY_MESSAGES_MAX) as usize;
+        let room = self.room(receiver).min(most).min(limits::DELIVERY_MESSAGES_MAX).min(self.breaker_room()) as usize;
         let bytes_max = receiver.window.bytes.saturating_sub(receiver.leased_bytes);
         if self.config.paused || room == 0 || bytes_max == 0 || receiver.starved || !receiver.reserved.is_empty() {
             return Ok(decision);
         }
-        for (at, progress) in self.partitions_in_turn() {
+        for (at, progress) in self.partitions_by_turn() {
             let mut ranges = Vec::new();
             let mut taken = take_ready(progress, room, &mut ranges);
             let mut scans = false;
@@ -119,7 +127,8 @@ impl QueueState {
             let queue = self.config.name.clone();
             decision.events.push(Event::Reserved { queue, receiver: id, at: *at, ranges: ranges.clone(), scans });
             let (topic, takes_oversize) = (progress.topic.clone(), receiver.leased == 0);
-            decision.reply = Some(Reservation { at: *at, topic, ranges, bytes_max, takes_oversize });
+            let wants_ttl = self.config.policy.message_ttl_ms > 0;
+            decision.reply = Some(Reservation { at: *at, topic, ranges, bytes_max, takes_oversize, wants_ttl });
             break;
         }
         Ok(decision)
@@ -139,7 +148,7 @@ impl QueueState {
         let queue = &self.config.name;
         let at = found.at;
         let has_reserved = |offset: Offset| receiver.reserved.contains(&Place { at, offset });
-        let Chosen { messages, mut learned } = self.choose(found, id);
+        let Chosen { messages, expired, mut learned } = self.choose(found, id, now);
         let mut tokens = BytesMut::with_capacity(messages.len() * TOKEN_BYTES);
         for handed_out in &messages {
             let place = Place { at, offset: handed_out.offset };
@@ -158,6 +167,10 @@ impl QueueState {
             ranges_where(&found.absent, |offset| has_reserved(offset) || self.is_asked_for_key(id, at, offset));
         if !absent.is_empty() {
             let settlement = Settlement { absent, ..Settlement::default() };
+            decision.events.push(Event::Settled { queue: queue.clone(), at, settlement });
+        }
+        if !expired.is_empty() {
+            let settlement = Settlement { dying: expired, ..Settlement::default() };
             decision.events.push(Event::Settled { queue: queue.clone(), at, settlement });
         }
         if self.keeps_order() {
@@ -182,10 +195,11 @@ impl QueueState {
     }
 
     /// Which of the found messages go to the receiver now, and the keys of the others.
-    fn choose(&self, found: &Found, receiver: ReceiverId) -> Chosen {
-        let mut chosen = Chosen { messages: Vec::with_capacity(found.messages.len()), learned: Vec::new() };
+    fn choose(&self, found: &Found, receiver: ReceiverId, now: Now) -> Chosen {
+        let messages = Vec::with_capacity(found.messages.len());
+        let mut chosen = Chosen { messages, expired: Vec::new(), learned: Vec::new() };
         let mut seen: HashSet<KeyHash> = HashSet::new();
-        for FoundMessage { offset, bytes, key } in found.messages.iter().copied() {
+        for FoundMessage { offset, bytes, key, append_time_ms, ttl_ms } in found.messages.iter().copied() {
             let place = Place { at: found.at, offset };
             let is_reserved = self.receivers.get(&receiver).is_some_and(|found| found.reserved.contains(&place));
             let key = match key {
@@ -197,7 +211,12 @@ impl QueueState {
                 MessageKey::Hash(hash) => seen.insert(hash) && self.keys.is_next(key, place),
                 MessageKey::Unknown | MessageKey::Without => true,
             };
-            if is_reserved && is_first {
+            if is_reserved && is_first && self.config.policy.is_expired(append_time_ms, ttl_ms, now.wall_ms) {
+                chosen.expired.push((offset, DeathReason::Expired));
+                if key != MessageKey::Unknown {
+                    chosen.learned.push((offset, key));
+                }
+            } else if is_reserved && is_first {
                 chosen.messages.push(HandedOut { offset, bytes, key });
             } else if is_reserved || self.is_asked_for_key(receiver, found.at, offset) {
                 chosen.learned.push((offset, key));
@@ -236,6 +255,16 @@ impl QueueState {
             most => receiver.window.messages.min(most),
         };
         most.saturating_sub(receiver.leased)
+    }
+
+    /// Every partition once, in the order in which they are served now.
+    fn partitions_by_turn(&self) -> Vec<(&PartitionKey, &Progress)> {
+        let mut partitions: Vec<_> = self.partitions_in_turn().collect();
+        if self.config.policy.priority == Priority::Partition {
+            // Stable: those of one number stay in turn.
+            partitions.sort_by_key(|(at, _)| std::cmp::Reverse(at.partition));
+        }
+        partitions
     }
 
     /// Every partition once, beginning after the one that was served last.

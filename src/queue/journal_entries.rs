@@ -19,6 +19,7 @@ use super::ids::{PartitionKey, QueueName, Run};
 use super::policy::QueueConfig;
 use crate::limits;
 use crate::partition::journal::{JournalEntry, parse_json};
+use crate::planted::{Bug, is_planted};
 use crate::types::{Offset, TimestampMs, TopicId, TopicName};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -62,6 +63,8 @@ pub(super) fn encode(event: &Event) -> Option<JournalEntry> {
         Event::PartitionDropped { queue, at } => {
             Some(JournalEntry::tombstone(partition_key(PROGRESS_KIND, queue, *at)))
         }
+        Event::Delivered { .. } if is_planted(Bug::DeliveryUnwritten) => None,
+        Event::Settled { .. } if is_planted(Bug::SettlementUnwritten) => None,
         Event::Delivered { queue, at, messages, at_ms, .. } => {
             let mut ranges = Vec::new();
             for message in messages {
@@ -86,6 +89,9 @@ pub(super) fn encode(event: &Event) -> Option<JournalEntry> {
         | Event::Rescheduled { .. }
         | Event::Freed { .. }
         | Event::Ripened { .. }
+        | Event::BreakerOpened { .. }
+        | Event::BreakerProbed { .. }
+        | Event::BreakerClosed { .. }
         | Event::ReceiverOpened { .. }
         | Event::ReceiverWidened { .. }
         | Event::ReceiverClosed { .. } => None,

@@ -5,6 +5,7 @@
 
 use super::event::{KeyHash, MessageKey};
 use super::ids::{PartitionKey, Place};
+use crate::planted::{Bug, is_planted};
 use crate::types::Offset;
 use std::collections::{BTreeSet, HashMap};
 
@@ -57,7 +58,7 @@ impl Keys {
         let Some(state) = self.0.get(&key) else { return true };
         let is_free = state.busy.is_none_or(|busy| busy == place);
         let first = Place { offset: Offset::ZERO, ..place };
-        is_free && state.open.range(first..place).next().is_none()
+        is_planted(Bug::KeyOrderIgnored) || is_free && state.open.range(first..place).next().is_none()
     }
 
     /// The first message of that key in each partition.
@@ -71,6 +72,21 @@ impl Keys {
             next = state.open.range(last..).find(|place| place.at != head.at).copied();
         }
         heads
+    }
+
+    /// Keys of which more than one message of a partition is open: the first there, and how many are behind it.
+    pub(super) fn blocking(&self) -> impl Iterator<Item = (Place, u64)> + '_ {
+        let of_key = |state: &KeyState| {
+            let mut blocking: Vec<(Place, u64)> = Vec::new();
+            for place in &state.open {
+                match blocking.last_mut() {
+                    Some((first, behind)) if first.at == place.at => *behind += 1,
+                    _ => blocking.push((*place, 0)),
+                }
+            }
+            blocking
+        };
+        self.0.values().filter(|state| state.open.len() > 1).flat_map(of_key).filter(|(_, behind)| *behind > 0)
     }
 
     /// Forgets all messages of a partition; gives the keys that this may have freed.

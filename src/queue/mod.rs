@@ -12,6 +12,7 @@
 //! because the log has it no more, and by nothing else; with order by key, of one key at most one message is out, in order
 //! of offsets. Memory is bounded by `max_in_flight`. Deliberately unknown here: the wire, and records. The receiver reads the log.
 
+mod breaker;
 mod coordinator;
 mod describe;
 mod error;
@@ -38,6 +39,10 @@ mod under_way;
 #[cfg(test)]
 mod coordinator_tests;
 #[cfg(test)]
+mod desk;
+#[cfg(test)]
+mod give_up_tests;
+#[cfg(test)]
 mod journal_tests;
 #[cfg(test)]
 mod letters_tests;
@@ -48,15 +53,16 @@ mod state_tests;
 #[cfg(test)]
 mod test_support;
 
+pub use breaker::BreakerState;
 pub use coordinator::{PendingSettle, QueueCoordinator};
-pub use describe::{DyingMessage, MessageStage, PeekedPartition, QueueDescription, QueuePartition};
+pub use describe::{BlockingMessage, DyingMessage, MessageStage, PeekedPartition, QueueDescription, QueuePartition};
 pub use error::{QueueError, SettleError};
 pub use event::{DeathReason, Departure, ReceiverKind, Window};
 pub use hand_out::{Found, FoundMessage, LeasedMessage, Reservation};
 pub use ids::{PartitionKey, Place, QueueId, QueueName, ReceiverId};
 pub use letters::{LetterTopic, check_resolved};
 pub use logs::{LogBounds, Logs};
-pub use policy::{Ordering, QueueConfig, QueuePolicy, QueueStart, RetryPolicy};
+pub use policy::{BreakerPolicy, Ordering, Priority, QueueConfig, QueuePolicy, QueueStart, RetryPolicy};
 pub use queues::CreateQueue;
 pub use range_set::RangeSet;
 pub use receiver::QueueReceiver;

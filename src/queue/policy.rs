@@ -60,6 +60,15 @@ pub struct QueuePolicy {
     /// When a settlement is confirmed: when it is synced, or, which a power cut may undo, when it is written.
     #[serde(default = "synced")]
     pub durability: Durability,
+    /// A message that is older when its turn comes goes to the dead letter topic instead; 0 = messages have no age.
+    #[serde(default)]
+    pub message_ttl_ms: u64,
+    /// Whose turn it is first.
+    #[serde(default)]
+    pub priority: Priority,
+    /// Stops handing out while most deliveries fail; `None` = it goes on.
+    #[serde(default)]
+    pub breaker: Option<BreakerPolicy>,
 }
 
 /// Of queues from before there was a choice.
@@ -80,6 +89,31 @@ pub struct RetryPolicy {
     pub jitter_percent: u32,
     /// After so many deliveries the message goes to the dead letter topic; 0 = never.
     pub attempts_max: u32,
+}
+
+/// Which partitions are served first.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// All in turn.
+    #[default]
+    None,
+    /// The number of a partition is the priority of its messages: while a higher one has any to hand out, a lower one
+    /// has to wait. Partitions of one number are served in turn.
+    Partition,
+}
+
+/// When a queue stops handing out because most deliveries fail: something that all messages need is down, and their
+/// attempts would be used up for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BreakerPolicy {
+    /// It opens when so many of a hundred have failed...
+    pub failures_percent: u32,
+    /// ...of the last so many deliveries that were settled or lost.
+    pub deliveries: u32,
+    /// So long nothing is handed out; then one message at a time, until one is acked or fails. Each failure in a row
+    /// doubles it, up to sixteen times.
+    pub pause_ms: u64,
 }
 
 /// Which messages may be under way at the same time.
@@ -104,7 +138,16 @@ impl Default for QueuePolicy {
             max_in_flight: limits::QUEUE_IN_FLIGHT_DEFAULT,
             max_in_flight_per_receiver: 0,
             durability: Durability::Synced,
+            message_ttl_ms: 0,
+            priority: Priority::None,
+            breaker: None,
         }
+    }
+}
+
+impl Default for BreakerPolicy {
+    fn default() -> Self {
+        Self { failures_percent: 50, deliveries: 20, pause_ms: 30_000 }
     }
 }
 
@@ -131,11 +174,29 @@ impl QueuePolicy {
         within("retry.multiplier_percent", multiplier_percent.into(), 100, 10_000)?;
         within("retry.jitter_percent", jitter_percent.into(), 0, 100)?;
         within("max_in_flight", self.max_in_flight.into(), 1, limits::QUEUE_IN_FLIGHT_MAX.into())?;
-        if self.dead_letter_topic.is_none() && self.retry.attempts_max > 0 {
-            let what = "attempts are limited, so a dead letter topic must be named".to_owned();
+        within("message_ttl_ms", self.message_ttl_ms, 0, limits::MESSAGE_TTL_MS_MAX)?;
+        if let Some(BreakerPolicy { failures_percent, deliveries, pause_ms }) = self.breaker {
+            within("breaker.failures_percent", failures_percent.into(), 1, 100)?;
+            within("breaker.deliveries", deliveries.into(), 1, limits::BREAKER_DELIVERIES_MAX.into())?;
+            within("breaker.pause_ms", pause_ms, 1, limits::RETRY_MS_MAX)?;
+        }
+        if self.dead_letter_topic.is_none() && self.gives_up() {
+            let what = "attempts or ages are limited, so a dead letter topic must be named".to_owned();
             return Err(QueueError::Policy { field: "dead_letter_topic", what });
         }
         Ok(())
+    }
+
+    /// Whether there are messages that the queue gives up by itself. It needs a dead letter topic then.
+    pub fn gives_up(&self) -> bool {
+        self.retry.attempts_max > 0 || self.message_ttl_ms > 0
+    }
+
+    /// Whether a message that was appended then is too old to be handed out now. `ttl_ms`: what the message says
+    /// itself; the shorter counts.
+    pub(super) fn is_expired(&self, append_time_ms: TimestampMs, ttl_ms: Option<u64>, now_ms: TimestampMs) -> bool {
+        let age_ms = u64::try_from(now_ms.saturating_sub(append_time_ms)).unwrap_or(0);
+        self.message_ttl_ms > 0 && age_ms >= ttl_ms.unwrap_or(u64::MAX).min(self.message_ttl_ms)
     }
 }
 
@@ -204,13 +265,19 @@ mod tests {
     #[test]
     fn values_out_of_bounds_are_refused_by_name() {
         type Change = fn(&mut QueuePolicy);
-        let cases: [(Change, &str); 6] = [
+        let cases: [(Change, &str); 9] = [
             (|policy| policy.lease_ms = 0, "lease_ms"),
             (|policy| policy.max_lease_ms = policy.lease_ms - 1, "max_lease_ms"),
             (|policy| policy.retry.min_ms = policy.retry.max_ms + 1, "retry.min_ms"),
             (|policy| policy.retry.multiplier_percent = 99, "retry.multiplier_percent"),
             (|policy| policy.max_in_flight = 0, "max_in_flight"),
             (|policy| policy.retry.attempts_max = 1, "dead_letter_topic"),
+            (|policy| policy.message_ttl_ms = 1, "dead_letter_topic"),
+            (|policy| policy.message_ttl_ms = u64::MAX, "message_ttl_ms"),
+            (
+                |policy| policy.breaker = Some(BreakerPolicy { failures_percent: 101, ..BreakerPolicy::default() }),
+                "breaker.failures_percent",
+            ),
         ];
         assert_eq!(QueuePolicy::default().check(), Ok(()));
         for (change, named) in cases {

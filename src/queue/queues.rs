@@ -72,6 +72,7 @@ impl Queues {
             Event::RunBegun { run, next_queue } => {
                 self.run = self.run.max(*run);
                 self.next_queue = self.next_queue.max(*next_queue);
+                self.by_name.values_mut().for_each(QueueState::begin_run);
             }
             Event::QueueSet { config } => {
                 self.next_queue = self.next_queue.max(config.id.0 + 1);
@@ -95,6 +96,9 @@ impl Queues {
             | Event::Rescheduled { queue, .. }
             | Event::Freed { queue, .. }
             | Event::Ripened { queue, .. }
+            | Event::BreakerOpened { queue, .. }
+            | Event::BreakerProbed { queue }
+            | Event::BreakerClosed { queue }
             | Event::ReceiverOpened { queue, .. }
             | Event::ReceiverWidened { queue, .. }
             | Event::ReceiverClosed { queue, .. } => {
@@ -107,8 +111,7 @@ impl Queues {
 
     /// A new start: leases of the last one are over, backoff goes on, and what has used up its attempts is given up.
     pub(super) fn decide_start(&self, logs: &dyn Logs, now: Now) -> Vec<Event> {
-        let mut events = vec![Event::RunBegun { run: Run(self.run.0 + 1), next_queue: self.next_queue }];
-        events.extend(self.decide_topics_changed(logs));
+        let mut events = self.decide_topics_changed(logs);
         events.extend(self.letters.decide_start(logs));
         for queue in self.by_name.values() {
             let mut waiting: BTreeMap<PartitionKey, Settlement> = BTreeMap::new();
@@ -134,6 +137,8 @@ impl Queues {
             events.extend(waiting.into_iter().map(again));
             queue.free(&over, &mut events);
         }
+        // At the end: nothing of the above has happened in the new run.
+        events.push(Event::RunBegun { run: Run(self.run.0 + 1), next_queue: self.next_queue });
         events
     }
 
@@ -199,7 +204,10 @@ impl Queues {
             config.policy = policy.clone();
         }
         config.paused = paused.unwrap_or(config.paused);
-        let events = if config == *before { Vec::new() } else { vec![Event::QueueSet { config: config.clone() }] };
+        let mut events = if config == *before { Vec::new() } else { vec![Event::QueueSet { config: config.clone() }] };
+        if paused == Some(false) && self.get(name)?.breaker.is_shut() {
+            events.push(Event::BreakerClosed { queue: name.clone() });
+        }
         Ok(Decision { reply: config, events })
     }
 

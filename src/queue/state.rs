@@ -5,7 +5,8 @@
 //! reserved or leased is known; of what is available exactly that stands in `ready` or `unread` which may be handed out
 //! now; of one key at most one message is with a receiver. `super::model_tests` holds all this against a small naive model.
 
-use super::event::{Event, HandedOut, Lease, ReceiverKind, Settlement, StoredProgress, Window, offsets};
+use super::breaker::Breaker;
+use super::event::{DeathReason, Event, HandedOut, Lease, ReceiverKind, Settlement, StoredProgress, Window, offsets};
 use super::ids::{DeliveryId, PartitionKey, Place, ReceiverId};
 use super::keys::Keys;
 use super::policy::{Ordering, QueueConfig};
@@ -38,6 +39,7 @@ pub(super) struct QueueState {
     pub(super) stirred: bool,
     /// Receivers that had no room and have some now.
     pub(super) roomier: BTreeSet<ReceiverId>,
+    pub(super) breaker: Breaker,
 }
 
 /// Who wants messages.
@@ -74,6 +76,8 @@ pub struct Counts {
     pub acked: u64,
     /// Messages written to the dead letter topic.
     pub dead_lettered: u64,
+    /// Deliveries that failed.
+    pub failed: u64,
     /// Messages that retention or compaction removed before they were done.
     pub absent: u64,
 }
@@ -94,13 +98,23 @@ impl QueueState {
             counts: Counts::default(),
             stirred: false,
             roomier: BTreeSet::new(),
+            breaker: Breaker::default(),
         }
+    }
+
+    /// What counts from the start of the broker begins anew; the journal told of the time before.
+    pub(super) fn begin_run(&mut self) {
+        self.counts = Counts::default();
+        self.breaker = Breaker::default();
     }
 
     /// Carries out one event of this queue. Total: a journal that was cut in the middle of a life still replays.
     pub(super) fn apply(&mut self, event: &Event) {
         match event {
             Event::QueueSet { config } => {
+                if self.config.policy.breaker != config.policy.breaker {
+                    self.breaker = Breaker::default();
+                }
                 self.config = config.clone();
                 self.stirred = true;
             }
@@ -132,11 +146,23 @@ impl QueueState {
                 for place in places {
                     self.set_state(*place, MessageState::Available);
                 }
+                self.counts.failed = self.counts.failed.saturating_add(places.len() as u64);
+                // One worker was lost, however much it had.
+                self.note_outcomes(0, 1);
             }
             Event::Ripened { until_ms, .. } => {
                 while let Some((_, place)) = self.waiting.first().copied().filter(|(ms, _)| ms <= until_ms) {
                     self.set_state(place, MessageState::Available);
                 }
+            }
+            Event::BreakerOpened { until, .. } => self.breaker.open(*until),
+            Event::BreakerProbed { .. } => {
+                self.breaker.probe();
+                self.stirred = true;
+            }
+            Event::BreakerClosed { .. } => {
+                self.breaker = Breaker::default();
+                self.stirred = true;
             }
             Event::ReceiverOpened { receiver, kind, window, .. } => {
                 let opened = Receiver {
@@ -262,6 +288,10 @@ impl QueueState {
         let Settlement { acked, buried, absent, released, failed, dying } = settlement;
         let add = |count: &mut u64, more| *count = count.saturating_add(more);
         let finished = [acked, buried, absent].map(|ranges| self.finish(at, ranges));
+        let died = dying.iter().filter(|(_, reason)| *reason != DeathReason::Expired).count();
+        let all_failed = (failed.len() + died) as u64;
+        self.note_outcomes(finished[0], all_failed);
+        add(&mut self.counts.failed, all_failed);
         add(&mut self.counts.acked, finished[0]);
         add(&mut self.counts.dead_lettered, finished[1]);
         add(&mut self.counts.absent, finished[2]);
@@ -276,6 +306,8 @@ impl QueueState {
             self.set_state(Place { at, offset: *offset }, MessageState::Waiting { until: *until });
         }
         for (offset, reason) in dying {
+            // One that was too old was never handed out: in the journal nothing else speaks of it.
+            self.extend_frontier(at, offset.advance(1));
             self.set_state(Place { at, offset: *offset }, MessageState::Dying { reason: reason.clone() });
         }
     }

@@ -1,107 +1,25 @@
 //! Promises of one queue that the model does not look at: bounds, wakes, windows, deadlines, what a journal may hold.
 
-use super::event::{Decision, Departure, Event, HandedOut, MessageKey, Moment, Now, ReceiverKind, Settlement, Window};
+use super::desk::{Desk, ONE, TWO, offsets_of};
+use super::event::{Departure, Event, HandedOut, MessageKey, Moment, Now, ReceiverKind, Settlement, Window};
 use super::event::{StoredMessage, StoredProgress};
-use super::hand_out::{Found, LeasedMessage, Reservation};
-use super::ids::{DeliveryId, ReceiverId};
-use super::journal_entries::encode;
-use super::policy::{Ordering, QueuePolicy};
+use super::hand_out::Found;
+use super::policy::Ordering;
 use super::queues::Queues;
-use super::settle::{Settle, Verb};
-use super::test_support::{ListedLogs, WIDE, all_found, config, queue, topic};
+use super::settle::Verb;
+use super::test_support::{WIDE, all_found, queue, topic};
 use crate::types::Offset;
 use std::collections::BTreeSet;
-
-/// A queue `work` with everything around it.
-struct Desk {
-    queues: Queues,
-    logs: ListedLogs,
-    now: Now,
-    deliveries: u64,
-    entries: usize,
-}
-
-const ONE: ReceiverId = ReceiverId(1);
-const TWO: ReceiverId = ReceiverId(2);
-
-impl Desk {
-    fn with(bounds: &[(u64, u64)], change: impl FnOnce(&mut QueuePolicy)) -> Self {
-        let now = Now { monotonic_ms: 0, wall_ms: 1_000 };
-        let (queues, logs) = (Queues::default(), ListedLogs::holding(bounds));
-        let mut desk = Self { queues, logs, now, deliveries: 0, entries: 0 };
-        desk.enact(vec![Event::QueueSet { config: config("work", change) }]);
-        let started = desk.queues.decide_start(&desk.logs, now);
-        desk.enact(started);
-        desk.queues.take_wakes();
-        desk
-    }
-
-    fn enact(&mut self, events: Vec<Event>) {
-        for event in events {
-            self.entries += usize::from(encode(&event).is_some());
-            self.queues.apply(&event);
-        }
-    }
-
-    fn done<R>(&mut self, decision: Decision<R>) -> R {
-        self.enact(decision.events);
-        decision.reply
-    }
-
-    fn open(&mut self, receiver: ReceiverId, kind: ReceiverKind, window: Window) {
-        self.enact(vec![Event::ReceiverOpened { queue: queue("work"), receiver, kind, window }]);
-    }
-
-    fn reserve(&mut self, receiver: ReceiverId, most: u32) -> Option<Reservation> {
-        let state = self.queues.get(&queue("work")).unwrap();
-        let reserved = state.decide_reserve(receiver, most, &self.logs).unwrap();
-        self.done(reserved)
-    }
-
-    fn deliver(&mut self, receiver: ReceiverId, found: &Found) -> Vec<LeasedMessage> {
-        self.deliveries += 1;
-        let state = self.queues.get(&queue("work")).unwrap();
-        let delivery = DeliveryId(self.deliveries);
-        let delivered = state.decide_deliver(receiver, found, delivery, self.queues.run(), self.now).unwrap();
-        self.done(delivered)
-    }
-
-    /// Reserves, finds everything, delivers.
-    fn receive(&mut self, receiver: ReceiverId, most: u32) -> Vec<LeasedMessage> {
-        match self.reserve(receiver, most) {
-            Some(reservation) => self.deliver(receiver, &all_found(&reservation, |_| None)),
-            None => Vec::new(),
-        }
-    }
-
-    fn settle(&mut self, messages: &[LeasedMessage], verb: &Verb) -> Vec<bool> {
-        let settle = |message: &LeasedMessage| Settle { token: message.token.clone(), verb: verb.clone() };
-        let settles: Vec<_> = messages.iter().map(settle).collect();
-        let state = self.queues.get(&queue("work")).unwrap();
-        let settled = state.decide_settle(&settles, self.queues.run(), self.now);
-        self.done(settled).iter().map(Result::is_ok).collect()
-    }
-
-    fn wait(&mut self, ms: u64) {
-        self.now = Now { monotonic_ms: self.now.monotonic_ms + ms, wall_ms: self.now.wall_ms };
-        let due = self.queues.decide_due(self.now);
-        self.enact(due);
-    }
-}
-
-fn offsets_of(messages: &[LeasedMessage]) -> Vec<u64> {
-    messages.iter().map(|message| message.offset.0).collect()
-}
 
 #[test]
 fn a_delivery_and_a_batch_of_acks_are_one_entry_each() {
     let mut desk = Desk::with(&[(0, 1_000)], |_| ());
     desk.open(ONE, ReceiverKind::Stream, WIDE);
-    let before = desk.entries;
+    let before = desk.journal.len();
     let messages = desk.receive(ONE, 1_000);
-    assert_eq!((messages.len(), desk.entries), (1_000, before + 1));
+    assert_eq!((messages.len(), desk.journal.len()), (1_000, before + 1));
     assert!(desk.settle(&messages, &Verb::Ack).iter().all(|is_ok| *is_ok));
-    assert_eq!(desk.entries, before + 2);
+    assert_eq!(desk.journal.len(), before + 2);
 }
 
 #[test]

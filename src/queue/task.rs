@@ -8,7 +8,7 @@
 //!
 //! The journal is cut here, too, while it grows: this task alone appends to it, so its snapshot is the whole state.
 
-use super::describe::{DyingMessage, PeekedPartition, QueueDescription};
+use super::describe::{BlockingMessage, DyingMessage, PeekedPartition, QueueDescription};
 use super::error::QueueError;
 use super::event::{Decision, Departure, Event, Now, ReceiverKind, Window};
 use super::hand_out::{Found, LeasedMessage, Reservation};
@@ -21,15 +21,16 @@ use super::queues::{CreateQueue, Queues};
 use super::receiver::{Departures, QueueReceiver};
 use super::settle::{Settle, SettleResults};
 use super::under_way::{Answers, UnderWay};
-use crate::clock::SharedClock;
+use crate::clock::{Clock, SharedClock, advanced};
 use crate::limits;
 use crate::partition::journal::{CutJournal, JournalEntry};
+use crate::planted::{Bug, is_planted};
 use crate::types::{Durability, Offset, TopicName};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 /// Requests that may wait for the task; further callers wait for room.
@@ -54,6 +55,7 @@ pub(super) enum Command {
     Delete { queue: QueueName, reply: Reply<()> },
     Describe { queue: QueueName, reply: Reply<QueueDescription> },
     Peek { queue: QueueName, most: usize, reply: Reply<Vec<PeekedPartition>> },
+    Blocking { queue: QueueName, most: usize, reply: Reply<Vec<BlockingMessage>> },
     List { prefix: String, reply: Reply<Vec<QueueDescription>> },
     Open { queue: QueueName, kind: ReceiverKind, window: Window, reply: Reply<QueueReceiver> },
     Widen { queue: QueueName, receiver: ReceiverId, more: Window, reply: Reply<()> },
@@ -95,6 +97,8 @@ pub(super) struct Task {
 pub(super) struct TaskMemory {
     /// Deadlines count from here.
     started: Instant,
+    /// And what was let pass by hand since then, if the clock is one that can be moved.
+    advances: Option<watch::Receiver<u64>>,
     departures: Arc<Departures>,
     under_way: UnderWay,
     wakers: HashMap<ReceiverId, Arc<Notify>>,
@@ -114,9 +118,10 @@ struct Drain {
 }
 
 impl TaskMemory {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(clock: &dyn Clock) -> Self {
         Self {
             started: Instant::now(),
+            advances: clock.advances(),
             departures: Arc::default(),
             under_way: UnderWay::default(),
             wakers: HashMap::new(),
@@ -125,6 +130,10 @@ impl TaskMemory {
             bytes_since_cut: 0,
             snapshot_bytes: 0,
         }
+    }
+
+    fn advanced_ms(&self) -> u64 {
+        self.advances.as_ref().map_or(0, |advances| *advances.borrow())
     }
 }
 
@@ -143,9 +152,11 @@ impl Task {
     /// Waits for something to do, and does all that is waiting, answering meanwhile what has become durable; `None` when no
     /// handle is left, or the journal has failed.
     async fn next_drain(&mut self) -> Option<Drain> {
-        let deadline = self.queues.next_due_ms().map(|ms| self.memory.started + Duration::from_millis(ms));
+        let advanced_ms = self.memory.advanced_ms();
+        let due_in = |ms: u64| self.memory.started + Duration::from_millis(ms.saturating_sub(advanced_ms));
+        let deadline = self.queues.next_due_ms().map(due_in);
         let first = loop {
-            let TaskMemory { departures, under_way, started, .. } = &mut self.memory;
+            let TaskMemory { departures, under_way, started, advances, .. } = &mut self.memory;
             let has_room = under_way.has_room();
             tokio::select! {
                 biased;
@@ -160,6 +171,7 @@ impl Task {
                 () = departures.wait(), if has_room => break None,
                 command = self.inbox.recv(), if has_room => break Some(command?),
                 () = sleep_until(deadline.unwrap_or(*started)), if has_room && deadline.is_some() => break None,
+                () = advanced(advances), if has_room => break None,
             }
         };
         let mut drain = Drain::new(self.now());
@@ -237,6 +249,9 @@ impl Task {
             Command::Describe { queue, reply } => drain.answer(reply, self.queues.describe(&queue)),
             Command::Peek { queue, most, reply } => {
                 drain.answer(reply, self.queues.get(&queue).map(|state| state.peek(most)));
+            }
+            Command::Blocking { queue, most, reply } => {
+                drain.answer(reply, self.queues.get(&queue).map(|state| state.blocking(most)));
             }
             Command::List { prefix, reply } => drain.answer(reply, Ok(self.queues.list(&prefix))),
             Command::Dying { most, reply } => drain.answer(reply, Ok(self.queues.dying(most))),
@@ -377,6 +392,7 @@ impl Task {
     fn now(&self) -> Now {
         let since_start_ms = self.memory.started.elapsed().as_millis();
         let monotonic_ms = u64::try_from(since_start_ms).expect("2^64 milliseconds do not pass");
+        let monotonic_ms = monotonic_ms.saturating_add(self.memory.advanced_ms());
         Now { monotonic_ms, wall_ms: self.clock.now_ms() }
     }
 }
@@ -402,6 +418,10 @@ impl Drain {
         reply: Reply<R>,
         result: Result<R, QueueError>,
     ) {
+        if is_planted(Bug::SettlementConfirmedEarly) {
+            drop(reply.send(result));
+            return;
+        }
         let answers = match durability {
             Durability::Written => &mut self.at_written,
             Durability::Synced => &mut self.at_synced,

@@ -72,7 +72,8 @@ impl Logs for ListedLogs {
 /// Everything that was reserved, found: records of ten bytes, with keys by offset.
 pub(super) fn all_found(reservation: &Reservation, key_of: impl Fn(u64) -> Option<u64>) -> Found {
     let offsets = super::event::offsets(&reservation.ranges);
-    let message = |offset: Offset| FoundMessage { offset, bytes: 10, key: key_of(offset.0) };
+    let message =
+        |offset: Offset| FoundMessage { offset, bytes: 10, key: key_of(offset.0), append_time_ms: 0, ttl_ms: None };
     Found {
         at: reservation.at,
         messages: offsets.map(message).collect(),

@@ -47,7 +47,7 @@ impl CopyOfLog {
             let Some((bytes, seed)) = self.read(*base, path)? else { continue };
             let mut position = SEGMENT_HEADER_BYTES;
             while wanted < offsets.end {
-                let Some((at, header)) = find_frame_beyond(&bytes, seed, position, wanted) else { break };
+                let Some((at, header)) = find_frame_beyond(&bytes, seed, *base, position, wanted) else { break };
                 if header.base_offset != wanted || header.next_offset() > offsets.end {
                     return Ok(Vec::new());
                 }

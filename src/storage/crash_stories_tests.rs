@@ -423,3 +423,44 @@ fn a_mark_in_a_damaged_header_does_not_say_where_the_log_ends() {
     damage(&disk, |bytes| bytes[SEGMENT_HEADER_BYTES + 64 + 2] ^= 1);
     assert_eq!(open(&disk).next_offset(), Offset(2));
 }
+
+/// Somebody forged frames, their checksums included: one that begins before the frame in front of it ends, one whose
+/// offsets are beyond all that its segment can hold. A start that looked at all frames stepped over them; readers that
+/// came by headers got the records of the first, or were told that everything up to the second is damaged.
+#[test]
+fn a_frame_of_offsets_that_cannot_be_its_own_is_damage_and_no_more_than_itself() {
+    let forgeries: [fn(&mut FrameHeader); 2] = [
+        |header| (header.base_offset, header.last_offset_delta) = (Offset(0), 1),
+        |header| header.base_offset = Offset(1 << 40),
+    ];
+    for forge in forgeries {
+        let disk = SimFileSystem::new(1);
+        let mut log = open(&disk);
+        (0..4).for_each(|_| append(&mut log));
+        log.sync().expect("syncs");
+        // Its mark tells a start that all before it is no tear.
+        append(&mut log);
+        damage(&disk, |bytes| {
+            let seed = SegmentHeader::decode_seed(&bytes[..SEGMENT_HEADER_BYTES], ID, Offset(0)).expect("a header");
+            let (mut header, frame_bytes) = first_frame(bytes);
+            forge(&mut header);
+            let frame = &mut bytes[SEGMENT_HEADER_BYTES + frame_bytes..][..frame_bytes];
+            let forged = header.encode(seed, &frame[HEADER_BYTES..]);
+            frame[..HEADER_BYTES].copy_from_slice(&forged);
+        });
+        let check = |log: &Log| {
+            let read = log.reader().read(Offset(1), Offset(5), 1 << 20);
+            let named = matches!(read, Err(StorageError::Damaged { first_offset, next_offset, .. })
+                if (first_offset, next_offset) == (Offset(1), Offset(2)));
+            assert!(named, "{read:?}");
+            let before = log.reader().read(Offset(0), Offset(5), 1 << 20).expect("the first frame is whole");
+            assert_eq!(before.next_offset, Offset(1));
+            let behind = log.reader().read(Offset(2), Offset(5), 1 << 20).expect("they are whole");
+            assert_eq!(behind.next_offset, Offset(5));
+        };
+        check(&log);
+        drop(log);
+        check(&open(&disk));
+        check(&open(&disk));
+    }
+}

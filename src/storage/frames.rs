@@ -36,13 +36,19 @@ impl<'a> Frames<'a> {
 
     /// The batch at `wanted`. `is_first`: the index led to a frame at or before it; otherwise it must be the next one.
     pub(super) fn next_batch(&mut self, wanted: Offset, is_first: bool) -> Result<Next, StorageError> {
+        // Frames on the way follow each other, as those that are read do: what begins before the one in front of it ends
+        // would give its records to whoever comes from behind, and not to whoever comes from the front.
+        let mut passed = Offset::ZERO;
         loop {
             let Some((header, frame_bytes)) = self.peek()? else { return Ok(Next::End) };
-            if is_first && header.next_offset() <= wanted {
+            let follows = header.base_offset >= passed;
+            if is_first && follows && header.next_offset() <= wanted {
+                passed = header.next_offset();
                 self.take(frame_bytes);
                 continue;
             }
-            if is_first && header.base_offset > wanted || !is_first && header.base_offset != wanted {
+            let is_it = if is_first { follows && header.base_offset <= wanted } else { header.base_offset == wanted };
+            if !is_it {
                 return Err(self.damage(&format!("the frame there begins at offset {}", header.base_offset)));
             }
             let batch = self.take_verified(header, frame_bytes)?;

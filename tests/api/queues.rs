@@ -13,7 +13,7 @@ use prost::Message as _;
 use tonic::{Code, Status};
 
 /// Longer than any test waits.
-const LONG_MS: u64 = 60_000;
+pub(crate) const LONG_MS: u64 = 60_000;
 
 /// A broker with records `m0`, `m1`, ... in topic `orders`, and a queue `work` from the first of them on.
 pub(crate) async fn broker_with(records: usize, policy: QueuePolicy) -> TestBroker {
@@ -45,7 +45,7 @@ pub(crate) async fn receive(broker: &TestBroker, max_messages: u32) -> Vec<Queue
 }
 
 /// The same without waiting.
-async fn receive_now(broker: &TestBroker) -> Vec<QueueMessage> {
+pub(crate) async fn receive_now(broker: &TestBroker) -> Vec<QueueMessage> {
     let request = ReceiveRequest { queue: "work".into(), max_messages: 100, ..ReceiveRequest::default() };
     broker.queues().receive(request).await.expect("it answers").into_inner().messages
 }
@@ -70,7 +70,7 @@ pub(crate) fn seen(messages: &[QueueMessage]) -> Vec<(String, u32)> {
     messages.iter().map(|message| (value(message), message.attempt)).collect()
 }
 
-fn expect(values: &[(&str, u32)]) -> Vec<(String, u32)> {
+pub(crate) fn expect(values: &[(&str, u32)]) -> Vec<(String, u32)> {
     values.iter().map(|(value, attempt)| ((*value).to_owned(), *attempt)).collect()
 }
 

@@ -29,7 +29,8 @@ enum QueueVerb {
 Examples:
   millstream queue create mail --topic orders
   millstream queue create mail --topic orders --from earliest --attempts 5
-  millstream queue create billing --topic orders --topic returns --ordered-by-key --lease 5m")]
+  millstream queue create billing --topic orders --topic returns --ordered-by-key --lease 5m
+  millstream queue create alerts --topic alerts --priority-by-partition --message-ttl 1h --breaker 50")]
     Create {
         /// Its name: letters, digits, dot, underscore, hyphen.
         name: String,
@@ -103,6 +104,19 @@ Examples:
         #[command(flatten)]
         out: OutputArgs,
     },
+    /// Show keys whose first message holds up others, in a queue with order by key.
+    #[command(
+        after_help = "Examples:\n  millstream queue blocked billing\n  millstream queue blocked billing -n 100 --json"
+    )]
+    Blocked {
+        /// The queue.
+        name: String,
+        /// At most so many.
+        #[arg(short = 'n', long = "keys", value_name = "N", default_value_t = 10)]
+        keys: u32,
+        #[command(flatten)]
+        out: OutputArgs,
+    },
     /// Hand out nothing until the queue is resumed.
     #[command(after_help = "Example:\n  millstream queue pause mail")]
     Pause {
@@ -111,7 +125,7 @@ Examples:
         #[command(flatten)]
         broker: BrokerArgs,
     },
-    /// End a pause.
+    /// End a pause, also one that the breaker has made.
     #[command(after_help = "Example:\n  millstream queue resume mail")]
     Resume {
         /// The queue.
@@ -152,6 +166,27 @@ struct SettingsArgs {
     /// them (written): then a power cut may undo some, and their messages come again.
     #[arg(long, value_enum)]
     durability: Option<DurabilityArg>,
+    /// What each further attempt multiplies the wait by, in hundredths.
+    #[arg(long, value_name = "PERCENT")]
+    retry_multiplier: Option<u32>,
+    /// How much of a wait may be taken off at random.
+    #[arg(long, value_name = "PERCENT")]
+    retry_jitter: Option<u32>,
+    /// A message that is older when its turn comes goes to the dead letter topic; 0s = messages have no age.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    message_ttl: Option<u64>,
+    /// The number of a partition is the priority of its messages: higher ones come first. `=false` ends it.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    priority_by_partition: Option<bool>,
+    /// Pause by itself when so many percent of the last deliveries have failed; 0 = never.
+    #[arg(long, value_name = "PERCENT")]
+    breaker: Option<u32>,
+    /// How many deliveries that looks back at; 20 if there is a breaker and nothing is said.
+    #[arg(long, value_name = "N")]
+    breaker_deliveries: Option<u32>,
+    /// How long the first such pause is; 30s if nothing is said.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    breaker_pause: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -175,7 +210,14 @@ impl SettingsArgs {
             max_in_flight: self.max_in_flight,
             max_in_flight_per_receiver: self.max_in_flight_per_receiver,
             durability: self.durability.map(Durability::from),
-            ..QueueSettings::default()
+            retry_multiplier_percent: self.retry_multiplier,
+            retry_jitter_percent: self.retry_jitter,
+            message_ttl_ms: self.message_ttl,
+            priority_by_partition: self.priority_by_partition,
+            breaker_failures_percent: self.breaker,
+            breaker_deliveries: self.breaker_deliveries,
+            breaker_pause_ms: self.breaker_pause,
+            ordered_by_key: None,
         }
     }
 }
@@ -207,6 +249,9 @@ pub(super) async fn run(args: QueueArgs) -> Result<(), CliError> {
         QueueVerb::Receive(args) => receive::run(args).await,
         QueueVerb::Peek { name, messages, out } => {
             print::peeked(&out.broker.connect().await?.peek_queue(&name, messages).await?, out.json)
+        }
+        QueueVerb::Blocked { name, keys, out } => {
+            print::blocked(&out.broker.connect().await?.list_blocked_keys(&name, keys).await?, out.json)
         }
         QueueVerb::Pause { name, broker } => Ok(broker.connect().await?.pause_queue(&name).await.map(drop)?),
         QueueVerb::Resume { name, broker } => Ok(broker.connect().await?.resume_queue(&name).await.map(drop)?),

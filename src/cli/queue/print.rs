@@ -4,7 +4,7 @@ use crate::cli::exit::CliError;
 use crate::cli::json::record_json;
 use crate::cli::{json, table};
 use crate::client::ConsumedRecord;
-use crate::client::admin::{QueueDescription, QueueListing, QueueSettings};
+use crate::client::admin::{BlockedKey, BreakerState, QueueDescription, QueueListing, QueueSettings};
 use crate::client::queue::PeekedMessage;
 use crate::types::{Durability, TopicName};
 use crate::units::{format_count, format_duration_ms};
@@ -40,6 +40,14 @@ pub(super) fn describe(described: &QueueDescription, json: bool) -> Result<(), C
         object["acked"] = described.acked.into();
         object["dead_lettered"] = described.dead_lettered.into();
         object["absent"] = described.absent.into();
+        object["failed"] = described.failed.into();
+        let (breaker, until) = match described.breaker {
+            BreakerState::Closed => ("closed", None),
+            BreakerState::OpenUntil(until) => ("open", Some(until)),
+            BreakerState::Probing => ("probing", None),
+        };
+        object["breaker"] = breaker.into();
+        object["breaker_open_until_ms"] = until.into();
         let partitions = described.partitions.iter().map(|found| {
             json!({
                 "topic": found.partition.topic.as_str(), "partition": found.partition.partition,
@@ -52,15 +60,23 @@ pub(super) fn describe(described: &QueueDescription, json: bool) -> Result<(), C
         object["partitions"] = partitions.collect();
         return json::print_lines([object]);
     }
-    let QueueDescription { queue, receivers, delivered, acked, dead_lettered, absent, .. } = described;
-    let paused = if queue.paused { ", paused" } else { "" };
+    let QueueDescription { queue, receivers, delivered, acked, failed, dead_lettered, absent, .. } = described;
+    let paused = match (queue.paused, described.breaker) {
+        (true, _) => ", paused".to_owned(),
+        (false, BreakerState::Closed) => String::new(),
+        (false, BreakerState::OpenUntil(until)) => {
+            format!(", paused by its breaker until {}", crate::cli::time::format_time(until))
+        }
+        (false, BreakerState::Probing) => ", trying one message at a time after its breaker's pause".to_owned(),
+    };
     let text = format!(
-        "queue {}{paused}: {}\n{receivers} streams; since the broker started: {} delivered, {} acked, {} dead letters, \
-         {} gone from the log\n\n",
+        "queue {}{paused}: {}\n{receivers} streams; since the broker started: {} delivered, {} acked, {} failed, {} dead \
+         letters, {} gone from the log\n\n",
         queue.name,
         summary(&queue.settings),
         format_count(*delivered),
         format_count(*acked),
+        format_count(*failed),
         format_count(*dead_lettered),
         format_count(*absent),
     );
@@ -87,16 +103,37 @@ pub(super) fn peeked(messages: &[PeekedMessage], json: bool) -> Result<(), CliEr
     }
     let rows = messages.iter().map(|message| {
         let ConsumedRecord { partition, offset, key, value, .. } = &message.record;
-        let text = |bytes: &Option<bytes::Bytes>| {
-            let bytes = bytes.as_deref().unwrap_or_default();
-            let shown: String = String::from_utf8_lossy(bytes).chars().take(60).collect();
-            shown.escape_debug().to_string()
-        };
         let place = [partition.to_string(), offset.to_string(), message.state.to_string()];
         let [partition, offset, state] = place;
         [partition, offset, state, message.attempts.to_string(), text(key), text(value)]
     });
     table::print(["PARTITION", ">OFFSET", "STATE", ">ATTEMPTS", "KEY", "VALUE"], rows)
+}
+
+pub(super) fn blocked(keys: &[BlockedKey], json: bool) -> Result<(), CliError> {
+    if json {
+        return json::print_lines(keys.iter().map(|BlockedKey { first, blocked }| {
+            let mut object = record_json(&first.record);
+            object["state"] = first.state.to_string().into();
+            object["attempts"] = first.attempts.into();
+            object["blocked"] = (*blocked).into();
+            object
+        }));
+    }
+    let rows = keys.iter().map(|BlockedKey { first, blocked }| {
+        let ConsumedRecord { partition, offset, key, .. } = &first.record;
+        let place = [partition.to_string(), offset.to_string(), first.state.to_string(), first.attempts.to_string()];
+        let [partition, offset, state, attempts] = place;
+        [text(key), format_count(*blocked), partition, offset, state, attempts]
+    });
+    table::print(["KEY", ">BLOCKED", ">PARTITION", ">FIRST-OFFSET", "STATE", ">ATTEMPTS"], rows)
+}
+
+/// The beginning of a key or a value, in one line.
+fn text(bytes: &Option<bytes::Bytes>) -> String {
+    let bytes = bytes.as_deref().unwrap_or_default();
+    let shown: String = String::from_utf8_lossy(bytes).chars().take(60).collect();
+    shown.escape_debug().to_string()
 }
 
 fn summary(settings: &QueueSettings) -> String {
@@ -111,6 +148,17 @@ fn summary(settings: &QueueSettings) -> String {
     }
     if settings.durability == Some(Durability::Written) {
         parts.push("settlements confirmed when written".to_owned());
+    }
+    if let Some(ttl_ms) = settings.message_ttl_ms.filter(|ttl_ms| *ttl_ms > 0) {
+        parts.push(format!("messages live {}", format_duration_ms(ttl_ms)));
+    }
+    if settings.priority_by_partition == Some(true) {
+        parts.push("higher partitions first".to_owned());
+    }
+    if let Some(percent) = settings.breaker_failures_percent.filter(|percent| *percent > 0) {
+        let deliveries = settings.breaker_deliveries.unwrap_or_default();
+        let pause = format_duration_ms(settings.breaker_pause_ms.unwrap_or_default());
+        parts.push(format!("pauses {pause} when {percent}% of {deliveries} deliveries fail"));
     }
     parts.join(", ")
 }
@@ -127,5 +175,8 @@ fn listing_json(queue: &QueueListing) -> Value {
         "dead_letter_topic": settings.dead_letter_topic, "ordered_by_key": settings.ordered_by_key,
         "max_in_flight": settings.max_in_flight,
         "max_in_flight_per_receiver": settings.max_in_flight_per_receiver, "durability": settings.durability,
+        "message_ttl_ms": settings.message_ttl_ms, "priority_by_partition": settings.priority_by_partition,
+        "breaker_failures_percent": settings.breaker_failures_percent,
+        "breaker_deliveries": settings.breaker_deliveries, "breaker_pause_ms": settings.breaker_pause_ms,
     })
 }

@@ -36,6 +36,16 @@ pub struct QueueSettings {
     pub max_in_flight_per_receiver: Option<u32>,
     /// When settlements are confirmed.
     pub durability: Option<Durability>,
+    /// A message older than this goes to the dead letter topic, in milliseconds; 0 = messages have no age.
+    pub message_ttl_ms: Option<u64>,
+    /// The number of a partition is the priority of its messages.
+    pub priority_by_partition: Option<bool>,
+    /// When so many of a hundred of the last deliveries have failed, the queue pauses itself; 0 = never.
+    pub breaker_failures_percent: Option<u32>,
+    /// How many deliveries that looks back at.
+    pub breaker_deliveries: Option<u32>,
+    /// How long the first pause is, in milliseconds.
+    pub breaker_pause_ms: Option<u64>,
 }
 
 /// A queue, as listed. Every setting is there.
@@ -95,6 +105,30 @@ pub struct QueueDescription {
     pub dead_lettered: u64,
     /// Messages that were gone from the log before they were done, since then.
     pub absent: u64,
+    /// Deliveries that failed, since then.
+    pub failed: u64,
+    /// Whether it hands out, as far as failures go.
+    pub breaker: BreakerState,
+}
+
+/// Whether the breaker of a queue lets messages through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BreakerState {
+    /// It does; also without one.
+    Closed,
+    /// It does not, until then.
+    OpenUntil(TimestampMs),
+    /// One message at a time.
+    Probing,
+}
+
+/// A key whose first message holds up others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockedKey {
+    /// The first message of the key that is not done.
+    pub first: PeekedMessage,
+    /// How many messages are known to stand behind it.
+    pub blocked: u64,
 }
 
 impl Client {
@@ -120,7 +154,12 @@ impl Client {
     pub async fn describe_queue(&self, name: &str) -> Result<QueueDescription, ClientError> {
         let mut queues = service!(self, queue_service_client, QueueServiceClient);
         let answer = self.answer(queues.get_queue(proto::GetQueueRequest { name: name.to_owned() })).await?;
-        let proto::QueueCounts { delivered, acked, dead_lettered, absent } = answer.counts.unwrap_or_default();
+        let proto::QueueCounts { delivered, acked, dead_lettered, absent, failed } = answer.counts.unwrap_or_default();
+        let breaker = match answer.breaker() {
+            proto::BreakerState::Unspecified | proto::BreakerState::Closed => BreakerState::Closed,
+            proto::BreakerState::Open => BreakerState::OpenUntil(answer.breaker_open_until_ms),
+            proto::BreakerState::Probing => BreakerState::Probing,
+        };
         Ok(QueueDescription {
             queue: queue_from_wire(answer.queue)?,
             partitions: answer.partitions.iter().map(partition_of_wire).collect::<Result<_, _>>()?,
@@ -129,6 +168,8 @@ impl Client {
             acked,
             dead_lettered,
             absent,
+            failed,
+            breaker,
         })
     }
 
@@ -174,6 +215,18 @@ impl Client {
         let answer = self.answer(queues.peek(request)).await?;
         answer.messages.iter().map(PeekedMessage::from_wire).collect()
     }
+
+    /// Up to `keys_max` keys of a queue with order by key that hold up messages; those that hold up most first.
+    pub async fn list_blocked_keys(&self, name: &str, keys_max: u32) -> Result<Vec<BlockedKey>, ClientError> {
+        let mut queues = service!(self, queue_service_client, QueueServiceClient);
+        let request = proto::ListBlockedKeysRequest { queue: name.to_owned(), max_keys: keys_max };
+        let answer = self.answer(queues.list_blocked_keys(request)).await?;
+        let keys = answer.keys.into_iter().map(|key| {
+            let first = required(key.first, "a blocked key has no message")?;
+            Ok(BlockedKey { first: PeekedMessage::from_wire(&first)?, blocked: key.blocked })
+        });
+        keys.collect()
+    }
 }
 
 fn policy_to_wire(settings: &QueueSettings) -> proto::QueuePolicy {
@@ -195,6 +248,15 @@ fn policy_to_wire(settings: &QueueSettings) -> proto::QueuePolicy {
         max_in_flight: settings.max_in_flight,
         max_in_flight_per_receiver: settings.max_in_flight_per_receiver,
         durability: durability_to_wire(settings.durability).into(),
+        message_ttl_ms: settings.message_ttl_ms,
+        priority: match settings.priority_by_partition {
+            None => proto::QueuePriority::Unspecified.into(),
+            Some(false) => proto::QueuePriority::None.into(),
+            Some(true) => proto::QueuePriority::Partition.into(),
+        },
+        breaker_failures_percent: settings.breaker_failures_percent,
+        breaker_deliveries: settings.breaker_deliveries,
+        breaker_pause_ms: settings.breaker_pause_ms,
     }
 }
 
@@ -203,6 +265,7 @@ fn queue_from_wire(queue: Option<proto::Queue>) -> Result<QueueListing, ClientEr
     let policy = required(queue.policy, "a queue has no policy")?;
     let durability = durability_from_wire(policy.durability());
     let ordered_by_key = Some(policy.ordering() == proto::QueueOrdering::Key);
+    let priority_by_partition = Some(policy.priority() == proto::QueuePriority::Partition);
     let topic =
         |name: &String| TopicName::new(name).map_err(|_| ClientError::BadAnswer { what: "a topic has no valid name" });
     Ok(QueueListing {
@@ -221,6 +284,11 @@ fn queue_from_wire(queue: Option<proto::Queue>) -> Result<QueueListing, ClientEr
             max_in_flight: policy.max_in_flight,
             max_in_flight_per_receiver: policy.max_in_flight_per_receiver,
             durability,
+            message_ttl_ms: policy.message_ttl_ms,
+            priority_by_partition,
+            breaker_failures_percent: policy.breaker_failures_percent,
+            breaker_deliveries: policy.breaker_deliveries,
+            breaker_pause_ms: policy.breaker_pause_ms,
         },
         paused: queue.paused,
         created_at: queue.created_at_ms,

@@ -91,6 +91,13 @@ impl Client {
         Ok(clock_from_wire(answer.before))
     }
 
+    /// Lets time pass at once in a broker for tests (`--ephemeral --manual-clock`). Gives what its clock shows then.
+    pub async fn advance_clock(&self, by: std::time::Duration) -> Result<TimestampMs, ClientError> {
+        let mut admin = service!(self, admin_service_client, AdminServiceClient);
+        let advance_ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        Ok(self.answer(admin.advance_clock(proto::AdvanceClockRequest { advance_ms })).await?.now_ms)
+    }
+
     /// Begins to read all sealed segments again; `false` if that is under way.
     pub async fn start_scrub(&self) -> Result<bool, ClientError> {
         let mut admin = service!(self, admin_service_client, AdminServiceClient);

@@ -25,7 +25,8 @@ struct Entry {
 /// Where to look in one segment, and a summary of what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SparseIndex {
-    base_offset: Offset,
+    /// The offset that the segment begins with.
+    pub base_offset: Offset,
     entries: Vec<Entry>,
     /// The next frame gets an entry, wherever it is.
     is_behind_break: bool,
@@ -41,6 +42,11 @@ pub struct SparseIndex {
     pub last_append_time_ms: TimestampMs,
     /// Latest time of any record.
     pub max_record_time_ms: TimestampMs,
+}
+
+/// The highest offset that a frame of the segment that begins at `base` can begin with.
+pub fn last_possible_offset(base: Offset) -> Offset {
+    base.advance(u32::MAX.into())
 }
 
 impl SparseIndex {
@@ -101,11 +107,6 @@ impl SparseIndex {
     /// so that a look-up never has to walk over the break.
     pub fn skip_to(&mut self, position: u32, offset: Offset) {
         (self.end_position, self.next_offset, self.is_behind_break) = (position, offset, true);
-    }
-
-    /// A segment never holds offsets above this: entries have 32 bits for them.
-    pub fn last_possible_offset(&self) -> Offset {
-        self.base_offset.advance(u32::MAX.into())
     }
 
     /// A position at or before the frame that holds `offset`.

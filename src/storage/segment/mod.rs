@@ -373,7 +373,7 @@ impl Segment {
     pub fn find_frame_beyond(&self, position: u32, offset: Offset) -> Result<Option<(u32, Offset)>, StorageError> {
         let seed = self.open()?.seed;
         let bytes = self.window(position, usize::MAX)?;
-        let found = scan::find_frame_beyond(&bytes, seed, 0, offset);
+        let found = scan::find_frame_beyond(&bytes, seed, self.base_offset, 0, offset);
         Ok(found.map(|(at, header)| {
             (position + u32::try_from(at).expect("positions in a segment are 32-bit"), header.base_offset)
         }))

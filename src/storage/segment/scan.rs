@@ -6,7 +6,7 @@
 
 use crate::planted::{Bug, is_planted};
 use crate::storage::frame::{FrameError, FrameHeader};
-use crate::storage::segment::index::SparseIndex;
+use crate::storage::segment::index::{SparseIndex, last_possible_offset};
 use crate::types::Offset;
 
 /// A place where a frame does not follow from the one before it.
@@ -63,7 +63,7 @@ pub fn scan(file: &[u8], seed: u32, verify: bool, index: &mut SparseIndex) -> Sc
             Ok((header, _)) => BreakCause::Offset(header.base_offset),
             Err(error) => BreakCause::Frame(error),
         };
-        let found = find_offset(file, seed, position, index.next_offset, index.last_possible_offset());
+        let found = find_offset(file, seed, position, index.next_offset, last_possible_offset(index.base_offset));
         let resumes = found.map(|(position, header)| (in_segment(position), header.base_offset));
         scan.breaks.push(Break { position: index.end_position, expected: index.next_offset, resumes, cause });
         let Some((position, offset)) = resumes else { break };
@@ -104,14 +104,29 @@ fn data_end(file: &[u8]) -> usize {
 }
 
 /// The first frame, from `position` on, that verifies and reaches beyond `offset`: the one that holds it, or the one
-/// behind the damage that it was lost in. The slow and sure way, for when an ordinary look-up met damage.
-pub fn find_frame_beyond(file: &[u8], seed: u32, position: usize, offset: Offset) -> Option<(usize, FrameHeader)> {
+/// behind the damage that it was lost in. The slow and sure way, for when an ordinary look-up met damage. As in
+/// [`scan`], a frame of offsets that are not its own is none: of those in front of it, or beyond all of the segment, which
+/// begins at `base`.
+pub fn find_frame_beyond(
+    file: &[u8],
+    seed: u32,
+    base: Offset,
+    position: usize,
+    offset: Offset,
+) -> Option<(usize, FrameHeader)> {
     let mut position = position;
+    let mut least = base;
+    let most = last_possible_offset(base);
     while position < file.len() {
         match FrameHeader::decode_verified(seed, &file[position..]) {
-            Ok((header, _)) if header.next_offset() > offset => return Some((position, header)),
-            Ok((_, frame_bytes)) => position += frame_bytes,
-            Err(_) => position = find_frame_after(file, seed, position)?,
+            Ok((header, frame_bytes)) if (least..=most).contains(&header.base_offset) => {
+                if header.next_offset() > offset {
+                    return Some((position, header));
+                }
+                least = header.next_offset();
+                position += frame_bytes;
+            }
+            _ => position = find_frame_after(file, seed, position)?,
         }
     }
     None

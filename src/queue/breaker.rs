@@ -1,0 +1,156 @@
+//! The circuit breaker of a queue: while most deliveries fail, nothing is handed out.
+//!
+//! ```text
+//! closed --(most of the last deliveries failed)--> tripped --(at once)--> open --(pause over)--> probing
+//!    ^                                                ^                                             |
+//!    +----------(the one message was acked)-----------)---------------------------------------------+
+//!                                                     +------(it failed: a longer pause)------------+
+//! ```
+//!
+//! In memory only: after a restart it is closed, and the next failures open it again.
+
+use super::event::{Event, Moment, Now};
+use super::policy::BreakerPolicy;
+use super::state::QueueState;
+use std::collections::VecDeque;
+
+/// A pause is doubled no more often than this.
+const DOUBLINGS_MAX: u32 = 4;
+
+/// What became of the last deliveries, and what follows from it.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Breaker {
+    position: Position,
+    /// The last outcomes, oldest first; `true` = it failed.
+    outcomes: VecDeque<bool>,
+    failures: u64,
+    /// How often in a row it has opened.
+    openings: u32,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Position {
+    #[default]
+    Closed,
+    /// To be opened by whoever knows the time.
+    Tripped,
+    Open {
+        until: Moment,
+    },
+    Probing,
+}
+
+/// Whether a queue hands out, as it is shown outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BreakerState {
+    /// It does.
+    Closed,
+    /// It does not, until this time of day.
+    Open {
+        /// In milliseconds since 1970-01-01 UTC.
+        until_ms: i64,
+    },
+    /// One message at a time.
+    Probing,
+}
+
+impl Breaker {
+    /// Takes note of deliveries that were done, and that failed.
+    pub(super) fn note(&mut self, policy: BreakerPolicy, acked: u64, failed: u64) {
+        match self.position {
+            // What was out when it opened says nothing of now.
+            Position::Tripped | Position::Open { .. } => {}
+            Position::Probing if failed > 0 => self.position = Position::Tripped,
+            Position::Probing if acked > 0 => *self = Self::default(),
+            Position::Probing => {}
+            Position::Closed => {
+                let most = u64::from(policy.deliveries);
+                (0..acked.min(most)).for_each(|_| self.push(false, policy.deliveries));
+                (0..failed.min(most)).for_each(|_| self.push(true, policy.deliveries));
+                let is_full = self.outcomes.len() as u64 >= most;
+                if is_full && self.failures * 100 >= most * u64::from(policy.failures_percent) {
+                    self.position = Position::Tripped;
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, failed: bool, most: u32) {
+        self.outcomes.push_back(failed);
+        self.failures += u64::from(failed);
+        while self.outcomes.len() > most as usize {
+            self.failures -= u64::from(self.outcomes.pop_front().unwrap_or_default());
+        }
+    }
+
+    pub(super) fn open(&mut self, until: Moment) {
+        self.position = Position::Open { until };
+        self.openings = self.openings.saturating_add(1);
+        self.outcomes.clear();
+        self.failures = 0;
+    }
+
+    pub(super) fn probe(&mut self) {
+        self.position = Position::Probing;
+    }
+
+    /// Whether it holds messages back.
+    pub(super) fn is_shut(&self) -> bool {
+        self.position != Position::Closed
+    }
+
+    /// When time has something to do for it.
+    pub(super) fn next_due_ms(&self) -> Option<u64> {
+        match self.position {
+            Position::Tripped => Some(0),
+            Position::Open { until } => Some(until.monotonic_ms),
+            Position::Closed | Position::Probing => None,
+        }
+    }
+
+    pub(super) fn state(&self) -> BreakerState {
+        match self.position {
+            // Its pause begins with the next look at the clock, which is at once.
+            Position::Closed => BreakerState::Closed,
+            Position::Tripped => BreakerState::Open { until_ms: 0 },
+            Position::Open { until } => BreakerState::Open { until_ms: until.wall_ms },
+            Position::Probing => BreakerState::Probing,
+        }
+    }
+}
+
+impl QueueState {
+    /// How many messages the breaker lets through.
+    pub(super) fn breaker_room(&self) -> u32 {
+        match self.breaker.position {
+            Position::Closed => u32::MAX,
+            Position::Tripped | Position::Open { .. } => 0,
+            Position::Probing => {
+                let is_out = !self.deliveries.is_empty()
+                    || self.receivers.values().any(|receiver| !receiver.reserved.is_empty());
+                u32::from(!is_out)
+            }
+        }
+    }
+
+    pub(super) fn note_outcomes(&mut self, acked: u64, failed: u64) {
+        let Some(policy) = self.config.policy.breaker else { return };
+        let was_shut = self.breaker.is_shut();
+        self.breaker.note(policy, acked, failed);
+        self.stirred |= was_shut && !self.breaker.is_shut();
+    }
+
+    /// What the time does to the breaker.
+    pub(super) fn decide_breaker(&self, now: Now) -> Option<Event> {
+        let queue = self.config.name.clone();
+        match self.breaker.position {
+            Position::Tripped => {
+                let pause_ms = self.config.policy.breaker.unwrap_or_default().pause_ms;
+                let pause_ms = pause_ms.saturating_mul(1 << self.breaker.openings.min(DOUBLINGS_MAX));
+                Some(Event::BreakerOpened { queue, until: now.after(pause_ms) })
+            }
+            Position::Open { until } if until.monotonic_ms <= now.monotonic_ms => Some(Event::BreakerProbed { queue }),
+            Position::Open { .. } | Position::Probing | Position::Closed => None,
+        }
+    }
+}
