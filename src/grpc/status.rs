@@ -165,9 +165,7 @@ fn row(error: &BrokerError) -> Row {
         E::Producer(error) => producer_row(error),
         E::ClockNotManual => Row::new(Code::FailedPrecondition, "CLOCK_NOT_MANUAL"),
         E::Draining => Row::new(Code::Unavailable, "DRAINING").next(LATER),
-        E::LetterWithoutOrigin { at, offset } => {
-            Row::new(Code::FailedPrecondition, "LETTER_WITHOUT_ORIGIN").at(at).fact("offset", offset)
-        }
+        E::LetterWithoutOrigin { at, offset } => letter_row(at, *offset),
         E::LettersBusy { topic } => Row::new(Code::Aborted, "LETTERS_BUSY").fact("topic", topic).next(LATER),
         E::MemberRemoved { .. } => Row::new(Code::Aborted, "MEMBER_REMOVED"),
         E::MemberFenced { instance_id } => Row::new(Code::Aborted, "MEMBER_FENCED").fact("instance_id", instance_id),
@@ -176,6 +174,10 @@ fn row(error: &BrokerError) -> Row {
         E::Queue(error) => queue_row(error),
         E::Settle(error) => settle_row(error),
     }
+}
+
+fn letter_row(at: &TopicPartition, offset: Offset) -> Row {
+    Row::new(Code::FailedPrecondition, "LETTER_WITHOUT_ORIGIN").at(at).fact("offset", offset)
 }
 
 fn records_row(error: &RecordSetError) -> Row {
