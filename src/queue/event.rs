@@ -235,7 +235,9 @@ impl Settlement {
         let Self { acked, buried, absent, released, failed, dying } = more;
         let ours = [&mut self.acked, &mut self.buried, &mut self.absent, &mut self.released];
         for (ours, more) in ours.into_iter().zip([acked, buried, absent, released]) {
-            more.iter().for_each(|range| push_range(ours, range));
+            for range in more {
+                push_range(ours, range);
+            }
         }
         self.failed.extend_from_slice(failed);
         self.dying.extend_from_slice(dying);
