@@ -155,6 +155,11 @@ impl Broker {
     }
 
     async fn entry_of(&self, asked: NewSchedule, number: u32, now_ms: TimestampMs) -> Result<Entry, BrokerError> {
+        // A record without anything in it is legal, and far more often one that was forgotten.
+        if asked.record.is_empty() {
+            let what = format!("schedule {number} of the request has none");
+            return Err(BrokerError::invalid("record", what));
+        }
         let id = if asked.id.is_empty() { Uuid::new_v4().simple().to_string() } else { asked.id };
         let id = schedule_id(&id)?;
         let topic = self.topic_to_produce_to(&asked.topic).await?;
