@@ -6,6 +6,7 @@
 pub(crate) mod queue_stream;
 pub(crate) mod records;
 pub(crate) mod refusal;
+pub(crate) mod schedules;
 pub(crate) mod stalling_disk;
 pub(crate) mod subscriber;
 
@@ -22,6 +23,7 @@ use millstream::proto::consumer_service_client::ConsumerServiceClient;
 use millstream::proto::group_service_client::GroupServiceClient;
 use millstream::proto::producer_service_client::ProducerServiceClient;
 use millstream::proto::queue_service_client::QueueServiceClient;
+use millstream::proto::schedule_service_client::ScheduleServiceClient;
 use millstream::proto::topic_service_client::TopicServiceClient;
 use millstream::shutdown::Shutdown;
 use millstream::storage::file_system::FileSystem;
@@ -173,6 +175,11 @@ impl TestBroker {
     /// See [`TestBroker::topics`].
     pub(crate) fn queues(&self) -> QueueServiceClient<Channel> {
         QueueServiceClient::new(self.channel()).max_decoding_message_size(REPLY_BYTES_MAX)
+    }
+
+    /// See [`TestBroker::topics`].
+    pub(crate) fn schedules(&self) -> ScheduleServiceClient<Channel> {
+        ScheduleServiceClient::new(self.channel())
     }
 
     /// Creates a topic with default options.
