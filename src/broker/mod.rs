@@ -60,7 +60,7 @@ pub use topic_table::Topic;
 pub use upkeep::ClockStatus;
 
 use crate::clock::SharedClock;
-use crate::metrics::{GroupReadings, Metrics, QueueReading};
+use crate::metrics::{GroupReadings, Metrics, QueueReading, ScheduleReading};
 use crate::partition::StoragePool;
 use crate::shutdown::Shutdown;
 use crate::storage::StorageContext;
@@ -101,6 +101,8 @@ pub struct Broker {
     group_readings: Mutex<GroupReadings>,
     /// And the queues.
     queue_readings: Mutex<Vec<QueueReading>>,
+    /// And the schedules.
+    schedule_reading: Mutex<ScheduleReading>,
     /// Budget of record bytes that were received and not answered, in units of [`produce::PERMIT_BYTES`].
     in_flight: Arc<Semaphore>,
     pool: StoragePool,

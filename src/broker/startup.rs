@@ -110,6 +110,7 @@ impl Broker {
             lag_measurements: Arc::new(Semaphore::new(limits::LAG_MEASUREMENTS_MAX)),
             group_readings: Mutex::default(),
             queue_readings: Mutex::default(),
+            schedule_reading: Mutex::default(),
             in_flight: Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS))),
             options,
             started_at_ms: clock.now_ms(),

@@ -21,10 +21,12 @@ use std::time::Duration;
 mod expired;
 mod groups;
 mod readings;
+mod schedules;
 
 use expired::ExpiredUnread;
 pub use groups::{GroupLagReading, GroupReading, GroupReadings, LagReading};
 pub use readings::{CoordinatorReading, OpenFilesReading, PartitionReading, QueueReading, Readings};
+pub use schedules::ScheduleReading;
 
 /// Upper bounds of the sync histogram, in seconds: 50 us (a disk with a protected cache) to 6.5 s (one that fails).
 const SYNC_SECONDS_BUCKETS: [f64; 18] = [

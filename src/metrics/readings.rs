@@ -1,6 +1,7 @@
 //! Gauges that are read from the state of partitions, groups and queues at the moment of a scrape.
 
 use super::groups::GroupReadings;
+use super::schedules::ScheduleReading;
 use crate::types::TopicName;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, EncodeMetric};
@@ -17,6 +18,8 @@ pub struct Readings {
     pub groups: GroupReadings,
     /// Every partition of every queue.
     pub queues: Vec<QueueReading>,
+    /// All schedules.
+    pub schedules: ScheduleReading,
     /// Every coordinator.
     pub coordinators: Vec<CoordinatorReading>,
     /// Damaged ranges that scrubs have found, of all partitions.
@@ -119,6 +122,7 @@ impl Collector for Readings {
             });
             gauge(&mut encoder, name, help, samples)?;
         }
+        self.schedules.encode(&mut encoder)?;
         let online = self.coordinators.iter().map(|c| ([("journal", c.journal)], u64::from(c.is_online)));
         gauge(&mut encoder, "coordinator_online", "1 if the calls that need this journal are served", online)?;
         let help = "Ranges of records in sealed segments that scrubs have found damaged";

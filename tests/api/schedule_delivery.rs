@@ -5,9 +5,10 @@ use crate::common::schedules::{add, cancel, facts, get, ids, list, schedule};
 use crate::common::{TestBroker, until};
 use millstream::clock::ManualClock;
 use millstream::proto::{
-    CreateQueueRequest, Cron, DeleteTopicRequest, Edge, MissedOccurrences, NewSchedule, Position, ReceiveRequest, Record,
+    CreateQueueRequest, Cron, DeleteTopicRequest, Edge, GetTopicRequest, MissedOccurrences, NewSchedule, Position, ReceiveRequest, Record,
     ScheduleState, TopicOptions, position, when::At,
 };
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const START_MS: i64 = 1_700_000_000_000;
@@ -128,6 +129,57 @@ async fn a_cron_comes_again_and_again_and_what_was_missed_as_it_was_told() {
     assert_eq!(message_ids.len(), 7, "each occurrence is a message of its own");
 }
 
+/// The log of schedules is set back to before its end was noted: what a crash between the two appends leaves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_whose_note_is_lost_comes_again_under_the_same_message_id() {
+    let (mut broker, hands) = broker().await;
+    let window = TopicOptions { dedup_window_ms: Some(600_000), ..TopicOptions::default() };
+    broker.create_topic_with("once", 1, window).await;
+    let to_once = NewSchedule { topic: "once".into(), ..schedule("b", &record("b"), At::DelayMs(1_000)) };
+    add(&broker, vec![schedule("a", &record("a"), At::DelayMs(1_000)), to_once]).await.expect("added");
+    let request = GetTopicRequest { name: "__schedules".into() };
+    let topic = broker.topics().get_topic(request).await.expect("it is there").into_inner().topic;
+    let log = find(broker.data_dir(), &topic.expect("the answer has it").topic_id);
+    let kept = broker.data_dir().join("kept");
+    broker.stop().await;
+    copy(&log, &kept);
+    broker.restart_stopped().await;
+    hands.advance(1_000);
+    until("both deliveries", async || list(&broker, "", 0).await.is_empty().then_some(())).await;
+    broker.stop().await;
+    std::fs::remove_dir_all(&log).expect("it can be removed");
+    copy(&kept, &log);
+    broker.restart_stopped().await;
+    until("both deliveries", async || list(&broker, "", 0).await.is_empty().then_some(())).await;
+
+    let found = records_of(&broker.fetch("orders", 0, 0).await.batches);
+    let ids: Vec<_> = found.iter().map(|(_, record)| record.message_id.as_deref().unwrap_or_default()).collect();
+    assert_eq!(ids, ["a@0", "a@0"]);
+    assert_eq!(values_of(&broker.fetch("once", 0, 0).await.batches), [(0, "b".to_owned())]);
+}
+
+/// The directory of that name below another.
+fn find(below: &Path, name: &str) -> PathBuf {
+    let entries = std::fs::read_dir(below).expect("it can be read").map(|entry| entry.expect("it can be read").path());
+    let directories: Vec<_> = entries.filter(|path| path.is_dir()).collect();
+    let here = directories.iter().find(|path| path.ends_with(name)).cloned();
+    here.or_else(|| directories.iter().find_map(|path| path.join(name).is_dir().then(|| path.join(name))))
+        .expect("the topic has a directory")
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).expect("it can be made");
+    for entry in std::fs::read_dir(from).expect("it can be read") {
+        let path = entry.expect("it can be read").path();
+        let target = to.join(path.file_name().expect("it has one"));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).expect("it can be copied");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_delivered_stays_and_says_why() {
     let (broker, hands) = broker().await;
@@ -142,8 +194,12 @@ async fn what_cannot_be_delivered_stays_and_says_why() {
     assert_eq!((found.failures >= 1, found.due_ms), (true, START_MS + 1_000));
     assert_eq!(list(&broker, "orders", 0).await[0].last_error, found.last_error);
     broker.create_topic("orders", 1).await;
+    assert!(broker.has_metric("millstream_schedules_retrying 1").await);
     assert_eq!(delivered(&broker, 1).await, ["one"]);
     until("the end of the schedule", async || get(&broker, "one").await.err()).await;
+    for line in ["millstream_schedules 0", "millstream_schedules_retrying 0", "millstream_schedule_deliveries_total 1"] {
+        assert!(broker.has_metric(line).await, "{line}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

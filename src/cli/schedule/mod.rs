@@ -12,7 +12,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::limits::LIST_PAGE_MAX;
 use crate::units::parse_duration;
 use add::AddArgs;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use std::time::Duration;
 
 /// Options of `schedule`.
@@ -83,7 +83,8 @@ Examples:
 
 /// When a record is to be delivered.
 #[derive(Debug, Args)]
-#[group(id = "when", required = true, multiple = false, args = ["delay", "at", "cron"])]
+#[group(skip)]
+#[command(group(ArgGroup::new("when").required(true).args(["delay", "at", "cron"])))]
 struct WhenArgs {
     /// So long from now, such as 5m or 1h30m.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
