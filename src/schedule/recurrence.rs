@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 /// The library looks four years ahead at a time; a day of week falls on every date within seven times that.
 const LOOKS_AHEAD: usize = 7;
 
+/// The beginning of the year 9900: what comes after it is not looked for.
+const LATEST_MS: TimestampMs = 250_246_627_200_000;
+
 /// A time of day that comes twice is found twice before one that lies ahead; more than this are never between.
 const REPEATED_MAX: usize = 24 * 60;
 
@@ -62,7 +65,9 @@ impl Recurrence {
     /// The first occurrence after `after_ms`; `None` if there is none within 28 years.
     pub fn next_after(&self, after_ms: TimestampMs) -> Result<Option<TimestampMs>, ScheduleError> {
         let (crontab, zone) = self.parse()?;
-        let Ok(after) = Timestamp::from_millisecond(after_ms) else { return Ok(None) };
+        // Near the end of its calendar the library panics instead of looking ahead.
+        let in_range = (0..=LATEST_MS).contains(&after_ms).then(|| Timestamp::from_millisecond(after_ms));
+        let Some(Ok(after)) = in_range else { return Ok(None) };
         let next = if self.is_of_real_time() {
             next_match(&crontab, after)
         } else {
@@ -126,6 +131,7 @@ fn next_time_of_day(crontab: &Crontab, zone: &TimeZone, after: Timestamp) -> Opt
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const BERLIN: &str = "Europe/Berlin";
 
@@ -174,6 +180,29 @@ mod tests {
         let expected =
             ["2026-10-25T00:00:00Z", "2026-10-25T00:30:00Z", "2026-10-25T01:00:00Z", "2026-10-25T01:30:00Z"];
         assert_eq!(occurrences("*/30 * * * *", BERLIN, "2026-10-24T23:30:00Z", 4), expected);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// It comes from clients: a panic would take the broker with it.
+        #[test]
+        fn whatever_is_written_is_refused_or_comes_later(
+            fields in prop::collection::vec("[0-9*/,#LW-]{1,5}|[0-9]{1,2}|[*]|[*]/[0-9]{1,2}|[A-Za-z]{1,4}", 5..6),
+            zone in prop::sample::select(vec!["UTC", BERLIN, "America/Sao_Paulo", "Australia/Lord_Howe", "Asia/Tehran"]),
+            after_ms in prop_oneof![0..=4_102_444_800_000_i64, any::<i64>()],
+        ) {
+            let Ok(recurrence) = Recurrence::new(&fields.join(" "), zone, Missed::Once) else { return Ok(()) };
+            if let Some(next_ms) = recurrence.next_after(after_ms).expect("it was parsed before") {
+                prop_assert!(next_ms > after_ms);
+                prop_assert_eq!(next_ms % 1_000, 0);
+            }
+        }
+
+        #[test]
+        fn text_of_any_kind_is_refused_or_parsed(cron in "\\PC{0,40}", zone in "\\PC{0,20}") {
+            let _ = Recurrence::new(&cron, &zone, Missed::Skip);
+        }
     }
 
     #[test]

@@ -96,10 +96,10 @@ struct WhenArgs {
     #[arg(long, value_name = "EXPRESSION")]
     cron: Option<String>,
     /// Whose clock the cron goes by, as Europe/Berlin; without it, UTC.
-    #[arg(long, value_name = "ZONE", requires = "cron")]
+    #[arg(long, value_name = "ZONE", requires = "cron", conflicts_with_all = ["delay", "at"])]
     time_zone: Option<String>,
     /// What becomes of occurrences that could not be delivered for more than a minute: one for all, or none.
-    #[arg(long, value_enum, requires = "cron", value_name = "WHAT")]
+    #[arg(long, value_enum, value_name = "WHAT", requires = "cron", conflicts_with_all = ["delay", "at"])]
     missed: Option<MissedArg>,
 }
 
