@@ -61,7 +61,13 @@ impl Coordinators {
         let undertaker = queues.as_ref().ok().map(|queues| Undertaker::start(queues.clone(), Arc::clone(topics)));
         let dispatcher = schedules.as_ref().ok().map(|(schedules, log)| {
             let (schedules, log, topics) = (schedules.clone(), log.clone(), Arc::clone(topics));
-            Dispatcher::start(DispatcherParts { schedules, log, topics, disk: Arc::clone(disk), clock: Arc::clone(clock) })
+            Dispatcher::start(DispatcherParts {
+                schedules,
+                log,
+                topics,
+                disk: Arc::clone(disk),
+                clock: Arc::clone(clock),
+            })
         });
         Self {
             groups: groups.map_err(|cause| offline("consumer groups", GROUPS_TOPIC, cause)),

@@ -98,11 +98,7 @@ async fn run(parts: DispatcherParts, mut stopped: watch::Receiver<bool>) {
 }
 
 /// Says what became of them until it is heard; `false` if it never will be.
-async fn conclude(
-    schedules: &ScheduleCoordinator,
-    outcomes: &[Outcome],
-    stopped: &mut watch::Receiver<bool>,
-) -> bool {
+async fn conclude(schedules: &ScheduleCoordinator, outcomes: &[Outcome], stopped: &mut watch::Receiver<bool>) -> bool {
     loop {
         match schedules.conclude(outcomes.to_vec()).await {
             Ok(()) => return true,
@@ -183,7 +179,12 @@ impl Round {
             }
             None => {
                 self.open.insert((topic.name.clone(), partition), self.parts.len());
-                self.parts.push(Part { topic: Arc::clone(topic), partition, set: record, entries: vec![(place, entry)] });
+                self.parts.push(Part {
+                    topic: Arc::clone(topic),
+                    partition,
+                    set: record,
+                    entries: vec![(place, entry)],
+                });
             }
         }
     }

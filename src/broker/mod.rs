@@ -47,7 +47,10 @@ pub use crate::queue::{
     Counts as QueueCounts, Departure, MessageStage, Ordering as QueueOrdering, QueueConfig, QueueError, QueuePolicy,
     QueueStart, ReceiverKind, RetryPolicy, Settle, SettleError, Verb, Window,
 };
-pub use crate::schedule::{Entry as ScheduleEntry, Listed as ListedSchedule, Missed, Place, Recurrence, Schedule, ScheduleError, ScheduleId, Stage as ScheduleStage};
+pub use crate::schedule::{
+    Entry as ScheduleEntry, Listed as ListedSchedule, Missed, Place, Recurrence, Schedule, ScheduleError, ScheduleId,
+    Stage as ScheduleStage,
+};
 pub use crate::storage::StorageError;
 pub use crate::storage::damage::DamagedRange;
 pub use crate::storage::log::{BatchRefusal, DuplicateRecord};

@@ -8,7 +8,9 @@ use crate::broker::error::BrokerError;
 use crate::broker::schedule_log::PartitionLog;
 use crate::broker::topic_table::{Topic, refuse_internal};
 use crate::limits;
-use crate::schedule::{Entry, Listed, Missed, Page, Place, Recurrence, Schedule, ScheduleCoordinator, ScheduleError, ScheduleId};
+use crate::schedule::{
+    Entry, Listed, Missed, Page, Place, Recurrence, Schedule, ScheduleCoordinator, ScheduleError, ScheduleId,
+};
 use crate::types::record_set::{self, RecordSetError};
 use crate::types::{Offset, TimestampMs, TopicName};
 use bytes::Bytes;
@@ -121,7 +123,9 @@ impl Broker {
             let offset = listed.place.offset;
             let found = self.schedule_log()?.read(BTreeSet::from([offset])).await.remove(&offset);
             match found {
-                Some(entry) => return Ok(DescribedSchedule { entry: entry.map_err(|cause| corrupt(&id, cause))?, listed }),
+                Some(entry) => {
+                    return Ok(DescribedSchedule { entry: entry.map_err(|cause| corrupt(&id, cause))?, listed });
+                }
                 // It was changed since, and the entry compacted away.
                 None => continue,
             }

@@ -68,8 +68,7 @@ struct World {
 impl World {
     fn start() -> Self {
         let (log, clock) = (MemoryLog::new(), Arc::new(ManualClock::new(START_MS)));
-        let schedules =
-            ScheduleCoordinator::start(Arc::clone(&log) as _, Replayed::default(), Arc::clone(&clock) as _);
+        let schedules = ScheduleCoordinator::start(Arc::clone(&log) as _, Replayed::default(), Arc::clone(&clock) as _);
         Self { log, clock, schedules }
     }
 

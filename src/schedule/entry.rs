@@ -69,7 +69,7 @@ impl Schedule {
         let Some(due_ms) = recurrence.next_after(now_ms.max(self.due_ms))? else { return Ok(None) };
         let mut next = Self { due_ms, ..self.clone() };
         if was_delivered {
-            next.delivered += 1;
+            next.delivered = next.delivered.saturating_add(1);
             next.last_delivered_ms = Some(now_ms);
         }
         Ok(Some(next))

@@ -68,11 +68,8 @@ impl Recurrence {
         // Near the end of its calendar the library panics instead of looking ahead.
         let in_range = (0..=LATEST_MS).contains(&after_ms).then(|| Timestamp::from_millisecond(after_ms));
         let Some(Ok(after)) = in_range else { return Ok(None) };
-        let next = if self.is_of_real_time() {
-            next_match(&crontab, after)
-        } else {
-            next_time_of_day(&crontab, &zone, after)
-        };
+        let next =
+            if self.is_of_real_time() { next_match(&crontab, after) } else { next_time_of_day(&crontab, &zone, after) };
         Ok(next.map(Timestamp::as_millisecond))
     }
 
@@ -153,8 +150,7 @@ mod tests {
     #[test]
     fn times_of_day_follow_the_zone() {
         let working_days = occurrences("0 9 * * 1-5", BERLIN, "2026-03-26T12:00:00Z", 4);
-        let expected =
-            ["2026-03-27T08:00:00Z", "2026-03-30T07:00:00Z", "2026-03-31T07:00:00Z", "2026-04-01T07:00:00Z"];
+        let expected = ["2026-03-27T08:00:00Z", "2026-03-30T07:00:00Z", "2026-03-31T07:00:00Z", "2026-04-01T07:00:00Z"];
         assert_eq!(working_days, expected, "nine in the morning, before and after the clock was set");
         assert_eq!(occurrences("0 0 29 2 *", "", "2096-03-01T00:00:00Z", 1), ["2104-02-29T00:00:00Z"]);
     }
@@ -177,8 +173,7 @@ mod tests {
         assert_eq!(occurrences("30 2 * * *", BERLIN, "2026-10-24T12:00:00Z", 2), expected);
         let within = occurrences("30 2 * * *", BERLIN, "2026-10-25T01:10:00Z", 1);
         assert_eq!(within, ["2026-10-26T01:30:00Z"], "asked in the hour that comes again");
-        let expected =
-            ["2026-10-25T00:00:00Z", "2026-10-25T00:30:00Z", "2026-10-25T01:00:00Z", "2026-10-25T01:30:00Z"];
+        let expected = ["2026-10-25T00:00:00Z", "2026-10-25T00:30:00Z", "2026-10-25T01:00:00Z", "2026-10-25T01:30:00Z"];
         assert_eq!(occurrences("*/30 * * * *", BERLIN, "2026-10-24T23:30:00Z", 4), expected);
     }
 

@@ -290,7 +290,8 @@ impl Schedules {
 
     /// How long until something is due, if the clock goes on as it does; `None` = there is nothing to wait for.
     pub(super) fn next_due_in(&self, now: Now) -> Option<Duration> {
-        let pending_ms = self.pending.first_key_value().map(|(place, _)| place.due_ms.saturating_sub(now.wall_ms).max(0));
+        let pending_ms =
+            self.pending.first_key_value().map(|(place, _)| place.due_ms.saturating_sub(now.wall_ms).max(0));
         let retry_ms = self.retries.first().map(|(at_ms, _)| at_ms.saturating_sub(now.monotonic_ms));
         let soonest = pending_ms.map(i64::cast_unsigned).into_iter().chain(retry_ms).min();
         soonest.map(Duration::from_millis)

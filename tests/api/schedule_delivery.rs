@@ -5,8 +5,8 @@ use crate::common::schedules::{add, cancel, facts, get, ids, list, schedule};
 use crate::common::{TestBroker, until};
 use millstream::clock::ManualClock;
 use millstream::proto::{
-    CreateQueueRequest, Cron, DeleteTopicRequest, Edge, GetTopicRequest, MissedOccurrences, NewSchedule, Position, ReceiveRequest, Record,
-    ScheduleState, TopicOptions, position, when::At,
+    CreateQueueRequest, Cron, DeleteTopicRequest, Edge, GetTopicRequest, MissedOccurrences, NewSchedule, Position,
+    ReceiveRequest, Record, ScheduleState, TopicOptions, position, when::At,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -119,7 +119,8 @@ async fn a_cron_comes_again_and_again_and_what_was_missed_as_it_was_told() {
     hands.advance(30 * MINUTE_MS);
     broker.restart_stopped().await;
     let once = times(&broker, "once", 4).await;
-    let skip = until("the next one", async || Some(facts(&broker, "skip").await).filter(|s| s.due_ms == once.due_ms)).await;
+    let skip =
+        until("the next one", async || Some(facts(&broker, "skip").await).filter(|s| s.due_ms == once.due_ms)).await;
     assert_eq!((once.delivered, skip.delivered), (4, 3));
     assert_eq!(once.due_ms, START_MS - START_MS % MINUTE_MS + 34 * MINUTE_MS);
     let batches = broker.fetch("orders", 0, 0).await.batches;
@@ -197,7 +198,8 @@ async fn what_cannot_be_delivered_stays_and_says_why() {
     assert!(broker.has_metric("millstream_schedules_retrying 1").await);
     assert_eq!(delivered(&broker, 1).await, ["one"]);
     until("the end of the schedule", async || get(&broker, "one").await.err()).await;
-    for line in ["millstream_schedules 0", "millstream_schedules_retrying 0", "millstream_schedule_deliveries_total 1"] {
+    for line in ["millstream_schedules 0", "millstream_schedules_retrying 0", "millstream_schedule_deliveries_total 1"]
+    {
         assert!(broker.has_metric(line).await, "{line}");
     }
 }
@@ -231,7 +233,7 @@ async fn a_queue_has_delayed_messages_too_and_a_keyless_one_goes_by_its_id() {
 async fn the_log_of_schedules_is_as_large_as_what_is_scheduled_not_as_what_was() {
     const BODY_BYTES: usize = 500_000;
     const OCCURRENCES: i64 = 150;
-    let (broker, hands) = broker().await;
+    let (mut broker, hands) = broker().await;
     let cron = every_minute(MissedOccurrences::Once);
     add(&broker, vec![schedule("cron", &record(vec![b'x'; BODY_BYTES]), cron)]).await.expect("added");
     for count in 1..=OCCURRENCES {
@@ -245,4 +247,6 @@ async fn the_log_of_schedules_is_as_large_as_what_is_scheduled_not_as_what_was()
     })
     .await;
     println!("{log_bytes} bytes are left of {} deliveries of {BODY_BYTES} bytes", OCCURRENCES);
+    // A pass may be under way.
+    broker.stop().await;
 }

@@ -46,7 +46,8 @@ fn memory(broker: &Broker) -> u64 {
 
 /// Adds schedules that are due at these times.
 async fn add(client: &Client, topic: &TopicName, due: &[TimestampMs]) {
-    let schedule = |due: &TimestampMs| NewSchedule { id: None, topic, record: NewRecord::value(&BODY), when: When::At(*due) };
+    let schedule =
+        |due: &TimestampMs| NewSchedule { id: None, topic, record: NewRecord::value(&BODY), when: When::At(*due) };
     for calls in due.chunks(PER_CALL * CALLS_UNDER_WAY) {
         let adding = calls.chunks(PER_CALL).map(async |due| {
             let schedules: Vec<_> = due.iter().map(schedule).collect();
@@ -102,7 +103,8 @@ async fn pending_schedules_take_little_and_keep_nobody_waiting() {
     add(&client, later, &[SystemClock.now_ms() + HOUR_MS.cast_signed()]).await;
     let before = memory(&broker);
     let begun = Instant::now();
-    let spread = |number: usize| SystemClock.now_ms() + (HOUR_MS + number as u64 * 7_919_001 % (1_000 * HOUR_MS)).cast_signed();
+    let spread =
+        |number: usize| SystemClock.now_ms() + (HOUR_MS + number as u64 * 7_919_001 % (1_000 * HOUR_MS)).cast_signed();
     add(&client, later, &(0..pending).map(spread).collect::<Vec<_>>()).await;
     let (added, after_adding) = (begun.elapsed(), memory(&broker));
     broker.kill();

@@ -135,10 +135,17 @@ async fn no_kill_loses_a_schedule_or_makes_one_early() {
     }
     for call in &confirmed {
         for number in 0..PER_CALL {
-            assert!(times_seen.contains_key(&format!("{call}-{number}")), "{call}-{number} was confirmed, and never came");
+            assert!(
+                times_seen.contains_key(&format!("{call}-{number}")),
+                "{call}-{number} was confirmed, and never came"
+            );
         }
     }
     late_ms.sort_unstable();
-    println!("{KILLS} kills: {} calls confirmed, {repeats} repeats, {:?} ms late at most", confirmed.len(), late_ms.last());
+    println!(
+        "{KILLS} kills: {} calls confirmed, {repeats} repeats, {:?} ms late at most",
+        confirmed.len(),
+        late_ms.last()
+    );
     broker.stop();
 }

@@ -72,7 +72,9 @@ pub(super) fn show(schedule: &ScheduleListing, record: &Record, json: bool) -> R
         ["key".to_owned(), text(record.key.as_ref())],
         ["value".to_owned(), text(record.value.as_ref())],
     ];
-    facts.extend(record.headers.iter().map(|(name, value)| ["header".to_owned(), format!("{name}={}", text(Some(value)))]));
+    facts.extend(
+        record.headers.iter().map(|(name, value)| ["header".to_owned(), format!("{name}={}", text(Some(value)))]),
+    );
     table::print(["SCHEDULE", &schedule.id], facts)
 }
 

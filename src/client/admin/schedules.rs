@@ -199,8 +199,7 @@ fn when_to_wire(when: &When) -> proto::When {
         When::After(delay) => At::DelayMs(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
         When::At(due) => At::DeliverAtMs(*due),
         When::Cron(Cron { expression, time_zone, skip_missed }) => {
-            let missed =
-                if *skip_missed { proto::MissedOccurrences::Skip } else { proto::MissedOccurrences::Once };
+            let missed = if *skip_missed { proto::MissedOccurrences::Skip } else { proto::MissedOccurrences::Once };
             let (expression, time_zone) = (expression.clone(), time_zone.clone());
             At::Cron(proto::Cron { expression, time_zone, missed: missed.into() })
         }
