@@ -141,7 +141,7 @@ impl Round {
         // What has nowhere to go is not even read.
         let mut reachable: BTreeMap<Place, Arc<Topic>> = BTreeMap::new();
         for (name, places) in by_topic {
-            let found = parts.topics.get(&name).ok_or_else(|| BrokerError::TopicNotFound { topic: name });
+            let found = parts.topics.get(&name).ok_or(BrokerError::TopicNotFound { topic: name });
             match found.and_then(|topic| parts.disk.admit(|| topic.at(0)).map(|()| topic)) {
                 Ok(topic) => reachable.extend(places.into_iter().map(|place| (place, Arc::clone(&topic)))),
                 Err(error) => self.fail(places, &error.to_string()),
@@ -172,21 +172,13 @@ impl Round {
             Err(error) => return self.fail([place], &error),
         };
         let last = self.open.get(&(topic.name.clone(), partition)).copied();
-        match last.filter(|last| self.parts[*last].set.len() + record.len() <= SET_BYTES) {
-            Some(last) => {
-                self.parts[last].set.unsplit(record);
-                self.parts[last].entries.push((place, entry));
-            }
-            None => {
-                self.open.insert((topic.name.clone(), partition), self.parts.len());
-                self.parts.push(Part {
-                    topic: Arc::clone(topic),
-                    partition,
-                    set: record,
-                    entries: vec![(place, entry)],
-                });
-            }
+        if let Some(last) = last.filter(|last| self.parts[*last].set.len() + record.len() <= SET_BYTES) {
+            self.parts[last].set.unsplit(record);
+            self.parts[last].entries.push((place, entry));
+            return;
         }
+        self.open.insert((topic.name.clone(), partition), self.parts.len());
+        self.parts.push(Part { topic: Arc::clone(topic), partition, set: record, entries: vec![(place, entry)] });
     }
 
     /// Appends all parts side by side, and waits for all of them.

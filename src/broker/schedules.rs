@@ -122,12 +122,10 @@ impl Broker {
             let listed = self.schedules()?.find(id.clone()).await?;
             let offset = listed.place.offset;
             let found = self.schedule_log()?.read(BTreeSet::from([offset])).await.remove(&offset);
-            match found {
-                Some(entry) => {
-                    return Ok(DescribedSchedule { entry: entry.map_err(|cause| corrupt(&id, cause))?, listed });
-                }
-                // It was changed since, and the entry compacted away.
-                None => continue,
+            // Without it, the schedule was changed since, and the entry compacted away.
+            if let Some(entry) = found {
+                let entry = entry.map_err(|cause| corrupt(&id, cause))?;
+                return Ok(DescribedSchedule { entry, listed });
             }
         }
         Err(corrupt(&id, "its entry is not in the log".to_owned()))

@@ -140,8 +140,8 @@ impl World {
         self.under_way.clear();
     }
 
-    fn step(&mut self, step: Step) {
-        match step {
+    fn step(&mut self, step: &Step) {
+        match *step {
             Step::Add(number, due_ms) => {
                 let before = self.model.contains_key(&id(number));
                 match self.state.decide_add(vec![entry(id(number), due_ms)], 0) {
@@ -228,7 +228,7 @@ proptest! {
     fn schedules_are_what_the_model_says_and_all_of_them_come(steps in steps()) {
         let mut world = World::new();
         for step in steps {
-            world.step(step);
+            world.step(&step);
             world.check();
         }
         world.restart();

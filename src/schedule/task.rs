@@ -266,7 +266,9 @@ impl Task {
             // Answers are dropped unsent, and callers read that as the end.
             Err(LogFailure::Lost(cause)) => return Err(cause),
         };
-        answers.into_iter().for_each(|answer| answer(result.clone()));
+        for answer in answers {
+            answer(result.clone());
+        }
         Ok(())
     }
 

@@ -122,11 +122,11 @@ async fn pending_schedules_take_little_and_keep_nobody_waiting() {
 
     let each = |now: u64| now.saturating_sub(before) / pending as u64;
     println!(
-        "{pending} schedules of {} bytes: added in {:.1} s ({:.0}/s), {} bytes of memory each, {} after a restart; \
+        "{pending} schedules of {} bytes: added in {:.1} s ({}/s), {} bytes of memory each, {} after a restart; \
          start {:.2} s (empty {:.2} s); {rate}/s due beside them: late p50 {} ms, p99 {} ms, at most {} ms",
         BODY.len(),
         added.as_secs_f64(),
-        pending as f64 / added.as_secs_f64(),
+        pending as u128 * 1_000 / added.as_millis().max(1),
         each(after_adding),
         each(after_start),
         full_start.as_secs_f64(),

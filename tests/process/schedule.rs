@@ -70,8 +70,11 @@ async fn lines_of_the_input_are_a_record_each() {
     let broker = broker(directory.path()).await;
     let mut adding = millstream(&broker, &["schedule", "add", "orders", "--delay", "0"]);
     let mut adding = adding.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
-    let input: String = (0..2_500).map(|number| format!("line {number}\n")).collect();
-    adding.stdin.take().expect("it is piped").write_all(input.as_bytes()).expect("it reads");
+    let mut input = adding.stdin.take().expect("it is piped");
+    for number in 0..2_500 {
+        writeln!(input, "line {number}").expect("it reads");
+    }
+    drop(input);
     let added = lines(&adding.wait_with_output().expect("it ends"));
     assert_eq!(added.len(), 2_500);
     let read = run(&broker, &["consume", "orders", "-o", "earliest", "-n", "2500", "--timeout", "30s"]);

@@ -14,8 +14,10 @@ pub(super) fn added(added: &[AddedSchedule], json: bool) -> Result<(), CliError>
     if json {
         return json::print_lines(added.iter().map(|added| json!({ "id": added.id, "due_ms": added.due })));
     }
-    let ids: String = added.iter().map(|added| format!("{}\n", added.id)).collect();
-    std::io::stdout().write_all(ids.as_bytes()).map_err(CliError::output)?;
+    let mut out = std::io::stdout().lock();
+    for added in added {
+        writeln!(out, "{}", added.id).map_err(CliError::output)?;
+    }
     if let [only] = added {
         eprintln!("due {}", format_time(only.due));
     }
