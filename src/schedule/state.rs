@@ -8,6 +8,7 @@ use super::entry::Entry;
 use super::error::ScheduleError;
 use super::ids::{Place, ScheduleId};
 use crate::limits::SCHEDULES_MAX;
+use crate::planted::{Bug, is_planted};
 use crate::types::{Offset, TimestampMs, TopicName};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -268,7 +269,8 @@ impl Schedules {
             late.retry_ms = None;
             return Some((place, late.facts));
         }
-        let first = self.pending.first_entry().filter(|first| first.key().due_ms <= now.wall_ms)?;
+        let early_ms = if is_planted(Bug::ScheduleEarly) { 1_000 } else { 0 };
+        let first = self.pending.first_entry().filter(|first| first.key().due_ms <= now.wall_ms + early_ms)?;
         let (place, facts) = first.remove_entry();
         self.late.insert(place, Late { facts, failures: 0, last_error: None, retry_ms: None });
         Some((place, facts))

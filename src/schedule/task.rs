@@ -15,6 +15,7 @@ use super::log::{LogFailure, ScheduleLog};
 use super::state::{Change, Counts, Due, Listed, Now, Outcome, Page, Schedules};
 use crate::clock::SharedClock;
 use crate::partition::journal::JournalEntry;
+use crate::planted::{Bug, is_planted};
 use crate::types::{Offset, TopicName};
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
@@ -262,7 +263,14 @@ impl Task {
                 self.schedules.count_outcomes(delivered, left_out);
                 Ok(())
             }
-            Err(LogFailure::Refused(cause)) => Err(ScheduleError::Refused { cause }),
+            Err(LogFailure::Refused(cause)) => {
+                if is_planted(Bug::ScheduleEndsUnnoted) {
+                    for change in &changes {
+                        self.schedules.apply(change, Offset::ZERO);
+                    }
+                }
+                Err(ScheduleError::Refused { cause })
+            }
             // Answers are dropped unsent, and callers read that as the end.
             Err(LogFailure::Lost(cause)) => return Err(cause),
         };

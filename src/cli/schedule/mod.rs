@@ -145,7 +145,7 @@ pub(super) async fn run(args: ScheduleArgs) -> Result<(), CliError> {
         ScheduleVerb::Cancel { ids, broker } => {
             let client = broker.connect().await?;
             for (done, id) in ids.iter().enumerate() {
-                let before = (done > 0).then(|| format!("{done} were cancelled"));
+                let before = (done > 0).then(|| format!("{done} of {} are cancelled", ids.len()));
                 client.cancel_schedule(id).await.map_err(|error| CliError::from(error).after(before))?;
             }
             Ok(())
