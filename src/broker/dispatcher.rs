@@ -11,13 +11,13 @@ use crate::broker::topic_table::{Topic, TopicTable};
 use crate::clock::SharedClock;
 use crate::limits;
 use crate::partition::PendingAppend;
-use crate::schedule::{Due, Entry, Outcome, Place, ScheduleCoordinator, ScheduleError};
+use crate::schedule::{Due, Entry, Outcome, Place, Schedule, ScheduleCoordinator, ScheduleError};
 use crate::storage::log::{AppendTerms, NewBatch};
 use crate::types::partitioner::partition_of_key;
 use crate::types::record_set::{self, encode_identified_record};
 use crate::types::{Durability, TopicName};
 use bytes::BytesMut;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -33,6 +33,9 @@ const SET_BYTES: usize = 1 << 20;
 
 /// When the log of schedules does not take what became of them, it is told again after this.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A schedule whose next time cannot be told, because its time zone is not known any more, comes again after this.
+const UNKNOWN_NEXT_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// What the dispatcher needs.
 #[derive(Debug)]
@@ -77,6 +80,8 @@ impl Dispatcher {
 }
 
 async fn run(parts: DispatcherParts, mut stopped: watch::Receiver<bool>) {
+    // Topics whose trouble was told of, so that it is told once.
+    let mut troubled: HashSet<TopicName> = HashSet::new();
     loop {
         let due = tokio::select! {
             biased;
@@ -87,7 +92,13 @@ async fn run(parts: DispatcherParts, mut stopped: watch::Receiver<bool>) {
         let Ok(due) = due else { return };
         let mut round = Round::default();
         round.deliver(&parts, due).await;
-        let Round { outcomes, failures, .. } = round;
+        let Round { outcomes, failures, well, ill, .. } = round;
+        troubled.retain(|topic| !well.contains(topic));
+        for (topic, cause) in ill {
+            if troubled.insert(topic.clone()) {
+                tracing::warn!(%topic, %cause, "schedules cannot be delivered; they stay, and are tried again");
+            }
+        }
         if !failures.is_empty() && parts.schedules.put_off(failures).await.is_err() {
             return;
         }
@@ -127,6 +138,9 @@ struct Part {
 struct Round {
     outcomes: Vec<Outcome>,
     failures: Vec<(Place, Arc<str>)>,
+    /// Topics that took records, and topics that did not, with a reason.
+    well: HashSet<TopicName>,
+    ill: HashMap<TopicName, Arc<str>>,
     parts: Vec<Part>,
     /// The last part of each partition.
     open: HashMap<(TopicName, u32), usize>,
@@ -141,10 +155,10 @@ impl Round {
         // What has nowhere to go is not even read.
         let mut reachable: BTreeMap<Place, Arc<Topic>> = BTreeMap::new();
         for (name, places) in by_topic {
-            let found = parts.topics.get(&name).ok_or(BrokerError::TopicNotFound { topic: name });
+            let found = parts.topics.get(&name).ok_or_else(|| BrokerError::TopicNotFound { topic: name.clone() });
             match found.and_then(|topic| parts.disk.admit(|| topic.at(0)).map(|()| topic)) {
                 Ok(topic) => reachable.extend(places.into_iter().map(|place| (place, Arc::clone(&topic)))),
-                Err(error) => self.fail(places, &error.to_string()),
+                Err(error) => self.fail(&name, places, &error.to_string()),
             }
         }
         let wanted: BTreeSet<_> = reachable.keys().map(|place| place.offset).collect();
@@ -157,8 +171,8 @@ impl Round {
                     self.conclude_one(place, entry, now_ms, false);
                 }
                 Some(Ok(entry)) => self.put(place, entry, &topic),
-                Some(Err(error)) => self.fail([place], &error),
-                None => self.fail([place], "its entry is not in the log of schedules"),
+                Some(Err(error)) => self.fail(&topic.name, [place], &error),
+                None => self.fail(&topic.name, [place], "its entry is not in the log of schedules"),
             }
         }
         self.append(parts).await;
@@ -169,7 +183,7 @@ impl Round {
         let mut record = BytesMut::new();
         let partition = match encode(&mut record, place, &entry, topic) {
             Ok(partition) => partition,
-            Err(error) => return self.fail([place], &error),
+            Err(error) => return self.fail(&topic.name, [place], &error),
         };
         let last = self.open.get(&(topic.name.clone(), partition)).copied();
         if let Some(last) = last.filter(|last| self.parts[*last].set.len() + record.len() <= SET_BYTES) {
@@ -192,6 +206,7 @@ impl Round {
             match appended {
                 Ok(ack) => {
                     topic.metrics.produced(ack.appended.record_count.into(), bytes);
+                    self.well.insert(topic.name.clone());
                     let now_ms = parts.clock.now_ms();
                     for (place, entry) in entries {
                         self.conclude_one(place, entry, now_ms, true);
@@ -201,7 +216,7 @@ impl Round {
                     if matches!(error, BrokerError::DiskFull { .. }) {
                         parts.disk.look_after_refusal();
                     }
-                    self.fail(entries.iter().map(|(place, _)| *place), &error.to_string());
+                    self.fail(&topic.name, entries.iter().map(|(place, _)| *place), &error.to_string());
                 }
             }
         }
@@ -214,21 +229,19 @@ impl Round {
                 // Its zone was known when it was made; a database without it must not end the schedule, nor repeat it.
                 tracing::error!(id = %entry.id, %error, "when a schedule comes next cannot be told; it comes in a day");
                 let due_ms = now_ms.max(place.due_ms) + UNKNOWN_NEXT_MS;
-                let schedule = crate::schedule::Schedule { due_ms, ..entry.schedule.clone() };
+                let schedule = Schedule { due_ms, ..entry.schedule.clone() };
                 Some(Entry { schedule, ..entry.clone() })
             }
         };
         self.outcomes.push(Outcome { id: entry.id, place, next, delivered });
     }
 
-    fn fail(&mut self, places: impl IntoIterator<Item = Place>, error: &str) {
+    fn fail(&mut self, topic: &TopicName, places: impl IntoIterator<Item = Place>, error: &str) {
         let error: Arc<str> = error.into();
+        self.ill.entry(topic.clone()).or_insert_with(|| Arc::clone(&error));
         self.failures.extend(places.into_iter().map(|place| (place, Arc::clone(&error))));
     }
 }
-
-/// See [`Round::conclude_one`].
-const UNKNOWN_NEXT_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Records on their way.
 struct Queued {
@@ -241,8 +254,8 @@ struct Queued {
 
 fn queue(part: Part) -> Queued {
     let Part { topic, partition, set, entries } = part;
-    let (payload, bytes) = (set.freeze(), 0);
-    let bytes = bytes + payload.len() as u64;
+    let payload = set.freeze();
+    let bytes = payload.len() as u64;
     let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
     let mut batch = NewBatch::new(payload, summary);
     batch.terms = AppendTerms { dedup_window_ms: topic.entry.options.dedup_window_ms, ..AppendTerms::default() };
