@@ -1,7 +1,8 @@
 //! The broker as one thing: every operation a door can ask for, in the words of [`crate::types`].
 //!
 //! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`] (with
-//! [`lag`]), `producers`, [`queues`] and [`receiving`] (with `queue_reading` and `dead_letters`), [`letters`]; `startup`, `opener` and
+//! [`lag`]), `producers`, [`queues`] and [`receiving`] (with `queue_reading` and `dead_letters`), [`letters`],
+//! [`schedules`] (with `schedule_log` and `dispatcher`); `startup`, `opener` and
 //! `coordinators` open everything, `upkeep`, [`compaction`] and `scrubber` look after it, `clock_watch`, `disk_watch`,
 //! `expired` and `dead_groups` know when that needs a word. The state lives below: topics and partitions in the table of
 //! `topic_table`, groups and queues in their coordinators. Doors translate to and from these calls and own nothing.
@@ -12,6 +13,7 @@ mod coordinators;
 mod dead_groups;
 mod dead_letters;
 mod disk_watch;
+mod dispatcher;
 pub mod error;
 mod expired;
 pub mod fetch;
@@ -25,6 +27,8 @@ mod queue_reading;
 pub mod queues;
 mod readings;
 pub mod receiving;
+mod schedule_log;
+pub mod schedules;
 mod scrubber;
 mod startup;
 pub mod subscription;
@@ -45,6 +49,10 @@ pub use crate::queue::{
     Priority as QueuePriority, QueueConfig, QueueError, QueuePolicy, QueueStart, ReceiverKind, RetryPolicy, Settle,
     SettleError, Verb, Window,
 };
+pub use crate::schedule::{
+    Entry as ScheduleEntry, Listed as ListedSchedule, Missed, Place, Recurrence, Schedule, ScheduleError, ScheduleId,
+    Stage as ScheduleStage,
+};
 pub use crate::storage::StorageError;
 pub use crate::storage::damage::DamagedRange;
 pub use crate::storage::log::{BatchRefusal, DuplicateRecord};
@@ -57,7 +65,7 @@ pub use topic_table::Topic;
 pub use upkeep::ClockStatus;
 
 use crate::clock::SharedClock;
-use crate::metrics::{GroupReadings, LetterReading, Metrics, QueueReading, QueueTotals};
+use crate::metrics::{GroupReadings, LetterReading, Metrics, QueueReading, QueueTotals, ScheduleReading};
 use crate::partition::StoragePool;
 use crate::shutdown::Shutdown;
 use crate::storage::StorageContext;
@@ -102,6 +110,8 @@ pub struct Broker {
     queue_readings: Mutex<(Vec<QueueReading>, Vec<QueueTotals>)>,
     /// And the topics of dead letters.
     letter_readings: Mutex<Vec<LetterReading>>,
+    /// And the schedules.
+    schedule_reading: Mutex<ScheduleReading>,
     /// Budget of record bytes that were received and not answered, in units of [`produce::PERMIT_BYTES`].
     in_flight: Arc<Semaphore>,
     pool: StoragePool,
