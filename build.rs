@@ -12,9 +12,10 @@ use std::path::PathBuf;
 /// The message whose fields the broker carries as opaque bytes.
 const OPAQUE_MESSAGE: &str = ".millstream.v1.RecordSet";
 
-/// And the one that is opaque where a queue hands it out.
+/// And the one that is opaque where a queue hands it out, or a request or a reply is passed on.
 const RECORD: &str = ".millstream.v1.Record";
-const RECORD_CARRIERS: [&str; 2] = ["QueueMessage", "PeekedMessage"];
+const RECORD_CARRIERS: [&str; 5] =
+    ["QueueMessage", "PeekedMessage", "RequestRequest", "RequestResponse", "ReplyRequest"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");

@@ -144,6 +144,23 @@ pub const SETTLES_MAX: usize = 10_000;
 /// How much of the reason for a nack or reject is kept, in bytes.
 pub const SETTLE_REASON_BYTES_MAX: usize = 1_024;
 
+/// Most calls that wait for the reply to a request, about 300 bytes each.
+pub const WAITING_REQUESTS_MAX: usize = 10_000;
+
+/// Requests that are remembered to have a reply, about 40 bytes each; of an older one it is only known that nobody waits.
+pub const REPLIED_REQUESTS_REMEMBERED: usize = 100_000;
+
+/// How long a request waits for its reply when it does not say, and the most it may ask for, in milliseconds.
+pub const REQUEST_TIMEOUT_MS_DEFAULT: u32 = 30_000;
+/// See [`REQUEST_TIMEOUT_MS_DEFAULT`].
+pub const REQUEST_TIMEOUT_MS_MAX: u32 = 600_000;
+
+/// Largest reply, in bytes of its encoded record: most clients refuse a message of more than four times that.
+pub const REPLY_BYTES_MAX: usize = 1 << 20;
+
+/// Longest text that says why a request has failed, in bytes.
+pub const REPLY_FAILURE_BYTES_MAX: usize = 1_024;
+
 const _: () = assert!(BATCH_BYTES_LIMIT_MIN <= BATCH_BYTES_LIMIT_MAX);
 // A batch and its frame header always fit an empty segment's 32-bit positions.
 const _: () = assert!(SEGMENT_BYTES_MAX + (BATCH_BYTES_LIMIT_MAX as u64) < u32::MAX as u64);

@@ -4,6 +4,7 @@ use crate::group::{CommitError, GroupError};
 use crate::partition::AppendError;
 use crate::producer::ProducerError;
 use crate::queue::{QueueError, SettleError};
+use crate::requests::RequestError;
 use crate::storage::StorageError;
 use crate::storage::log::BatchRefusal;
 use crate::topic::options::OptionError;
@@ -194,6 +195,9 @@ pub enum BrokerError {
     /// A queue refused to settle one message.
     #[error(transparent)]
     Settle(#[from] SettleError),
+    /// A request has no reply, or a reply was not taken.
+    #[error(transparent)]
+    Request(#[from] RequestError),
     /// The stream's place in its group was taken away.
     #[error("the member was removed from its group: {cause}; subscribe again")]
     MemberRemoved {

@@ -1,8 +1,8 @@
 //! The broker as one thing: every operation a door can ask for, in the words of [`crate::types`].
 //!
 //! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`] (with
-//! [`lag`]), `producers`, [`queues`] and [`receiving`] (with `queue_reading` and `dead_letters`); `startup`, `opener` and
-//! `coordinators` open everything, `upkeep`, [`compaction`] and `scrubber` look after it, `clock_watch`, `disk_watch`,
+//! [`lag`]), `producers`, [`queues`] and [`receiving`] (with `queue_reading` and `dead_letters`), [`requests`]; `startup`,
+//! `opener` and `coordinators` open everything, `upkeep`, [`compaction`] and `scrubber` look after it, `clock_watch`, `disk_watch`,
 //! `expired` and `dead_groups` know when that needs a word. The state lives below: topics and partitions in the table of
 //! `topic_table`, groups and queues in their coordinators. Doors translate to and from these calls and own nothing.
 
@@ -24,6 +24,7 @@ mod queue_reading;
 pub mod queues;
 mod readings;
 pub mod receiving;
+pub mod requests;
 mod scrubber;
 mod startup;
 pub mod subscription;
@@ -44,6 +45,7 @@ pub use crate::queue::{
     Priority as QueuePriority, QueueConfig, QueueError, QueuePolicy, QueueStart, ReceiverKind, RetryPolicy, Settle,
     SettleError, Verb, Window,
 };
+pub use crate::requests::{Reply, RequestError};
 pub use crate::storage::StorageError;
 pub use crate::storage::damage::DamagedRange;
 pub use crate::storage::log::{BatchRefusal, DuplicateRecord};
@@ -58,6 +60,7 @@ pub use upkeep::ClockStatus;
 use crate::clock::SharedClock;
 use crate::metrics::{GroupReadings, Metrics, QueueReading, QueueTotals};
 use crate::partition::StoragePool;
+use crate::requests::Requests;
 use crate::shutdown::Shutdown;
 use crate::storage::StorageContext;
 use crate::storage::data_dir::DataDir;
@@ -86,6 +89,8 @@ pub struct Broker {
     /// Held while the catalog is changed: one change at a time, durable before it shows.
     catalog: tokio::sync::Mutex<Catalog>,
     coordinators: Coordinators,
+    /// Calls that wait for a reply.
+    requests: Arc<Requests>,
     upkeep: Upkeep,
     disk: Arc<DiskWatch>,
     scrubber: Arc<Scrubber>,

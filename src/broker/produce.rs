@@ -139,7 +139,7 @@ impl Broker {
         }
     }
 
-    async fn topic_to_produce_to(&self, name: &str) -> Result<Arc<Topic>, BrokerError> {
+    pub(super) async fn topic_to_produce_to(&self, name: &str) -> Result<Arc<Topic>, BrokerError> {
         match self.topic(name) {
             Err(BrokerError::TopicNotFound { .. }) if self.options.auto_create_topics => {
                 match self.create_topic(name, 0, self.options.topic_defaults.clone()).await {

@@ -13,6 +13,7 @@ mod listener;
 mod produce;
 mod queues;
 mod receive_stream;
+mod requests;
 mod status;
 mod subscribe;
 mod topics;
@@ -43,13 +44,14 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const LOCAL_RESETS_MAX: usize = 256;
 
 /// What health is told for: the whole broker, and each service.
-const HEALTH_NAMES: [&str; 7] = [
+const HEALTH_NAMES: [&str; 8] = [
     "",
     proto::topic_service_server::SERVICE_NAME,
     proto::producer_service_server::SERVICE_NAME,
     proto::consumer_service_server::SERVICE_NAME,
     proto::group_service_server::SERVICE_NAME,
     proto::queue_service_server::SERVICE_NAME,
+    proto::request_service_server::SERVICE_NAME,
     proto::admin_service_server::SERVICE_NAME,
 ];
 
@@ -77,6 +79,7 @@ pub async fn serve(
     use proto::group_service_server::GroupServiceServer;
     use proto::producer_service_server::ProducerServiceServer;
     use proto::queue_service_server::QueueServiceServer;
+    use proto::request_service_server::RequestServiceServer;
     use proto::topic_service_server::TopicServiceServer;
 
     let shutdown = broker.shutdown().clone();
@@ -112,6 +115,7 @@ pub async fn serve(
         .add_service(ConsumerServiceServer::new(door.clone()))
         .add_service(GroupServiceServer::new(door.clone()))
         .add_service(QueueServiceServer::new(door.clone()))
+        .add_service(RequestServiceServer::new(door.clone()).max_decoding_message_size(request_bytes_max))
         .add_service(AdminServiceServer::new(door))
         .serve_with_incoming_shutdown(listener.into_stream(), draining)
         .await

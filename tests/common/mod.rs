@@ -22,6 +22,7 @@ use millstream::proto::consumer_service_client::ConsumerServiceClient;
 use millstream::proto::group_service_client::GroupServiceClient;
 use millstream::proto::producer_service_client::ProducerServiceClient;
 use millstream::proto::queue_service_client::QueueServiceClient;
+use millstream::proto::request_service_client::RequestServiceClient;
 use millstream::proto::topic_service_client::TopicServiceClient;
 use millstream::shutdown::Shutdown;
 use millstream::storage::file_system::FileSystem;
@@ -173,6 +174,11 @@ impl TestBroker {
     /// See [`TestBroker::topics`].
     pub(crate) fn queues(&self) -> QueueServiceClient<Channel> {
         QueueServiceClient::new(self.channel()).max_decoding_message_size(REPLY_BYTES_MAX)
+    }
+
+    /// See [`TestBroker::topics`].
+    pub(crate) fn requests(&self) -> RequestServiceClient<Channel> {
+        RequestServiceClient::new(self.channel()).max_decoding_message_size(REPLY_BYTES_MAX)
     }
 
     /// Creates a topic with default options.

@@ -46,6 +46,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "group",
             "producer",
             "queue",
+            "requests",
             "partition",
             "storage",
             "metrics",
@@ -59,6 +60,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // A coordinator keeps its state in a journal and knows nothing else of partitions.
     ("group", &["partition::journal", "clock", "planted", "types", "limits"]),
     ("queue", &["partition::journal", "clock", "types", "limits"]),
+    ("requests", &["types", "limits"]),
     ("producer", &["partition::journal", "clock", "planted", "types", "limits"]),
     ("partition", &["storage", "metrics", "clock", "planted", "sync", "types", "limits"]),
     ("topic", &["storage", "clock", "types", "limits"]),
