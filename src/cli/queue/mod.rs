@@ -13,6 +13,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::types::Durability;
 use crate::units::parse_duration_ms;
 use clap::{Args, Subcommand};
+pub(super) use print::record_json;
 use receive::ReceiveArgs;
 
 /// Options of `queue`.

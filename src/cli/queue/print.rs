@@ -136,7 +136,7 @@ fn text(bytes: &Option<bytes::Bytes>) -> String {
 }
 
 /// A record as an object, in the shape that `consume --json` prints.
-pub(super) fn record_json(record: &ConsumedRecord) -> Value {
+pub(in crate::cli) fn record_json(record: &ConsumedRecord) -> Value {
     let mut line = Vec::new();
     json::write_record(&mut line, record).expect("a vector takes every byte");
     serde_json::from_slice(&line).expect("it was just written as JSON")
