@@ -36,5 +36,7 @@ mod ledger;
 mod queue;
 #[path = "process/refusals.rs"]
 mod refusals;
+#[path = "process/requests.rs"]
+mod requests;
 #[path = "process/stopping.rs"]
 mod stopping;
