@@ -164,7 +164,8 @@ impl Broker {
         }
         let (topic, partition, durability) = (request.topic, request.partition, request.durability);
         let records = extended_record(&request.record, &headers, None);
-        let (at, ack) = self.append_one(Produce { topic, partition, records, durability, ..Produce::default() }).await?;
+        let (at, ack) =
+            self.append_one(Produce { topic, partition, records, durability, ..Produce::default() }).await?;
         match ack.appended.duplicates.first() {
             Some(known) => Err(RequestError::Repeated { at, offset: known.offset }.into()),
             None => Ok((at, ack)),

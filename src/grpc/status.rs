@@ -375,15 +375,13 @@ fn request_row(error: &RequestError) -> Row {
         E::Draining { at, offset } => {
             Row::new(Code::Unavailable, "DRAINING").at(at).fact("offset", offset).next(Next::Unknown)
         }
-        E::Repeated { at, offset } => {
-            Row::new(Code::AlreadyExists, "REQUEST_REPEATED").at(at).fact("offset", offset)
-        }
+        E::Repeated { at, offset } => Row::new(Code::AlreadyExists, "REQUEST_REPEATED").at(at).fact("offset", offset),
         E::TokenUnknown => Row::new(Code::InvalidArgument, "REPLY_TOKEN_UNKNOWN"),
         E::NotAwaited { cause } => Row::new(Code::NotFound, "REPLY_NOT_AWAITED").fact("cause", cause.fact()),
         E::AlreadyGiven => Row::new(Code::AlreadyExists, "REPLY_ALREADY_GIVEN"),
-        E::TooLarge { bytes, limit_bytes } => Row::new(Code::InvalidArgument, "REPLY_TOO_LARGE")
-            .fact("bytes", bytes)
-            .fact("limit_bytes", limit_bytes),
+        E::TooLarge { bytes, limit_bytes } => {
+            Row::new(Code::InvalidArgument, "REPLY_TOO_LARGE").fact("bytes", bytes).fact("limit_bytes", limit_bytes)
+        }
     }
 }
 

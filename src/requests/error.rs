@@ -33,7 +33,9 @@ pub enum RequestError {
         offset: Offset,
     },
     /// The request was appended before, and its reply was another call's.
-    #[error("a request with this message id is at {at} offset {offset} already; its reply went, or goes, to another call")]
+    #[error(
+        "a request with this message id is at {at} offset {offset} already; its reply went, or goes, to another call"
+    )]
     Repeated {
         /// Where it is.
         at: TopicPartition,
@@ -53,7 +55,9 @@ pub enum RequestError {
     #[error("the request has a reply already, and the first one counts; this one was given to nobody")]
     AlreadyGiven,
     /// More than a caller can be sent.
-    #[error("the reply has {bytes} bytes; at most {limit_bytes} are passed on; put it elsewhere and reply with its place")]
+    #[error(
+        "the reply has {bytes} bytes; at most {limit_bytes} are passed on; put it elsewhere and reply with its place"
+    )]
     TooLarge {
         /// Its size.
         bytes: usize,
