@@ -8,7 +8,7 @@ mod reply;
 
 use super::BrokerArgs;
 use super::exit::CliError;
-use super::interrupt::interrupt;
+use super::interrupt::Interrupts;
 use crate::client::{Client, ClientError, QueueEvent, QueueMessage, QueueStream, QueueWindow, Verdict};
 use clap::Args;
 use reply::Output;
@@ -75,16 +75,17 @@ pub(super) async fn run(args: WorkerArgs) -> Result<(), CliError> {
     let client = args.broker.connect().await?;
     let window = QueueWindow { messages: args.jobs.into(), bytes: WINDOW_BYTES };
     let mut stream = client.receive_stream(&args.queue, window).await?;
+    let mut interrupts = Interrupts::listen();
     let mut jobs: JoinSet<Done> = JoinSet::new();
     for session in 0.. {
-        match work(&args, &client, &mut stream, session, &mut jobs).await {
-            End::Interrupted => return finish(stream, session, jobs).await,
+        match work(&args, &client, &mut stream, &mut interrupts, session, &mut jobs).await {
+            End::Interrupted => return finish(stream, &mut interrupts, session, jobs).await,
             End::Lost(error) if !is_passing(&error) => return Err(error.into()),
             End::Lost(error) => eprintln!("millstream: {error}; the messages under way are handed out again"),
         }
         stream = tokio::select! {
             reopened = reopen(&client, &args.queue, window) => reopened?,
-            () = interrupt() => return Err(CliError::Interrupted),
+            () = interrupts.next() => return Err(CliError::Interrupted),
         };
     }
     Ok(())
@@ -95,6 +96,7 @@ async fn work(
     args: &WorkerArgs,
     client: &Client,
     stream: &mut QueueStream,
+    interrupts: &mut Interrupts,
     session: u64,
     jobs: &mut JoinSet<Done>,
 ) -> End {
@@ -121,7 +123,7 @@ async fn work(
                 Err(error) => Err(error),
             },
             Some(done) = jobs.join_next() => settle(stream, session, done),
-            () = interrupt() => return End::Interrupted,
+            () = interrupts.next() => return End::Interrupted,
         };
         if let Err(error) = step {
             return End::Lost(error);
@@ -144,7 +146,12 @@ fn settle(stream: &QueueStream, session: u64, done: Result<Done, tokio::task::Jo
 }
 
 /// Lets what runs end, and gives back the rest.
-async fn finish(stream: QueueStream, session: u64, mut jobs: JoinSet<Done>) -> Result<(), CliError> {
+async fn finish(
+    stream: QueueStream,
+    interrupts: &mut Interrupts,
+    session: u64,
+    mut jobs: JoinSet<Done>,
+) -> Result<(), CliError> {
     if !jobs.is_empty() {
         eprintln!("finishing {} messages; interrupt again to end at once", jobs.len());
     }
@@ -154,7 +161,7 @@ async fn finish(stream: QueueStream, session: u64, mut jobs: JoinSet<Done>) -> R
                 Some(done) => settle(&stream, session, done)?,
                 None => break,
             },
-            () = interrupt() => return Err(CliError::Interrupted),
+            () = interrupts.next() => return Err(CliError::Interrupted),
         }
     }
     Ok(stream.close().await?)
