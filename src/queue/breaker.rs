@@ -58,11 +58,10 @@ impl Breaker {
     /// Takes note of deliveries that were done, and that failed.
     pub(super) fn note(&mut self, policy: BreakerPolicy, acked: u64, failed: u64) {
         match self.position {
-            // What was out when it opened says nothing of now.
-            Position::Tripped | Position::Open { .. } => {}
             Position::Probing if failed > 0 => self.position = Position::Tripped,
             Position::Probing if acked > 0 => *self = Self::default(),
-            Position::Probing => {}
+            // What was out when it opened says nothing of now.
+            Position::Tripped | Position::Open { .. } | Position::Probing => {}
             Position::Closed => {
                 let most = u64::from(policy.deliveries);
                 (0..acked.min(most)).for_each(|_| self.push(false, policy.deliveries));
