@@ -35,7 +35,7 @@ pub fn extended_record(body: &Bytes, headers: &[(&str, &[u8])], message_id: Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::record_set::{Record, check, encode_identified_record, keyed_bodies, records};
+    use crate::types::record_set::{Record, check, encode_identified_record, keyed_bodies, record_of_body, records};
 
     fn body(key: Option<&[u8]>, headers: &[(&str, &[u8])], id: Option<&str>) -> Bytes {
         let mut set = BytesMut::new();
@@ -57,6 +57,22 @@ mod tests {
         assert_eq!(names, [("own", 1), ("a", 300), ("b", 0)]);
         assert_eq!((record.key.as_deref(), record.value.as_deref()), (Some(b"k".as_slice()), Some(b"v".as_slice())));
         assert_eq!((record.timestamp, record.message_id.as_deref()), (Some(7), Some("id-1")));
+    }
+
+    proptest::proptest! {
+        /// Bytes from outside cannot swallow what is put behind them: what is a record before is one after, and ends with it.
+        #[test]
+        fn whatever_is_a_record_is_one_with_more_behind_it(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..24)
+        ) {
+            let body = Bytes::from(bytes);
+            if let Some(before) = record_of_body(&body) {
+                let mut after = only(&extended_record(&body, &[("a", b"1")], Some("id")));
+                assert_eq!(after.headers.pop(), Some(("a".to_owned(), Bytes::from_static(b"1"))));
+                assert_eq!(after.message_id, before.message_id.clone().or(Some("id".to_owned())));
+                assert_eq!(Record { message_id: before.message_id.clone(), ..after }, before);
+            }
+        }
     }
 
     #[test]
