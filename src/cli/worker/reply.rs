@@ -47,8 +47,10 @@ pub(super) async fn reply(
 ) -> Verdict {
     let Some(token) = message.record.reply_token() else {
         // Nobody asked; it is for whoever watches the worker.
-        let mut stdout = std::io::stdout().lock();
-        let _ = stdout.write_all(&output.bytes).and_then(|()| stdout.write_all(b"\n"));
+        if !output.bytes.is_empty() {
+            let mut stdout = std::io::stdout().lock();
+            let _ = stdout.write_all(&output.bytes).and_then(|()| stdout.write_all(b"\n"));
+        }
         return verdict;
     };
     let failure = match &verdict {
