@@ -21,10 +21,13 @@ use std::time::Duration;
 mod expired;
 mod groups;
 mod readings;
+mod requests;
 
 use expired::ExpiredUnread;
 pub use groups::{GroupLagReading, GroupReading, GroupReadings, LagReading};
 pub use readings::{CoordinatorReading, OpenFilesReading, PartitionReading, QueueReading, QueueTotals, Readings};
+pub use requests::RequestCounted;
+use requests::RequestMetrics;
 
 /// Upper bounds of the sync histogram, in seconds: 50 us (a disk with a protected cache) to 6.5 s (one that fails).
 const SYNC_SECONDS_BUCKETS: [f64; 18] = [
@@ -58,9 +61,7 @@ pub struct Metrics {
     upkeep_seconds: Histogram,
     connections: Gauge,
     produce_in_flight_bytes: Gauge,
-    requests_waiting: Gauge,
-    requests_answered: Counter,
-    requests_timed_out: Counter,
+    requests: RequestMetrics,
     expired_unread: ExpiredUnread,
     retention_suspended: Gauge,
     disk_free_bytes: Gauge,
@@ -81,10 +82,6 @@ pub struct TopicMetrics {
 /// One open connection; counted until dropped.
 #[derive(Debug)]
 pub struct ConnectionCounted(Gauge);
-
-/// A request that waits for its reply; counted until dropped.
-#[derive(Debug)]
-pub struct RequestCounted(Gauge);
 
 /// Bytes of a produce call that is under way; counted until dropped.
 #[derive(Debug)]
@@ -114,9 +111,7 @@ impl Default for Metrics {
             upkeep_seconds: Histogram::new(SYNC_SECONDS_BUCKETS),
             connections: Gauge::default(),
             produce_in_flight_bytes: Gauge::default(),
-            requests_waiting: Gauge::default(),
-            requests_answered: Counter::default(),
-            requests_timed_out: Counter::default(),
+            requests: RequestMetrics::default(),
             expired_unread: ExpiredUnread::default(),
             retention_suspended: Gauge::default(),
             disk_free_bytes: Gauge::default(),
@@ -142,12 +137,7 @@ impl Default for Metrics {
         registry.register("connections", "Connections open now", metrics.connections.clone());
         let help = "Bytes of records received and not answered yet";
         registry.register("produce_in_flight_bytes", help, metrics.produce_in_flight_bytes.clone());
-        let help = "Requests whose callers wait for a reply now";
-        registry.register("requests_waiting", help, metrics.requests_waiting.clone());
-        let help = "Requests whose callers got their reply, failed ones included";
-        registry.register("requests_answered", help, metrics.requests_answered.clone());
-        let help = "Requests whose callers got no reply in time";
-        registry.register("requests_timed_out", help, metrics.requests_timed_out.clone());
+        metrics.requests.register(&mut registry);
         registry.register_collector(Box::new(metrics.expired_unread.clone()));
         let help = "1 while retention by time is suspended, because the clock jumped";
         registry.register("retention_suspended", help, metrics.retention_suspended.clone());
@@ -273,22 +263,6 @@ impl Metrics {
         InFlightCounted(self.produce_in_flight_bytes.clone(), bytes)
     }
 
-    /// A request waits for its reply until the answer is dropped.
-    pub fn request_waits(&self) -> RequestCounted {
-        self.requests_waiting.inc();
-        RequestCounted(self.requests_waiting.clone())
-    }
-
-    /// A caller has its reply.
-    pub fn request_answered(&self) {
-        self.requests_answered.inc();
-    }
-
-    /// A caller's time was up.
-    pub fn request_timed_out(&self) {
-        self.requests_timed_out.inc();
-    }
-
     /// Everything counted so far together with `readings`, in the text format of `OpenMetrics`.
     pub fn render(&self, readings: Readings) -> String {
         let mut read = Registry::with_prefix("millstream");
@@ -319,12 +293,6 @@ impl TopicMetrics {
 }
 
 impl Drop for ConnectionCounted {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-impl Drop for RequestCounted {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -1,3 +1,5 @@
+//! Who gets which reply, and who is told that nobody does.
+
 use super::*;
 
 fn reply(text: &'static str) -> Reply {
