@@ -12,10 +12,19 @@ use std::path::PathBuf;
 /// The message whose fields the broker carries as opaque bytes.
 const OPAQUE_MESSAGE: &str = ".millstream.v1.RecordSet";
 
-/// And the one that is opaque where a queue hands it out, or gave it up, or a schedule keeps it.
+/// And the one that is opaque where a queue hands it out or gave it up, a schedule keeps it, or a request or a reply is
+/// passed on.
 const RECORD: &str = ".millstream.v1.Record";
-const RECORD_CARRIERS: [&str; 5] =
-    ["QueueMessage", "PeekedMessage", "DeadLetter", "NewSchedule", "GetScheduleResponse"];
+const RECORD_CARRIERS: [&str; 8] = [
+    "QueueMessage",
+    "PeekedMessage",
+    "DeadLetter",
+    "NewSchedule",
+    "GetScheduleResponse",
+    "RequestRequest",
+    "RequestResponse",
+    "ReplyRequest",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");

@@ -176,6 +176,22 @@ pub const SCHEDULE_DUE_MS_MAX: i64 = 253_402_207_199_999;
 pub const CRON_BYTES_MAX: usize = 256;
 /// See [`CRON_BYTES_MAX`].
 pub const TIME_ZONE_BYTES_MAX: usize = 64;
+/// Most calls that wait for the reply to a request, about 300 bytes each.
+pub const WAITING_REQUESTS_MAX: usize = 10_000;
+
+/// Requests that are remembered to have a reply, about 40 bytes each; of an older one it is only known that nobody waits.
+pub const REPLIED_REQUESTS_REMEMBERED: usize = 100_000;
+
+/// How long a request waits for its reply when it does not say, and the most it may ask for, in milliseconds.
+pub const REQUEST_TIMEOUT_MS_DEFAULT: u32 = 30_000;
+/// See [`REQUEST_TIMEOUT_MS_DEFAULT`].
+pub const REQUEST_TIMEOUT_MS_MAX: u32 = 600_000;
+
+/// Largest reply, in bytes of its encoded record: most clients refuse a message of more than four times that.
+pub const REPLY_BYTES_MAX: usize = 1 << 20;
+
+/// Longest text that says why a request has failed, in bytes.
+pub const REPLY_FAILURE_BYTES_MAX: usize = 1_024;
 
 const _: () = assert!(BATCH_BYTES_LIMIT_MIN <= BATCH_BYTES_LIMIT_MAX);
 // A batch and its frame header always fit an empty segment's 32-bit positions.

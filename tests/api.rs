@@ -63,6 +63,8 @@ mod queue_policies;
 mod queue_streams;
 #[path = "api/queues.rs"]
 mod queues;
+#[path = "api/requests.rs"]
+mod requests;
 #[path = "api/restart.rs"]
 mod restart;
 #[path = "api/retention.rs"]

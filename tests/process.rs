@@ -44,6 +44,8 @@ mod queue;
 mod queue_verbs;
 #[path = "process/refusals.rs"]
 mod refusals;
+#[path = "process/requests.rs"]
+mod requests;
 #[path = "process/schedule.rs"]
 mod schedule;
 #[path = "process/schedule_kills.rs"]

@@ -22,6 +22,7 @@ from millstream.v1 import dead_letter_pb2, dead_letter_pb2_grpc
 from millstream.v1 import produce_pb2, produce_pb2_grpc
 from millstream.v1 import queue_pb2, queue_pb2_grpc
 from millstream.v1 import record_pb2
+from millstream.v1 import request_pb2, request_pb2_grpc
 from millstream.v1 import topic_pb2, topic_pb2_grpc
 
 HERE = pathlib.Path(__file__).parent
@@ -131,6 +132,28 @@ class ClientTest(unittest.TestCase):
         repeats = [f"offset {offset}, a repeat: True" for offset in (0, 2, 4)]
         self.assertEqual(done.stdout.splitlines(), repeats)
         self.assertEqual(len(self.fetch_all("once")), 6)
+
+    def test_a_request_gets_its_reply(self):
+        self.topics.CreateTopic(topic_pb2.CreateTopicRequest(name="orders"), timeout=CALL_SECONDS_MAX)
+        queues = queue_pb2_grpc.QueueServiceStub(self.broker.channel)
+        earliest = record_pb2.Position(edge=record_pb2.EDGE_EARLIEST)
+        queues.CreateQueue(queue_pb2.CreateQueueRequest(name="work", topics=["orders"], start=earliest))
+        requests = request_pb2_grpc.RequestServiceStub(self.broker.channel)
+
+        asked = request_pb2.RequestRequest(topic="orders", record=record_pb2.Record(value=b"how many?"))
+        call = requests.Request.future(asked, timeout=CALL_SECONDS_MAX)
+        receive = queue_pb2.ReceiveRequest(queue="work", max_wait_ms=CALL_SECONDS_MAX * 1000)
+        message, = queues.Receive(receive, timeout=2 * CALL_SECONDS_MAX).messages
+        token, = [header.value.decode() for header in message.record.headers if header.key == "reply-token"]
+        reply = request_pb2.ReplyRequest(token=token, record=record_pb2.Record(value=b"three"))
+        self.assertTrue(requests.Reply(reply, timeout=CALL_SECONDS_MAX).delivered)
+        answer = call.result()
+        self.assertEqual((answer.reply.value, answer.HasField("failure")), (b"three", False))
+        self.assertEqual((answer.offset, answer.durability), (message.offset, record_pb2.DURABILITY_SYNCED))
+        self.assert_refused(requests.Reply, reply, grpc.StatusCode.ALREADY_EXISTS, "REPLY_ALREADY_GIVEN")
+
+        asked.timeout_ms = 1
+        self.assert_refused(requests.Request, asked, grpc.StatusCode.DEADLINE_EXCEEDED, "REQUEST_TIMED_OUT")
 
     def test_errors_carry_a_code_and_a_reason(self):
         self.assert_refused(

@@ -4,6 +4,7 @@ use crate::group::{CommitError, GroupError};
 use crate::partition::AppendError;
 use crate::producer::ProducerError;
 use crate::queue::{QueueError, SettleError};
+use crate::requests::RequestError;
 use crate::schedule::ScheduleError;
 use crate::storage::StorageError;
 use crate::storage::log::BatchRefusal;
@@ -212,6 +213,9 @@ pub enum BrokerError {
     /// Schedules refused the call.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
+    /// A request has no reply, or a reply was not taken.
+    #[error(transparent)]
+    Request(#[from] RequestError),
     /// The stream's place in its group was taken away.
     #[error("the member was removed from its group: {cause}; subscribe again")]
     MemberRemoved {

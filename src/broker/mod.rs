@@ -2,7 +2,7 @@
 //!
 //! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`] (with
 //! [`lag`]), `producers`, [`queues`] and [`receiving`] (with `queue_reading` and `dead_letters`), [`letters`],
-//! [`schedules`] (with `schedule_log` and `dispatcher`); `startup`, `opener` and
+//! [`schedules`] (with `schedule_log` and `dispatcher`), [`requests`]; `startup`, `opener` and
 //! `coordinators` open everything, `upkeep`, [`compaction`] and `scrubber` look after it, `clock_watch`, `disk_watch`,
 //! `expired` and `dead_groups` know when that needs a word. The state lives below: topics and partitions in the table of
 //! `topic_table`, groups and queues in their coordinators. Doors translate to and from these calls and own nothing.
@@ -27,6 +27,7 @@ mod queue_reading;
 pub mod queues;
 mod readings;
 pub mod receiving;
+pub mod requests;
 mod schedule_log;
 pub mod schedules;
 mod scrubber;
@@ -49,6 +50,7 @@ pub use crate::queue::{
     Priority as QueuePriority, QueueConfig, QueueError, QueuePolicy, QueueStart, ReceiverKind, RetryPolicy, Settle,
     SettleError, Verb, Window,
 };
+pub use crate::requests::{Reply, RequestError};
 pub use crate::schedule::{
     Entry as ScheduleEntry, Listed as ListedSchedule, Missed, Place, Recurrence, Schedule, ScheduleError, ScheduleId,
     Stage as ScheduleStage,
@@ -67,6 +69,7 @@ pub use upkeep::ClockStatus;
 use crate::clock::SharedClock;
 use crate::metrics::{GroupReadings, LetterReading, Metrics, QueueReading, QueueTotals, ScheduleReading};
 use crate::partition::StoragePool;
+use crate::requests::Requests;
 use crate::shutdown::Shutdown;
 use crate::storage::StorageContext;
 use crate::storage::data_dir::DataDir;
@@ -95,6 +98,8 @@ pub struct Broker {
     /// Held while the catalog is changed: one change at a time, durable before it shows.
     catalog: tokio::sync::Mutex<Catalog>,
     coordinators: Coordinators,
+    /// Calls that wait for a reply.
+    requests: Arc<Requests>,
     upkeep: Upkeep,
     disk: Arc<DiskWatch>,
     scrubber: Arc<Scrubber>,

@@ -124,6 +124,7 @@ impl Broker {
             topics,
             catalog: tokio::sync::Mutex::new(catalog),
             coordinators,
+            requests: Arc::default(),
             upkeep,
             pool,
             compacting: Arc::new(Semaphore::new(1)),

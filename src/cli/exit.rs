@@ -1,7 +1,8 @@
 //! How a command ends: its exit code, and one line that says what happened and what to do.
 //!
 //! Exit codes are a contract that scripts rely on: 0 done, 1 error, 2 wrong usage, 3 not found, 4 timeout or no data,
-//! 5 done in part or problems found, 130 interrupted. A reader that goes away (a closed pipe) is not an error: the command ends quietly.
+//! 5 done in part or problems found, 6 a request failed, 130 interrupted. A reader that goes away (a closed pipe) is not an
+//! error: the command ends quietly.
 
 use crate::client::ClientError;
 use crate::inspect::InspectError;
@@ -39,6 +40,9 @@ pub(super) enum CliError {
     /// Some of it was done. What was not is said in the words of the error inside.
     #[error("{done}; then: {rest}")]
     Partial { done: String, rest: Box<CliError> },
+    /// The reply to a request says that the work has failed for good.
+    #[error("the work has failed: {0}")]
+    WorkFailed(String),
     /// Ctrl-C, or a signal to terminate.
     #[error("interrupted")]
     Interrupted,
@@ -83,6 +87,7 @@ impl CliError {
             },
             Self::Inspect(_) | Self::Client(_) | Self::Io { .. } | Self::Input { .. } | Self::Bench(_) => 1,
             Self::Partial { .. } | Self::ProblemsFound(_) => 5,
+            Self::WorkFailed(_) => 6,
             Self::Interrupted => 130,
             Self::OutputClosed => 0,
         }
@@ -158,6 +163,8 @@ mod tests {
             (CliError::usage("x").after(Some("1 record was sent".to_owned())), 5),
             (CliError::Interrupted.after(Some("1 record was sent".to_owned())), 130),
             (CliError::ProblemsFound(2), 5),
+            (refused(Code::DeadlineExceeded, "REQUEST_TIMED_OUT"), 4),
+            (CliError::WorkFailed("sold out".to_owned()), 6),
             (InspectError::NotALog { path: "x".into() }.into(), 2),
             (InspectError::NoSuchTopic { topic: "x".to_owned(), directory: "d".into() }.into(), 3),
             (CliError::output(io()), 0),

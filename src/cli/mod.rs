@@ -4,9 +4,9 @@
 //! verb but `serve` and `log` is an ordinary client of a broker, and has a file or folder of its own:
 //!
 //! ```text
-//! serve   topic   produce/   consume/   group   queue/   dlq/   schedule/   worker   broker   log/   bench/   completion
-//! version                                                  verbs
-//! exit   interrupt   units   time   json   table   confirm                  what they share
+//! serve   topic   produce/   consume/   group   queue/   dlq/   schedule/   worker   request   reply
+//! broker   log/   bench/   completion   version                             verbs
+//! exit   interrupt   units   time   json   table   confirm   whole_input    what they share
 //! ```
 
 mod bench;
@@ -22,12 +22,15 @@ mod json;
 mod log;
 mod produce;
 mod queue;
+mod reply;
+mod request;
 mod schedule;
 pub mod serve;
 mod table;
 mod time;
 mod topic;
 mod version;
+mod whole_input;
 mod worker;
 
 use crate::client::{Client, ClientError};
@@ -45,7 +48,8 @@ Examples:
   echo 'two coffees' | millstream produce orders
   millstream consume orders -e                  print all there is
 
-Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 timeout or no data, 5 done in part or problems found, 130 interrupted.";
+Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 timeout or no data, 5 done in part or problems found, 6 a
+request failed, 130 interrupted.";
 
 /// A persistent, log-structured message broker, and the tools to work with it.
 #[derive(Debug, Parser)]
@@ -75,6 +79,10 @@ enum Verb {
     Schedule(schedule::ScheduleArgs),
     /// Run a command for each message of a queue.
     Worker(worker::WorkerArgs),
+    /// Send a record and print the reply to it.
+    Request(request::RequestArgs),
+    /// Reply to a request.
+    Reply(reply::ReplyArgs),
     /// Show how a broker stands, confirm its clock, have it look for damage.
     Broker(broker::BrokerVerbArgs),
     /// Look at the files of a data directory, without a broker: segments, frames, whether all is whole.
@@ -122,6 +130,8 @@ fn run(arguments: Vec<OsString>) -> ExitCode {
         Verb::Dlq(args) => exit::report(block_on(dlq::run(args))),
         Verb::Schedule(args) => exit::report(block_on(schedule::run(args))),
         Verb::Worker(args) => exit::report(block_on(worker::run(args))),
+        Verb::Request(args) => exit::report(block_on(request::run(args))),
+        Verb::Reply(args) => exit::report(block_on(reply::run(args))),
         Verb::Broker(args) => exit::report(block_on(broker::run(args))),
         Verb::Log(args) => exit::report(log::run(args)),
         Verb::Bench(args) => exit::report(bench::run(args)),

@@ -4,11 +4,14 @@
 //! verdict. The leases of messages under way last as long as the stream; when it is lost, what runs is finished, its
 //! verdict is void, and another stream is opened.
 
+mod reply;
+
 use super::BrokerArgs;
 use super::exit::CliError;
-use super::interrupt::interrupt;
+use super::interrupt::Interrupts;
 use crate::client::{Client, ClientError, QueueEvent, QueueMessage, QueueStream, QueueWindow, Verdict};
 use clap::Args;
+use reply::Output;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStringExt as _;
@@ -28,10 +31,12 @@ The command gets the body on standard input, and in its environment:
   MILLSTREAM_QUEUE, MILLSTREAM_TOPIC, MILLSTREAM_PARTITION, MILLSTREAM_OFFSET, MILLSTREAM_ATTEMPT,
   MILLSTREAM_KEY (if there is one), MILLSTREAM_HEADER_NAME for each header (upper case, _ for other signs)
 Its exit code decides: 0 = done, 65 (or --reject-code) = never to be done, to the dead letter topic, any other = failed,
-to be tried again as the queue says. Ctrl-C: what runs is finished, the rest is given back; twice: ended at once.
+to be tried again as the queue says. With --reply its standard output is the reply to whoever sent the message with
+millstream request: when it is done, rejected, or has failed for the last time. Ctrl-C: what runs is finished, the rest is given back; twice: ended at once.
 
 Examples:
   millstream worker mail --exec ./send-mail -j 8
+  millstream worker prices --exec ./price-of --reply
   millstream worker thumbnails --exec 'convert - -resize 100x100 \"/out/$MILLSTREAM_KEY.png\"'";
 
 /// Options of `worker`.
@@ -49,6 +54,9 @@ pub(super) struct WorkerArgs {
     /// The exit code that means: this will never succeed.
     #[arg(long, value_name = "CODE", default_value_t = 65, value_parser = clap::value_parser!(u8).range(1..))]
     reject_code: u8,
+    /// Make the output of the command, but for its last newline, the reply to messages that wait for one.
+    #[arg(long)]
+    reply: bool,
     #[command(flatten)]
     broker: BrokerArgs,
 }
@@ -67,31 +75,39 @@ pub(super) async fn run(args: WorkerArgs) -> Result<(), CliError> {
     let client = args.broker.connect().await?;
     let window = QueueWindow { messages: args.jobs.into(), bytes: WINDOW_BYTES };
     let mut stream = client.receive_stream(&args.queue, window).await?;
+    let mut interrupts = Interrupts::listen();
     let mut jobs: JoinSet<Done> = JoinSet::new();
     for session in 0.. {
-        match work(&args, &mut stream, session, &mut jobs).await {
-            End::Interrupted => return finish(stream, session, jobs).await,
+        match work(&args, &client, &mut stream, &mut interrupts, session, &mut jobs).await {
+            End::Interrupted => return finish(stream, &mut interrupts, session, jobs).await,
             End::Lost(error) if !is_passing(&error) => return Err(error.into()),
             End::Lost(error) => eprintln!("millstream: {error}; the messages under way are handed out again"),
         }
         stream = tokio::select! {
             reopened = reopen(&client, &args.queue, window) => reopened?,
-            () = interrupt() => return Err(CliError::Interrupted),
+            () = interrupts.next() => return Err(CliError::Interrupted),
         };
     }
     Ok(())
 }
 
 /// Runs the command for each message of one stream.
-async fn work(args: &WorkerArgs, stream: &mut QueueStream, session: u64, jobs: &mut JoinSet<Done>) -> End {
+async fn work(
+    args: &WorkerArgs,
+    client: &Client,
+    stream: &mut QueueStream,
+    interrupts: &mut Interrupts,
+    session: u64,
+    jobs: &mut JoinSet<Done>,
+) -> End {
     loop {
         let step = tokio::select! {
             event = stream.next() => match event {
                 Ok(QueueEvent::Messages(messages)) => {
                     for message in messages {
-                        let (exec, queue, reject_code) = (args.exec.clone(), args.queue.clone(), args.reject_code);
-                        jobs.spawn_blocking(move || {
-                            let verdict = run_command(&exec, &queue, reject_code, &message);
+                        let job = Job::new(args, client);
+                        jobs.spawn(async move {
+                            let (message, verdict) = job.run(message).await;
                             (session, message, verdict)
                         });
                     }
@@ -107,7 +123,7 @@ async fn work(args: &WorkerArgs, stream: &mut QueueStream, session: u64, jobs: &
                 Err(error) => Err(error),
             },
             Some(done) = jobs.join_next() => settle(stream, session, done),
-            () = interrupt() => return End::Interrupted,
+            () = interrupts.next() => return End::Interrupted,
         };
         if let Err(error) = step {
             return End::Lost(error);
@@ -130,7 +146,12 @@ fn settle(stream: &QueueStream, session: u64, done: Result<Done, tokio::task::Jo
 }
 
 /// Lets what runs end, and gives back the rest.
-async fn finish(stream: QueueStream, session: u64, mut jobs: JoinSet<Done>) -> Result<(), CliError> {
+async fn finish(
+    stream: QueueStream,
+    interrupts: &mut Interrupts,
+    session: u64,
+    mut jobs: JoinSet<Done>,
+) -> Result<(), CliError> {
     if !jobs.is_empty() {
         eprintln!("finishing {} messages; interrupt again to end at once", jobs.len());
     }
@@ -140,7 +161,7 @@ async fn finish(stream: QueueStream, session: u64, mut jobs: JoinSet<Done>) -> R
                 Some(done) => settle(&stream, session, done)?,
                 None => break,
             },
-            () = interrupt() => return Err(CliError::Interrupted),
+            () = interrupts.next() => return Err(CliError::Interrupted),
         }
     }
     Ok(stream.close().await?)
@@ -165,27 +186,72 @@ fn is_passing(error: &ClientError) -> bool {
     }
 }
 
-/// Runs the command for one message, and waits for its end.
-fn run_command(exec: &str, queue: &str, reject_code: u8, message: &QueueMessage) -> Verdict {
-    let mut command = Command::new("sh");
-    command.arg("-c").arg(exec).stdin(Stdio::piped()).envs(environment(queue, message));
-    // In a group of its own: an interrupt from the terminal is for the worker, which lets the command finish.
-    command.process_group(0);
-    let mut child = match command.spawn() {
-        Ok(child) => child,
-        Err(error) => return Verdict::Nack { delay: None, reason: format!("the command cannot be run: {error}") },
-    };
-    if let Some(mut stdin) = child.stdin.take() {
-        // A command need not read its input; a closed pipe says nothing about how it ends.
-        let _ = stdin.write_all(message.record.value.as_deref().unwrap_or_default());
+/// What is done for one message.
+struct Job {
+    client: Client,
+    exec: String,
+    queue: String,
+    reject_code: u8,
+    replies: bool,
+}
+
+impl Job {
+    fn new(args: &WorkerArgs, client: &Client) -> Self {
+        let (client, exec, queue) = (client.clone(), args.exec.clone(), args.queue.clone());
+        Self { client, exec, queue, reject_code: args.reject_code, replies: args.reply }
     }
-    match child.wait() {
-        Ok(status) if status.success() => Verdict::Ack,
-        Ok(status) if status.code() == Some(reject_code.into()) => {
-            Verdict::Reject { reason: format!("the command ended with {status}") }
+
+    /// Runs the command, replies if that is asked for, and gives the message back with its verdict.
+    async fn run(self, message: QueueMessage) -> (QueueMessage, Verdict) {
+        let running = tokio::task::spawn_blocking(move || {
+            let ran = self.run_command(&message);
+            (self, message, ran)
+        });
+        let (job, message, (verdict, output)) = running.await.expect("running a command does not panic");
+        let verdict = match output {
+            Some(output) => reply::reply(&job.client, &job.queue, &message, &output, verdict).await,
+            None => verdict,
+        };
+        (message, verdict)
+    }
+
+    /// Runs the command for one message, and waits for its end. Its output is read if it is to be a reply.
+    fn run_command(&self, message: &QueueMessage) -> (Verdict, Option<Output>) {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(&self.exec).stdin(Stdio::piped()).envs(environment(&self.queue, message));
+        // In a group of its own: an interrupt from the terminal is for the worker, which lets the command finish.
+        command.process_group(0);
+        if self.replies {
+            command.stdout(Stdio::piped());
         }
-        Ok(status) => Verdict::Nack { delay: None, reason: format!("the command ended with {status}") },
-        Err(error) => Verdict::Nack { delay: None, reason: format!("the end of the command is not known: {error}") },
+        let failed = |what, error| Verdict::Nack { delay: None, reason: format!("{what}: {error}") };
+        let mut child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) => return (failed("the command cannot be run", error), None),
+        };
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        // Both at once: a command may write before it has read everything, and would wait for ever.
+        let output = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // A command need not read its input; a closed pipe says nothing about how it ends.
+                let body = message.record.value.as_deref().unwrap_or_default();
+                stdin.map(|mut stdin| stdin.write_all(body))
+            });
+            stdout.map(Output::read).transpose()
+        });
+        let verdict = match child.wait() {
+            Ok(status) if status.success() => Verdict::Ack,
+            Ok(status) if status.code() == Some(self.reject_code.into()) => {
+                Verdict::Reject { reason: format!("the command ended with {status}") }
+            }
+            Ok(status) => Verdict::Nack { delay: None, reason: format!("the command ended with {status}") },
+            Err(error) => failed("the end of the command is not known", error),
+        };
+        match output {
+            Ok(Some(mut output)) => (output.judge(verdict), Some(output)),
+            Ok(None) => (verdict, None),
+            Err(error) => (failed("the output of the command cannot be read", error), None),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! Client (connection) -+- admin/     topics, groups, offsets, server: one call, one answer
 //!                      +- producer/  records -> batches -> one pipelined stream of requests
 //!                      +- queue/     one stream of messages to work on -> verdicts; or single calls
+//!                      +- requests   a record, and the wait for the reply to it; replies
 //!                      +- consumer/  one subscription -> batches of records; PartitionReader for bounded ranges
 //! ```
 //!
@@ -32,6 +33,7 @@ mod convert;
 mod error;
 pub mod producer;
 pub mod queue;
+mod requests;
 
 pub use connection::{BROKER_PORT_DEFAULT, Client, ClientOptions};
 pub use consumer::{
@@ -41,6 +43,7 @@ pub use convert::{PartitionOffset, PartitionOutcome};
 pub use error::{ClientError, Refusal};
 pub use producer::{NewRecord, Producer, ProducerOptions, Receipt, RecordAck};
 pub use queue::{QueueEvent, QueueMessage, QueueStream, QueueWindow, RefusedSettlement, Settlement, Verdict};
+pub use requests::{Reply, ReplyReceipt, RequestOptions};
 
 #[cfg(test)]
 mod fake_broker;

@@ -14,6 +14,7 @@ mod listener;
 mod produce;
 mod queues;
 mod receive_stream;
+mod requests;
 mod schedules;
 mod status;
 mod subscribe;
@@ -45,7 +46,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const LOCAL_RESETS_MAX: usize = 256;
 
 /// What health is told for: the whole broker, and each service.
-const HEALTH_NAMES: [&str; 9] = [
+const HEALTH_NAMES: [&str; 10] = [
     "",
     proto::topic_service_server::SERVICE_NAME,
     proto::producer_service_server::SERVICE_NAME,
@@ -54,6 +55,7 @@ const HEALTH_NAMES: [&str; 9] = [
     proto::queue_service_server::SERVICE_NAME,
     proto::dead_letter_service_server::SERVICE_NAME,
     proto::schedule_service_server::SERVICE_NAME,
+    proto::request_service_server::SERVICE_NAME,
     proto::admin_service_server::SERVICE_NAME,
 ];
 
@@ -82,6 +84,7 @@ pub async fn serve(
     use proto::group_service_server::GroupServiceServer;
     use proto::producer_service_server::ProducerServiceServer;
     use proto::queue_service_server::QueueServiceServer;
+    use proto::request_service_server::RequestServiceServer;
     use proto::schedule_service_server::ScheduleServiceServer;
     use proto::topic_service_server::TopicServiceServer;
 
@@ -120,6 +123,7 @@ pub async fn serve(
         .add_service(QueueServiceServer::new(door.clone()))
         .add_service(DeadLetterServiceServer::new(door.clone()))
         .add_service(ScheduleServiceServer::new(door.clone()))
+        .add_service(RequestServiceServer::new(door.clone()).max_decoding_message_size(request_bytes_max))
         .add_service(AdminServiceServer::new(door))
         .serve_with_incoming_shutdown(listener.into_stream(), draining)
         .await

@@ -5,8 +5,8 @@
 //! error about one part of a call becomes a [`proto::Error`] with the same facts.
 
 use crate::broker::{
-    BatchRefusal, BrokerError, CommitError, GroupError, ProducerError, QueueError, ScheduleError, SettleError,
-    StorageError,
+    BatchRefusal, BrokerError, CommitError, GroupError, ProducerError, QueueError, RequestError, ScheduleError,
+    SettleError, StorageError,
 };
 use crate::proto;
 use crate::types::record_set::RecordSetError;
@@ -175,6 +175,7 @@ fn row(error: &BrokerError) -> Row {
         E::Queue(error) => queue_row(error),
         E::Settle(error) => settle_row(error),
         E::Schedule(error) => schedule_row(error),
+        E::Request(error) => request_row(error),
     }
 }
 
@@ -384,6 +385,31 @@ fn schedule_row(error: &ScheduleError) -> Row {
         E::Refused { .. } => Row::new(Code::ResourceExhausted, "DISK_FULL").next(LATER),
         E::Corrupt { key, .. } => Row::new(Code::DataLoss, "DATA_CORRUPT").fact("key", key),
         E::Stopped { .. } => Row::new(Code::Unavailable, "SCHEDULES_STOPPED").next(Next::Unknown),
+    }
+}
+
+/// What ends a wait says that something was done: the request is in its log.
+fn request_row(error: &RequestError) -> Row {
+    use RequestError as E;
+    match error {
+        E::TooManyWaiting { limit } => {
+            Row::new(Code::ResourceExhausted, "LIMIT_REACHED").fact("limit", limit).next(LATER)
+        }
+        E::TimedOut { at, offset, timeout_ms } => Row::new(Code::DeadlineExceeded, "REQUEST_TIMED_OUT")
+            .at(at)
+            .fact("offset", offset)
+            .fact("timeout_ms", timeout_ms)
+            .next(Next::Unknown),
+        E::Draining { at, offset } => {
+            Row::new(Code::Unavailable, "DRAINING").at(at).fact("offset", offset).next(Next::Unknown)
+        }
+        E::Repeated { at, offset } => Row::new(Code::AlreadyExists, "REQUEST_REPEATED").at(at).fact("offset", offset),
+        E::TokenUnknown => Row::new(Code::InvalidArgument, "REPLY_TOKEN_UNKNOWN"),
+        E::NotAwaited { cause } => Row::new(Code::NotFound, "REPLY_NOT_AWAITED").fact("cause", cause.fact()),
+        E::AlreadyGiven => Row::new(Code::AlreadyExists, "REPLY_ALREADY_GIVEN"),
+        E::TooLarge { bytes, limit_bytes } => {
+            Row::new(Code::InvalidArgument, "REPLY_TOO_LARGE").fact("bytes", bytes).fact("limit_bytes", limit_bytes)
+        }
     }
 }
 

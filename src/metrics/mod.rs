@@ -21,6 +21,7 @@ use std::time::Duration;
 mod expired;
 mod groups;
 mod readings;
+mod requests;
 mod schedules;
 
 use expired::ExpiredUnread;
@@ -28,6 +29,8 @@ pub use groups::{GroupLagReading, GroupReading, GroupReadings, LagReading};
 pub use readings::{
     CoordinatorReading, LetterReading, OpenFilesReading, PartitionReading, QueueReading, QueueTotals, Readings,
 };
+pub use requests::RequestCounted;
+use requests::RequestMetrics;
 pub use schedules::ScheduleReading;
 
 /// Upper bounds of the sync histogram, in seconds: 50 us (a disk with a protected cache) to 6.5 s (one that fails).
@@ -62,6 +65,7 @@ pub struct Metrics {
     upkeep_seconds: Histogram,
     connections: Gauge,
     produce_in_flight_bytes: Gauge,
+    requests: RequestMetrics,
     expired_unread: ExpiredUnread,
     retention_suspended: Gauge,
     disk_free_bytes: Gauge,
@@ -111,6 +115,7 @@ impl Default for Metrics {
             upkeep_seconds: Histogram::new(SYNC_SECONDS_BUCKETS),
             connections: Gauge::default(),
             produce_in_flight_bytes: Gauge::default(),
+            requests: RequestMetrics::default(),
             expired_unread: ExpiredUnread::default(),
             retention_suspended: Gauge::default(),
             disk_free_bytes: Gauge::default(),
@@ -136,6 +141,7 @@ impl Default for Metrics {
         registry.register("connections", "Connections open now", metrics.connections.clone());
         let help = "Bytes of records received and not answered yet";
         registry.register("produce_in_flight_bytes", help, metrics.produce_in_flight_bytes.clone());
+        metrics.requests.register(&mut registry);
         registry.register_collector(Box::new(metrics.expired_unread.clone()));
         let help = "1 while retention by time is suspended, because the clock jumped";
         registry.register("retention_suspended", help, metrics.retention_suspended.clone());

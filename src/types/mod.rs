@@ -10,6 +10,7 @@ pub mod partitioner;
 pub mod position;
 pub mod producer;
 pub mod record_set;
+pub mod reply_headers;
 pub mod topic;
 pub mod topic_pattern;
 mod wire;

@@ -7,8 +7,10 @@
 //! [`check`] is the one walk over every byte that came from outside; it is total on any input and accepts exactly the
 //! canonical field layout that protobuf encoders produce (unknown fields are allowed and kept).
 
+mod extended;
 mod outline;
 
+pub use extended::extended_record;
 pub use outline::{RecordOutline, outlines};
 
 use crate::types::TimestampMs;

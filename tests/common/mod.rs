@@ -24,6 +24,7 @@ use millstream::proto::dead_letter_service_client::DeadLetterServiceClient;
 use millstream::proto::group_service_client::GroupServiceClient;
 use millstream::proto::producer_service_client::ProducerServiceClient;
 use millstream::proto::queue_service_client::QueueServiceClient;
+use millstream::proto::request_service_client::RequestServiceClient;
 use millstream::proto::schedule_service_client::ScheduleServiceClient;
 use millstream::proto::topic_service_client::TopicServiceClient;
 use millstream::shutdown::Shutdown;
@@ -186,6 +187,11 @@ impl TestBroker {
     /// See [`TestBroker::topics`].
     pub(crate) fn schedules(&self) -> ScheduleServiceClient<Channel> {
         ScheduleServiceClient::new(self.channel())
+    }
+
+    /// See [`TestBroker::topics`].
+    pub(crate) fn requests(&self) -> RequestServiceClient<Channel> {
+        RequestServiceClient::new(self.channel()).max_decoding_message_size(REPLY_BYTES_MAX)
     }
 
     /// Creates a topic with default options.

@@ -64,7 +64,7 @@ pub(crate) fn all() -> Vec<Source> {
     for name in ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
         paths.extend(root().join(name).exists().then(|| name.to_owned()));
     }
-    for folder in ["docs", "clients", "tests", "benches", "fuzz"] {
+    for folder in ["docs", "clients", "examples", "tests", "benches", "fuzz"] {
         paths.extend(files(folder, "md"));
     }
     paths.extend(files("proto", "proto"));

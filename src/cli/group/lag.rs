@@ -1,7 +1,7 @@
 //! `millstream group lag`: how far a group is behind, once or again and again.
 
 use crate::cli::exit::CliError;
-use crate::cli::interrupt::interrupt;
+use crate::cli::interrupt::Interrupts;
 use crate::cli::time::format_time;
 use crate::cli::{json, table};
 use crate::client::Client;
@@ -43,10 +43,11 @@ pub(super) async fn once(client: &Client, group: &str, json: bool) -> Result<(),
 /// Again and again; on a terminal each time over the last.
 pub(super) async fn watch(client: &Client, group: &str, json: bool) -> Result<(), CliError> {
     let mut ticks = tokio::time::interval(WATCH_INTERVAL);
+    let mut interrupts = Interrupts::listen();
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            () = interrupt() => return Err(CliError::Interrupted),
+            () = interrupts.next() => return Err(CliError::Interrupted),
         }
         if std::io::stdout().is_terminal() && !json {
             std::io::stdout().write_all(b"\x1b[2J\x1b[H").map_err(CliError::output)?;
