@@ -8,8 +8,10 @@
 //! canonical field layout that protobuf encoders produce (unknown fields are allowed and kept).
 
 mod outline;
+mod parts;
 
 pub use outline::{RecordOutline, outlines};
+pub use parts::{RecordPart, bodies_with_ends, parts};
 
 use crate::types::TimestampMs;
 use crate::types::wire::{Cursor, Fault, Prefix, WIRE_BYTES, WIRE_VARINT, field_len, varint_len};
