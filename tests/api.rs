@@ -21,6 +21,8 @@ mod example;
 mod fencing;
 #[path = "api/fetch.rs"]
 mod fetch;
+#[path = "api/filters.rs"]
+mod filters;
 #[path = "api/group_commits.rs"]
 mod group_commits;
 #[path = "api/group_fork.rs"]

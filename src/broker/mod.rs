@@ -1,7 +1,7 @@
 //! The broker as one thing: every operation a door can ask for, in the words of [`crate::types`].
 //!
 //! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`] (with
-//! [`lag`]), `producers`, [`queues`] and [`receiving`] (with `queue_reading` and `dead_letters`); `startup`, `opener` and
+//! [`lag`]), `producers`, [`queues`] and [`receiving`] (with `queue_reading` and `dead_letters`), `filtering` for three of them; `startup`, `opener` and
 //! `coordinators` open everything, `upkeep`, [`compaction`] and `scrubber` look after it, `clock_watch`, `disk_watch`,
 //! `expired` and `dead_groups` know when that needs a word. The state lives below: topics and partitions in the table of
 //! `topic_table`, groups and queues in their coordinators. Doors translate to and from these calls and own nothing.
@@ -15,6 +15,7 @@ mod disk_watch;
 pub mod error;
 mod expired;
 pub mod fetch;
+mod filtering;
 pub mod groups;
 pub mod lag;
 mod opener;

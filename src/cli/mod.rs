@@ -14,6 +14,7 @@ mod completion;
 mod confirm;
 mod consume;
 mod exit;
+mod filter;
 mod group;
 mod interrupt;
 mod json;

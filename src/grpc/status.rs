@@ -110,6 +110,10 @@ fn row(error: &BrokerError) -> Row {
     use BrokerError as E;
     match error {
         E::InvalidArgument { field, .. } => Row::new(Code::InvalidArgument, "INVALID_ARGUMENT").fact("field", field),
+        E::Filter(error) => {
+            let row = Row::new(Code::InvalidArgument, "INVALID_ARGUMENT").fact("field", "filter");
+            error.position().into_iter().fold(row, |row, position| row.fact("position", position))
+        }
         E::InvalidTopicName(_) => Row::new(Code::InvalidArgument, "INVALID_NAME"),
         E::InvalidOption(error) => Row::new(Code::InvalidArgument, "INVALID_OPTION")
             .fact("option", error.option)
@@ -246,6 +250,9 @@ fn group_row(error: &GroupError) -> Row {
         }
         E::HasMembers { group, members } => {
             Row::new(Code::FailedPrecondition, "GROUP_HAS_MEMBERS").fact("group", group).fact("members", members)
+        }
+        E::FilterDiffers { group, filter } => {
+            Row::new(Code::FailedPrecondition, "FILTER_DIFFERS").fact("group", group).fact("filter", filter)
         }
         E::HasOffsets { group, offsets } => {
             Row::new(Code::AlreadyExists, "GROUP_ALREADY_EXISTS").fact("group", group).fact("offsets", offsets)
