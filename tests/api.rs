@@ -55,6 +55,8 @@ mod observation;
 mod produce;
 #[path = "api/produce_stream.rs"]
 mod produce_stream;
+#[path = "api/queue_filters.rs"]
+mod queue_filters;
 #[path = "api/queue_policies.rs"]
 mod queue_policies;
 #[path = "api/queue_streams.rs"]

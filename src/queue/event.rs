@@ -105,6 +105,9 @@ pub(super) struct Settlement {
     /// Not in the log any more: deleted by retention, or compacted away.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub absent: Vec<Range<Offset>>,
+    /// Passed over: they do not match the filter of the queue.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub filtered: Vec<Range<Offset>>,
     /// Given back unworked; the attempt does not count.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub released: Vec<Range<Offset>>,
@@ -220,9 +223,14 @@ pub(super) struct Decision<R> {
 
 /// Adds an offset to ranges that are built in order; neighbours become one range.
 pub(super) fn push_offset(ranges: &mut Vec<Range<Offset>>, offset: Offset) {
+    push_range(ranges, offset..offset.advance(1));
+}
+
+/// The same with many offsets.
+pub(super) fn push_range(ranges: &mut Vec<Range<Offset>>, range: Range<Offset>) {
     match ranges.last_mut() {
-        Some(last) if last.end == offset => last.end = offset.advance(1),
-        _ => ranges.push(offset..offset.advance(1)),
+        Some(last) if last.end == range.start => last.end = range.end,
+        _ => ranges.push(range),
     }
 }
 
