@@ -20,6 +20,8 @@ mod command_line;
 mod compaction;
 #[path = "process/corruption.rs"]
 mod corruption;
+#[path = "process/filters.rs"]
+mod filters;
 #[path = "process/flights.rs"]
 mod flights;
 #[path = "process/group.rs"]
