@@ -59,8 +59,8 @@ impl Broker {
             let results = self.read_all(&request).await;
             let bytes: usize = results.iter().flatten().map(Fetched::bytes).sum();
             let failed = results.iter().any(Result::is_err);
-            let is_over = failed || self.shutdown.is_draining() || tokio::time::Instant::now() >= deadline;
-            if bytes == 0 && !is_over && request.pass_over(&results) {
+            let may_go_on = || !failed && !self.shutdown.is_draining() && tokio::time::Instant::now() < deadline;
+            if request.filter.is_some() && bytes == 0 && may_go_on() && request.pass_over(&results) {
                 // A long way without a match must not keep others from their turn.
                 tokio::task::yield_now().await;
                 bytes_before = None;
@@ -157,11 +157,8 @@ impl Broker {
 }
 
 impl Fetch {
-    /// With a filter: goes on behind what did not match. Whether there was any.
+    /// Goes on behind what did not match. Whether there was any.
     fn pass_over(&mut self, results: &FetchResults) -> bool {
-        if self.filter.is_none() {
-            return false;
-        }
         let mut has_moved = false;
         for ((_, _, offset), fetched) in self.positions.iter_mut().zip(results.iter().flatten()) {
             has_moved |= fetched.next_offset > *offset;

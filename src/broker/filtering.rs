@@ -86,3 +86,7 @@ impl Selection {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "filtering_tests.rs"]
+mod tests;

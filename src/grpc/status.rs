@@ -7,6 +7,7 @@
 use crate::broker::{
     BatchRefusal, BrokerError, CommitError, GroupError, ProducerError, QueueError, SettleError, StorageError,
 };
+use crate::filter::FilterError;
 use crate::proto;
 use crate::types::record_set::RecordSetError;
 use crate::types::{Offset, TopicPartition};
@@ -110,10 +111,7 @@ fn row(error: &BrokerError) -> Row {
     use BrokerError as E;
     match error {
         E::InvalidArgument { field, .. } => Row::new(Code::InvalidArgument, "INVALID_ARGUMENT").fact("field", field),
-        E::Filter(error) => {
-            let row = Row::new(Code::InvalidArgument, "INVALID_ARGUMENT").fact("field", "filter");
-            error.position().into_iter().fold(row, |row, position| row.fact("position", position))
-        }
+        E::Filter(error) => filter_row(error),
         E::InvalidTopicName(_) => Row::new(Code::InvalidArgument, "INVALID_NAME"),
         E::InvalidOption(error) => Row::new(Code::InvalidArgument, "INVALID_OPTION")
             .fact("option", error.option)
@@ -194,6 +192,11 @@ fn records_row(error: &RecordSetError) -> Row {
         }
         RecordSetError::Empty => Row::new(Code::InvalidArgument, "RECORDS_EMPTY"),
     }
+}
+
+fn filter_row(error: &FilterError) -> Row {
+    let row = Row::new(Code::InvalidArgument, "INVALID_ARGUMENT").fact("field", "filter");
+    error.position().into_iter().fold(row, |row, position| row.fact("position", position))
 }
 
 fn batch_row(refusal: &BatchRefusal) -> Row {

@@ -4,7 +4,7 @@ use crate::common::records::{headed, set, values_of};
 use crate::common::refusal::{Refusal, refusal};
 use crate::common::subscriber::{Subscriber, as_member, at_offset, from_start};
 use crate::common::{TestBroker, until, within};
-use millstream::client::{ConsumerOptions, Event};
+use millstream::client::{ConsumedBatch, ConsumerOptions, Event};
 use millstream::proto::subscribe_request::Open;
 use millstream::proto::subscribe_response::Records;
 use millstream::proto::{
@@ -215,7 +215,7 @@ async fn the_client_library_commits_past_what_does_not_match() {
         let mut values = Vec::new();
         loop {
             match consumer.next().await.expect("the stream goes on") {
-                Event::Records(records) => values.extend(records.batches.iter().flat_map(|batch| batch.records())),
+                Event::Records(records) => values.extend(records.batches.iter().flat_map(ConsumedBatch::records)),
                 Event::Passed { next_offset, .. } => assert!(next_offset.0 >= 32),
                 _ => {}
             }

@@ -190,8 +190,10 @@ impl Subscription {
                 return Ok(Some(Delivery::Assigned { generation: Generation(0), partitions }));
             }
         }
-        if let Some(Reading { at, next_offset, high_watermark, .. }) = self.cursors.next_untold(self.told_to_drain) {
-            let batches = Vec::new();
+        if self.request.filter.is_some()
+            && let Some(untold) = self.cursors.next_untold(self.told_to_drain)
+        {
+            let Reading { at, batches, next_offset, high_watermark } = untold;
             return Ok(Some(Delivery::Records { partition: at, batches, next_offset, high_watermark }));
         }
         self.read().await
@@ -224,7 +226,8 @@ impl Subscription {
     async fn wait(&mut self) -> Result<Option<Delivery>, BrokerError> {
         let may_send = !self.is_paused && self.credit.as_ref().is_none_or(|credit| !credit.is_used_up());
         let is_member = self.membership.is_some();
-        let (told_to_drain, tell_at) = (self.told_to_drain, self.cursors.tell_at());
+        let told_to_drain = self.told_to_drain;
+        let tell_at = self.request.filter.as_ref().and_then(|_| self.cursors.tell_at());
         let event = async {
             match &mut self.membership {
                 Some(membership) => membership.events.recv().await,
