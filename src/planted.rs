@@ -83,6 +83,18 @@ pub enum Bug {
     ClockJumpIgnored,
     /// Records that retention deleted before a group had read them are not counted.
     ExpiredUnreadNotCounted,
+    /// What workers say about messages is not written to the journal of queues.
+    SettlementUnwritten,
+    /// Deliveries are not written to the journal of queues: a message that kills its broker comes for ever.
+    DeliveryUnwritten,
+    /// A settlement is confirmed before the journal of queues has it.
+    SettlementConfirmedEarly,
+    /// A message is handed out although one of its key stands in front of it.
+    KeyOrderIgnored,
+    /// A verb is carried out although the lease it speaks of is over.
+    OldLeaseAccepted,
+    /// A message counts as done although its dead letter was not written.
+    DeadLetterUnwritten,
     /// The scrub of sealed segments looks at headers and not at checksums.
     ScrubSkipsChecksum,
 }

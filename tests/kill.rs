@@ -1,8 +1,8 @@
 //! `kill -9` of a real broker under load, again and again, and a history that must be explained.
 //!
 //! The parent is the judge, the child is the broker. Eight producers (half of them idempotent), two groups of two
-//! members, deletions and new topics go on while the broker is killed at moments that a seeded generator chooses:
-//! under load, right after an acknowledgement, and while it starts. After each restart everything is read, and
+//! members, two queues of three workers, deletions and new topics go on while the broker is killed at moments that a
+//! seeded generator chooses: under load, right after an acknowledgement, and while it starts. After each restart everything is read, and
 //! `tests/history` says whether every promise was kept.
 //!
 //! ```sh
@@ -23,10 +23,14 @@ mod checker_tests;
 mod history;
 #[path = "kill/producers.rs"]
 mod producers;
+#[path = "kill/queue_checker_tests.rs"]
+mod queue_checker_tests;
 #[path = "kill/readers.rs"]
 mod readers;
 #[path = "kill/round.rs"]
 mod round;
+#[path = "kill/workers.rs"]
+mod workers;
 #[path = "kill/world.rs"]
 mod world;
 

@@ -14,6 +14,8 @@
 mod bench;
 #[path = "process/broker.rs"]
 mod broker;
+#[path = "process/broker_verbs.rs"]
+mod broker_verbs;
 #[path = "process/command_line.rs"]
 mod command_line;
 #[path = "process/compaction.rs"]
@@ -36,6 +38,8 @@ mod inspection;
 mod ledger;
 #[path = "process/queue.rs"]
 mod queue;
+#[path = "process/queue_verbs.rs"]
+mod queue_verbs;
 #[path = "process/refusals.rs"]
 mod refusals;
 #[path = "process/stopping.rs"]

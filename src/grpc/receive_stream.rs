@@ -2,7 +2,8 @@
 //!
 //! Three things go on side by side: messages are handed out, verbs are on their way, requests are read. None is
 //! interrupted for another, so nothing that was leased is lost on its way to the client. The end of the stream says what
-//! becomes of what the client has: closed in order, it is given back uncounted; lost, it is free at once and counts.
+//! becomes of what the client has: closed, it is given back uncounted; ended in any other way, it is free at once and
+//! counts.
 
 use super::Door;
 use super::convert::at_most;
@@ -75,7 +76,7 @@ impl UnderWay {
 
 /// Why a stream ends.
 enum End {
-    /// The client closed it.
+    /// The client has said so.
     InOrder,
     /// The client is gone.
     Lost,
@@ -154,8 +155,17 @@ async fn serve(
             }
             Some(settled) = under_way.next() => answer(outbox, settled).await,
             message = requests.message(), if has_room => match message {
+                Ok(Some(proto::StreamingReceiveRequest { request: Some(Request::Close(_)) })) => {
+                    return finish(outbox, under_way).await;
+                }
                 Ok(Some(message)) => obey(&handle, message, &mut under_way).await,
-                Ok(None) => return finish(outbox, under_way).await,
+                // Not the same as closed: a call that the client has cancelled ends like this, too.
+                Ok(None) => {
+                    return match finish(outbox, under_way).await {
+                        End::InOrder => End::Lost,
+                        end => end,
+                    };
+                }
                 Err(_) => Err(End::Lost),
             },
             _ = heartbeat.tick() => {
@@ -211,6 +221,7 @@ async fn obey(
         Some(Request::Credit(proto::QueueCredit { messages, bytes })) => {
             Ok(handle.widen(Window { messages, bytes }).await?)
         }
+        Some(Request::Close(_)) => Err(End::InOrder),
         Some(Request::Open(_)) => Err(BrokerError::invalid("open", "the stream is open already").into()),
         None => {
             Err(BrokerError::invalid("request", "the message is empty, or of a kind this broker does not know").into())
@@ -218,7 +229,7 @@ async fn obey(
     }
 }
 
-/// The client has closed its side: it still gets its answers.
+/// The client says nothing more: it still gets its answers.
 async fn finish(outbox: &Outbox, mut under_way: UnderWay) -> End {
     while let Some(settled) = under_way.next().await {
         if let Err(end) = answer(outbox, settled).await {

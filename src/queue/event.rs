@@ -221,6 +221,19 @@ pub(super) struct Decision<R> {
     pub events: Vec<Event>,
 }
 
+impl Settlement {
+    /// Adds what else was settled, behind this.
+    pub(super) fn add(&mut self, more: &Self) {
+        let Self { acked, buried, absent, filtered, released, failed, dying } = more;
+        let ours = [&mut self.acked, &mut self.buried, &mut self.absent, &mut self.filtered, &mut self.released];
+        for (ours, more) in ours.into_iter().zip([acked, buried, absent, filtered, released]) {
+            more.iter().for_each(|range| push_range(ours, range.clone()));
+        }
+        self.failed.extend_from_slice(failed);
+        self.dying.extend_from_slice(dying);
+    }
+}
+
 /// Adds an offset to ranges that are built in order; neighbours become one range.
 pub(super) fn push_offset(ranges: &mut Vec<Range<Offset>>, offset: Offset) {
     push_range(ranges, offset..offset.advance(1));

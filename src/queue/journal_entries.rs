@@ -18,6 +18,7 @@ use super::ids::{PartitionKey, QueueName, Run};
 use super::policy::QueueConfig;
 use crate::limits;
 use crate::partition::journal::{JournalEntry, parse_json};
+use crate::planted::{Bug, is_planted};
 use crate::types::{Offset, TimestampMs, TopicId};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -54,6 +55,8 @@ pub(super) fn encode(event: &Event) -> Option<JournalEntry> {
         Event::PartitionDropped { queue, at } => {
             Some(JournalEntry::tombstone(partition_key(PROGRESS_KIND, queue, *at)))
         }
+        Event::Delivered { .. } if is_planted(Bug::DeliveryUnwritten) => None,
+        Event::Settled { .. } if is_planted(Bug::SettlementUnwritten) => None,
         Event::Delivered { queue, at, messages, at_ms, .. } => {
             let mut ranges = Vec::new();
             for message in messages {

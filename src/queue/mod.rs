@@ -15,6 +15,7 @@
 mod breaker;
 mod coordinator;
 mod describe;
+mod drain_entries;
 mod error;
 mod event;
 mod expiry;

@@ -4,10 +4,10 @@
 //! token is answered as the model foretold, nothing that could be handed out is held back, and the journal, the
 //! journal with a snapshot behind it, and the snapshot alone each replay to the durable state.
 
+use super::drain_entries::DrainEntries;
 use super::event::{Departure, Event, Now, ReceiverKind, Window, offsets, push_offset};
 use super::hand_out::{Found, Reservation};
 use super::ids::{DeliveryId, Place, ReceiverId};
-use super::journal_entries::encode;
 use super::policy::{Ordering, QueueConfig};
 use super::progress::MessageState;
 use super::queues::Queues;
@@ -67,6 +67,8 @@ enum Where {
 struct World {
     queues: Queues,
     journal: Vec<JournalEntry>,
+    /// Of the drain that has not ended.
+    drain: DrainEntries,
     logs: ListedLogs,
     now: Now,
     /// `Some` while it is there, with whether it is a stream.
@@ -108,6 +110,7 @@ impl World {
         let mut world = Self {
             queues: Queues::default(),
             journal: Vec::new(),
+            drain: DrainEntries::default(),
             logs: ListedLogs::holding(&[(0, 0), (0, 0)]),
             now: Now { monotonic_ms: 0, wall_ms: 1_000_000 },
             receivers: Vec::new(),
@@ -126,9 +129,14 @@ impl World {
 
     fn enact(&mut self, events: &[Event]) {
         for event in events {
-            self.journal.extend(encode(event));
+            self.drain.push(event);
             self.queues.apply(event);
         }
+    }
+
+    /// The journal as it is when the drain has ended.
+    fn written(&self) -> Vec<JournalEntry> {
+        [self.journal.clone(), self.drain.clone().finish().0].concat()
     }
 
     fn take(&mut self, step: &Step) {
@@ -334,9 +342,8 @@ impl World {
     }
 
     fn restart(&mut self, from_snapshot: bool) {
-        if from_snapshot {
-            self.journal = self.queues.snapshot();
-        }
+        self.journal = if from_snapshot { self.queues.snapshot() } else { self.written() };
+        self.drain = DrainEntries::default();
         self.queues = Queues::replay(self.journal.clone()).unwrap();
         self.receivers.iter_mut().for_each(|receiver| *receiver = None);
         for (state, attempts) in self.model.values_mut() {
@@ -351,14 +358,15 @@ impl World {
 
     fn check(&self) {
         self.pass_time_is_done();
-        let replayed = Queues::replay(self.journal.clone()).unwrap();
+        let journal = self.written();
+        let replayed = Queues::replay(journal.clone()).unwrap();
         let durable = |queues: &Queues| {
             let described = queues.describe(&queue("work")).unwrap();
             described.partitions.iter().map(|partition| partition.low_watermark).collect::<Vec<_>>()
         };
         let again = Queues::replay(self.queues.snapshot()).unwrap();
         assert_eq!(again.snapshot(), self.queues.snapshot(), "a snapshot says all");
-        let both = Queues::replay(self.journal.iter().cloned().chain(self.queues.snapshot())).unwrap();
+        let both = Queues::replay(journal.into_iter().chain(self.queues.snapshot())).unwrap();
         assert_eq!(both.snapshot(), self.queues.snapshot(), "a snapshot replaces what is before it");
         // What was only read ahead is not in the journal, so only the messages that were handed out must agree.
         let state = self.queues.get(&queue("work")).unwrap();

@@ -76,7 +76,7 @@ impl Queues {
                 self.by_name.values_mut().for_each(QueueState::begin_run);
             }
             Event::QueueSet { config } => {
-                self.next_queue = self.next_queue.max(config.id.0 + 1);
+                self.next_queue = self.next_queue.max(config.id.0.saturating_add(1));
                 let queue = self.by_name.entry(config.name.clone());
                 let queue = queue.or_insert_with(|| QueueState::new(config.clone()));
                 queue.apply(event);
@@ -137,7 +137,8 @@ impl Queues {
             queue.free(&over, &mut events);
         }
         // At the end: nothing of the above has happened in the new run.
-        events.push(Event::RunBegun { run: Run(self.run.0 + 1), next_queue: self.next_queue });
+        // A journal may hold any number; no broker starts so often that they are used up.
+        events.push(Event::RunBegun { run: Run(self.run.0.saturating_add(1)), next_queue: self.next_queue });
         events
     }
 

@@ -2,7 +2,7 @@
 
 use crate::common::{TestBroker, within};
 use millstream::proto::settlement::{self, Verb};
-use millstream::proto::streaming_receive_request::{Open, Request, Settle};
+use millstream::proto::streaming_receive_request::{Close, Open, Request, Settle};
 use millstream::proto::streaming_receive_response::{Response, Settled};
 use millstream::proto::{QueueCredit, QueueMessage, Settlement, StreamingReceiveRequest, StreamingReceiveResponse};
 use std::collections::VecDeque;
@@ -68,8 +68,14 @@ impl QueueStream {
         self.requests.send(message).await.expect("the stream takes requests");
     }
 
-    /// Closes this side, and reads to the end.
-    pub(crate) async fn close(mut self) {
+    /// Closes in order, and reads to the end.
+    pub(crate) async fn close(self) {
+        self.send(Request::Close(Close {})).await;
+        self.end_requests().await;
+    }
+
+    /// Ends this side, and reads to the end.
+    pub(crate) async fn end_requests(mut self) {
         let (gone, _) = mpsc::channel(1);
         self.requests = gone;
         while within("the end of the stream", self.responses.message()).await.expect("it ends in peace").is_some() {}

@@ -43,6 +43,36 @@ pub(crate) enum Anomaly {
     TopicLost { topic: String },
     #[error("topic came back: {topic} was deleted, or never asked for, and is there")]
     TopicCameBack { topic: String },
+    #[error(
+        "message lost: queue {queue} is done with {log} offset {offset}; nobody acked it, and it has no dead letter"
+    )]
+    MessageLost { queue: String, log: String, offset: u64 },
+    #[error("two leases: worker {one} of queue {queue} has {log} offset {offset}, and worker {other} gets it too")]
+    TwoLeases { queue: String, log: String, offset: u64, one: u32, other: u32 },
+    #[error("delivered when done: queue {queue} hands out {log} offset {offset} (attempt {attempt}), which is done")]
+    DeliveredWhenDone { queue: String, log: String, offset: u64, attempt: u32 },
+    #[error(
+        "ack of an old lease: queue {queue} confirmed attempt {attempt} of {log} offset {offset}; there was a later one"
+    )]
+    AckOfOldLease { queue: String, log: String, offset: u64, attempt: u32 },
+    #[error("acked and dead: {log} offset {offset} has a dead letter, and queue {queue} confirmed its ack")]
+    AckedAndDead { queue: String, log: String, offset: u64 },
+    #[error("attempt repeated: queue {queue} hands out {log} offset {offset} a second time as attempt {attempt}")]
+    AttemptRepeated { queue: String, log: String, offset: u64, attempt: u32 },
+    #[error(
+        "attempts lost: {log} offset {offset} had {before} attempts before a kill; queue {queue} says {attempt} after it"
+    )]
+    AttemptsLost { queue: String, log: String, offset: u64, before: u32, attempt: u32 },
+    #[error("too many attempts: queue {queue} hands out {log} offset {offset} for the {attempt}th time")]
+    TooManyAttempts { queue: String, log: String, offset: u64, attempt: u32 },
+    #[error("overtaken: queue {queue} handed out {log} offset {by} before offset {offset} of the same key was done")]
+    Overtaken { queue: String, log: String, offset: u64, by: u64 },
+    #[error("letter invented: queue {queue} wrote a dead letter of {log} offset {offset}; {why}")]
+    LetterInvented { queue: String, log: String, offset: u64, why: String },
+    #[error("done went back: queue {queue} was done below {before} in {log}, and is below {done_below}")]
+    DoneWentBack { queue: String, log: String, before: u64, done_below: u64 },
+    #[error("not done: queue {queue} is done below {done} in {log}, which ends at {end}, and nothing is left to do")]
+    NotDone { queue: String, log: String, done: u64, end: u64 },
     #[error("no answer: record {record} was neither acknowledged nor refused")]
     NoAnswer { record: RecordId },
 }

@@ -1,10 +1,11 @@
 //! The judge: takes events one by one, knows what must hold, and names what does not.
 //!
-//! Three parts that know nothing of each other: the records in the logs (`logs.rs`), the groups that read them
-//! (`groups.rs`), and the topics (here).
+//! Four parts that know nothing of each other: the records in the logs (`logs.rs`), the groups that read them
+//! (`groups.rs`), the queues that hand them out (`queues.rs`), and the topics (here).
 
 use super::groups::Groups;
 use super::logs::Logs;
+use super::queues::Queues;
 use super::{Anomaly, Event};
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ const ANOMALIES_MAX: usize = 1_000;
 pub(crate) struct Checker {
     logs: Logs,
     groups: Groups,
+    queues: Queues,
     /// Whether a topic exists; `None` while nobody can know.
     topics: BTreeMap<String, Option<bool>>,
     anomalies: Vec<Anomaly>,
@@ -34,6 +36,18 @@ pub(crate) struct Counts {
     pub(crate) deleted: u64,
     /// Records that audits compared with what is known of them.
     pub(crate) audited: u64,
+}
+
+/// What became of messages of queues.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct QueueCounts {
+    /// Deliveries that workers heard.
+    pub(crate) received: u64,
+    /// Settlements that were confirmed, acks among them.
+    pub(crate) settled: u64,
+    pub(crate) acked: u64,
+    /// Messages with a dead letter.
+    pub(crate) dead: u64,
 }
 
 impl Checker {
@@ -57,9 +71,14 @@ impl Checker {
         Counts { polled, commits, ..self.logs.counts }
     }
 
+    /// The same of queues.
+    pub(crate) fn queue_counts(&self) -> QueueCounts {
+        self.queues.counts
+    }
+
     /// Goes on by one event.
     pub(crate) fn take(&mut self, event: &Event) {
-        let Self { logs, groups, topics, anomalies } = self;
+        let Self { logs, groups, queues, topics, anomalies } = self;
         let found = &mut |anomaly| {
             if anomalies.len() < ANOMALIES_MAX {
                 anomalies.push(anomaly);
@@ -78,6 +97,7 @@ impl Checker {
         }
         logs.take(event, found);
         groups.take(event, logs, found);
+        queues.take(event, logs, found);
     }
 }
 

@@ -23,6 +23,26 @@ impl Batch {
     }
 }
 
+/// What a worker says about a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Said {
+    Ack,
+    Nack,
+    Release,
+    Reject,
+}
+
+/// A dead letter: which message it is of, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Letter {
+    pub(crate) log: u16,
+    pub(crate) offset: u64,
+    pub(crate) attempts: u32,
+    pub(crate) is_rejected: bool,
+    pub(crate) record: Option<RecordId>,
+}
+
 /// What may go from a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -79,6 +99,26 @@ pub(crate) enum Event {
     CommitsAsked { group: u16 },
     /// What they are.
     Committed { group: u16, log: u16, offset: Option<u64> },
+    /// A queue, from the first record of its logs on.
+    Queue { queue: u16, name: String, attempts_max: u32, keeps_order: bool },
+    /// Somebody begins to take messages: by a stream, whose leases end with it, or by calls, whose leases end by time.
+    WorkerOpened { worker: u32, is_stream: bool },
+    /// It is about to end, or has ended.
+    WorkerClosed { worker: u32 },
+    /// A message came to a worker.
+    Received { worker: u32, queue: u16, log: u16, offset: u64, record: Option<RecordId>, attempt: u32 },
+    /// A worker is about to say something about a message.
+    SettleAsked { worker: u32, queue: u16, log: u16, offset: u64, attempt: u32, said: Said },
+    /// That was confirmed.
+    SettleDone { queue: u16, log: u16, offset: u64, attempt: u32, said: Said },
+    /// It was refused: it did not happen.
+    SettleRefused { queue: u16, log: u16, offset: u64, said: Said },
+    /// A queue says that everything below an offset is done.
+    QueueAudited { queue: u16, log: u16, done_below: u64 },
+    /// All dead letters of a queue, read after it was audited.
+    DeadLetters { queue: u16, letters: Vec<Letter> },
+    /// Nothing is sent any more, and nobody has anything left to do: all of a log must be done.
+    Drained { queue: u16, log: u16, end: u64 },
     /// The topics there are.
     TopicsAudited { topics: Vec<String> },
     /// Every record sent was acknowledged or refused, and every log audited after that.
@@ -130,6 +170,11 @@ impl Recorder {
     /// What was counted so far.
     pub(crate) fn counts(&self) -> super::checker::Counts {
         self.lock().checker.counts()
+    }
+
+    /// The same of queues.
+    pub(crate) fn queue_counts(&self) -> super::checker::QueueCounts {
+        self.lock().checker.queue_counts()
     }
 
     fn lock(&self) -> MutexGuard<'_, History> {

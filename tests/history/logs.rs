@@ -120,6 +120,9 @@ impl Logs {
                 log.delete_done = log.delete_done.max(*start);
             }
             Event::Polled { log, batches, .. } => self.learn_all(*log, batches, Evidence::Polled, found),
+            Event::Received { log, offset, record, .. } => {
+                self.learn(*log, *offset, *record, Evidence::Polled, found);
+            }
             Event::Down => {
                 self.downs += 1;
                 self.by_number.iter_mut().for_each(|log| log.must_reach = log.cells.len() as u64);
@@ -135,6 +138,12 @@ impl Logs {
 
     pub(super) fn name(&self, log: u16) -> String {
         self.by_number[usize::from(log)].name.clone()
+    }
+
+    /// The record that is known to be at an offset.
+    pub(super) fn record_at(&self, log: u16, offset: u64) -> Option<RecordId> {
+        let log = self.by_number.get(usize::from(log))?;
+        log.cells.get(usize::try_from(offset).ok()?)?.record
     }
 
     /// A reader of a log was sent from one offset to a later one: a deletion must explain it, now or when the log is

@@ -2,11 +2,12 @@
 
 use crate::broker::{Broker, Launch, connect};
 use crate::history::audit::{Subject, audit, topic_name};
-use crate::history::checker::Counts;
+use crate::history::checker::{Counts, QueueCounts};
 use crate::history::payload::Random;
 use crate::history::{Event, Payload, Rule};
+use crate::workers::Queues;
 use crate::world::{PATIENCE, World};
-use crate::{changes, producers, readers};
+use crate::{changes, producers, readers, workers};
 use millstream::client::Client;
 use millstream::client::admin::TopicSettings;
 use millstream::types::{Cleanup, Durability, TopicPartition};
@@ -23,6 +24,7 @@ pub(crate) struct Totals {
     kills: u64,
     kills_at_start: u64,
     counts: Counts,
+    queues: QueueCounts,
     restarts: Vec<Duration>,
 }
 
@@ -32,10 +34,12 @@ impl Totals {
         self.restarts.sort_unstable();
         let at = |percent: usize| self.restarts[(self.restarts.len() - 1) * percent / 100].as_millis();
         let Counts { acked, repeated, polled, commits, deleted, audited } = self.counts;
+        let QueueCounts { received, settled, acked: done, dead } = self.queues;
         format!(
             "kill: {} kills (+{} while starting), {acked} acked, 0 lost, 0 duplicated, 0 invented, 0 reordered, 0 \
              dirty reads ({repeated} repeated in doubt, {polled} polled, {commits} commits, {deleted} deleted, \
-             {audited} audited), restart p50 {} ms, p99 {} ms, max {} ms",
+             {audited} audited); queues: {received} deliveries, {settled} settlements, {done} acks, {dead} dead letters, 0 \
+             lost, 0 with two leases, 0 after their end, 0 overtaken; restart p50 {} ms, p99 {} ms, max {} ms",
             self.kills,
             self.kills_at_start,
             at(50),
@@ -59,6 +63,7 @@ impl Round {
     /// Runs it to its end. Gives the broker that runs then.
     pub(crate) async fn run(mut self, mut broker: Broker, totals: &mut Totals) -> Broker {
         let (world, topics) = self.prepare(&broker).await;
+        let queues = workers::start(&world, &broker.client().await, &topics, &mut self.random).await;
         let senders = producers::start(&world, &topics, &mut self.random).await;
         let topics: Vec<_> = topics.iter().map(|topic| topic_name(topic)).collect();
         let readers = readers::start(&world, &broker.client().await, &topics, &mut self.random);
@@ -71,17 +76,18 @@ impl Round {
         for kill in 1..self.kills {
             self.wait_for_the_moment(&world).await;
             broker = self.kill_and_restart(broker, &world, totals);
-            self.audit(&broker, &world, kill).await;
+            self.audit(&broker, &world, &queues, kill).await;
         }
         world.close();
         within("the producers to deliver everything", senders.join_all()).await;
         within("the last changes", changing.join_all()).await;
         drop(readers);
         broker = self.kill_and_restart(broker, &world, totals);
-        self.audit(&broker, &world, self.kills).await;
+        self.audit(&broker, &world, &queues, self.kills).await;
+        within("the queues to be done", queues.drain(&broker.client().await, &world)).await;
         world.recorder.record(Event::Finished);
         world.check(&self.context(self.kills));
-        totals.add(world.recorder.counts());
+        totals.add(world.recorder.counts(), world.recorder.queue_counts());
         clean_up(&world).await;
         broker
     }
@@ -154,10 +160,11 @@ impl Round {
     }
 
     /// Reads everything, while nothing is sent or changed, and judges.
-    async fn audit(&self, broker: &Broker, world: &World, kill: u64) {
+    async fn audit(&self, broker: &Broker, world: &World, queues: &Queues, kill: u64) {
         let client = connect(broker.address()).await;
         let closed = within("the load to pause", world.gate.write()).await;
         within("an audit", audit(&client, &world.subject, world.payload, &world.recorder)).await;
+        within("an audit of the queues", queues.audit(&client, world)).await;
         world.check(&self.context(kill));
         drop(closed);
     }
@@ -168,7 +175,11 @@ impl Round {
 }
 
 impl Totals {
-    fn add(&mut self, counts: Counts) {
+    fn add(&mut self, counts: Counts, queues: QueueCounts) {
+        self.queues.received += queues.received;
+        self.queues.settled += queues.settled;
+        self.queues.acked += queues.acked;
+        self.queues.dead += queues.dead;
         let total = &mut self.counts;
         total.acked += counts.acked;
         total.repeated += counts.repeated;

@@ -51,6 +51,11 @@ impl Usage {
         }
     }
 
+    /// Memory of its own, in KiB.
+    pub(crate) fn own_kib(&self) -> u64 {
+        self.own_kib
+    }
+
     /// Prints it and holds it against the limits.
     pub(crate) fn check(&self, when: &str, files_max: u64) {
         let Self { own_kib, mapped_kib, virtual_kib, files, maps, .. } = *self;

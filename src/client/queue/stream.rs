@@ -7,7 +7,7 @@ use super::message::{QueueMessage, RefusedSettlement, Settlement};
 use crate::client::connection::service;
 use crate::client::convert::required;
 use crate::client::{Client, ClientError};
-use crate::proto::streaming_receive_request::{Open, Request, Settle};
+use crate::proto::streaming_receive_request::{Close, Open, Request, Settle};
 use crate::proto::streaming_receive_response::Response;
 use crate::proto::{QueueCredit, StreamingReceiveRequest, StreamingReceiveResponse};
 use tokio::sync::mpsc;
@@ -88,7 +88,9 @@ impl QueueStream {
     /// Ends the stream in order: verdicts that were sent are carried out, and what is not settled is given back and
     /// does not count as tried. Ends when the broker has done so.
     pub async fn close(mut self) -> Result<(), ClientError> {
-        self.requests = None;
+        if let Some(requests) = self.requests.take() {
+            post(&requests, Request::Close(Close {}))?;
+        }
         while self.responses.message().await?.is_some() {}
         Ok(())
     }
