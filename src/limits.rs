@@ -152,6 +152,18 @@ pub const SETTLES_MAX: usize = 10_000;
 /// How much of the reason for a nack or reject is kept, in bytes.
 pub const SETTLE_REASON_BYTES_MAX: usize = 1_024;
 
+/// Most ranges in which the resolved letters of one partition are kept, 16 bytes each in memory and about 30 in the
+/// journal: so often may open and resolved letters alternate.
+pub const LETTER_RANGES_MAX: usize = 10_000;
+
+/// Most dead letter topics of which letters are redriven or purged at the same time. Each holds a few MiB while it is.
+pub const LETTER_WORKS_MAX: usize = 16;
+
+/// Most header conditions in one selection of dead letters, and most letters a second that a redrive may be held to.
+pub const LETTER_HEADERS_MAX: usize = 16;
+/// See [`LETTER_HEADERS_MAX`].
+pub const REDRIVE_RATE_MAX: u32 = 1_000_000;
+
 const _: () = assert!(BATCH_BYTES_LIMIT_MIN <= BATCH_BYTES_LIMIT_MAX);
 // A batch and its frame header always fit an empty segment's 32-bit positions.
 const _: () = assert!(SEGMENT_BYTES_MAX + (BATCH_BYTES_LIMIT_MAX as u64) < u32::MAX as u64);

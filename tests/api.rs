@@ -15,6 +15,10 @@ mod bad_records;
 mod compaction;
 #[path = "api/credit.rs"]
 mod credit;
+#[path = "api/dead_letters.rs"]
+mod dead_letters;
+#[path = "api/dead_letters_redrive.rs"]
+mod dead_letters_redrive;
 #[path = "api/example.rs"]
 mod example;
 #[path = "api/fencing.rs"]

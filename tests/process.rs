@@ -22,6 +22,8 @@ mod command_line;
 mod compaction;
 #[path = "process/corruption.rs"]
 mod corruption;
+#[path = "process/dlq.rs"]
+mod dlq;
 #[path = "process/filters.rs"]
 mod filters;
 #[path = "process/flights.rs"]

@@ -11,13 +11,16 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 
 import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from millstream.v1 import consume_pb2, consume_pb2_grpc
+from millstream.v1 import dead_letter_pb2, dead_letter_pb2_grpc
 from millstream.v1 import produce_pb2, produce_pb2_grpc
+from millstream.v1 import queue_pb2, queue_pb2_grpc
 from millstream.v1 import record_pb2
 from millstream.v1 import topic_pb2, topic_pb2_grpc
 
@@ -159,6 +162,43 @@ class ClientTest(unittest.TestCase):
         self.start()
         self.assertEqual(self.fetch_all("orders"), list(enumerate(sent)))
         self.assertEqual(self.produce("orders", [b"after"]).base_offset, len(sent))
+
+    def test_a_dead_letter_is_looked_at_and_sent_back(self):
+        queues = queue_pb2_grpc.QueueServiceStub(self.broker.channel)
+        letters = dead_letter_pb2_grpc.DeadLetterServiceStub(self.broker.channel)
+        self.topics.CreateTopic(topic_pb2.CreateTopicRequest(name="orders"), timeout=CALL_SECONDS_MAX)
+        policy = queue_pb2.QueuePolicy(attempts_max=3)
+        create = queue_pb2.CreateQueueRequest(name="work", topics=["orders"], policy=policy)
+        queues.CreateQueue(create, timeout=CALL_SECONDS_MAX)
+        self.produce("orders", [b"poison"])
+        receive = queue_pb2.ReceiveRequest(queue="work", max_wait_ms=10_000)
+        message = queues.Receive(receive, timeout=CALL_SECONDS_MAX).messages[0]
+        reject = queue_pb2.Settlement.Reject(reason="no such customer")
+        settlement = queue_pb2.Settlement(lease_token=message.lease_token, reject=reject)
+        queues.Settle(queue_pb2.SettleRequest(queue="work", settlements=[settlement]), timeout=CALL_SECONDS_MAX)
+
+        selection = dead_letter_pb2.LetterSelection(queue="work", reason="rejected")
+        read = dead_letter_pb2.ReadDeadLettersRequest(selection=selection)
+        deadline = time.monotonic() + CALL_SECONDS_MAX
+        found = []
+        while not found and time.monotonic() < deadline:
+            found = [one for part in letters.ReadDeadLetters(read, timeout=CALL_SECONDS_MAX) for one in part.letters]
+        self.assertEqual([(one.detail, one.origin_topic, one.record.value) for one in found],
+                         [("no such customer", "orders", b"poison")])
+
+        redrive = dead_letter_pb2.RedriveDeadLettersRequest(selection=selection)
+        parts = list(letters.RedriveDeadLetters(redrive, timeout=CALL_SECONDS_MAX))
+        self.assertEqual([(one.offset, one.to_topic, one.to_offset) for part in parts for one in part.letters],
+                         [(0, "orders", 1)])
+        self.assertEqual(self.fetch_all("orders"), [(0, b"poison"), (1, b"poison")])
+        listed = letters.ListDeadLetterTopics(
+            dead_letter_pb2.ListDeadLetterTopicsRequest(), timeout=CALL_SECONDS_MAX).dead_letter_topics
+        self.assertEqual([(one.topic, one.open, one.kept) for one in listed], [("work.dlq", 0, 1)])
+        plain = dead_letter_pb2.LetterSelection(topic="orders")
+        self.assert_refused(
+            lambda request, timeout: list(letters.PurgeDeadLetters(request, timeout=timeout)),
+            dead_letter_pb2.PurgeDeadLettersRequest(selection=plain),
+            grpc.StatusCode.FAILED_PRECONDITION, "NOT_DEAD_LETTER_TOPIC")
 
     def test_a_signal_is_a_clean_stop(self):
         self.topics.CreateTopic(topic_pb2.CreateTopicRequest(name="orders"), timeout=CALL_SECONDS_MAX)

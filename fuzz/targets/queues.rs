@@ -1,5 +1,5 @@
 //! The journal of queues, replayed at the start: arbitrary entries are refused by name or become state, the snapshot of
-//! that state is replayed to the same state, and messages can be taken and settled from it.
+//! that state is replayed to the same state, and messages can be taken and settled from it, dead letters resolved.
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -34,6 +34,7 @@ enum Entry<'a> {
     Delivered { queue: u8, partition: u8, ranges: Vec<(Number, u8)>, at_ms: i64 },
     Settled { queue: u8, partition: u8, acked: Vec<(Number, u8)>, released: Vec<(Number, u8)>, failed: Vec<(u8, i64)> },
     Dying { queue: u8, partition: u8, offsets: Vec<Number> },
+    Resolved { is_orders: bool, partition: u8, ranges: Vec<(Number, u8)>, exists: bool },
 }
 
 fn topic_id() -> uuid::Uuid {
@@ -108,6 +109,11 @@ impl Entry<'_> {
                 let value = format!("{{\"dying\":[{}]}}", dying.collect::<Vec<_>>().join(","));
                 of(key("settled", *queue, *partition), Some(value))
             }
+            Self::Resolved { is_orders, partition, ranges: resolved, exists } => {
+                let topic = if *is_orders { "orders" } else { "gone" };
+                let value = format!("{{\"topic\":\"{topic}\",\"ranges\":{}}}", ranges(resolved));
+                of(format!("resolved/{}/{}", topic_id(), partition % 3), exists.then_some(value))
+            }
         }
     }
 }
@@ -164,8 +170,27 @@ async fn replay(entries: Vec<JournalEntry>) {
     let again = start(snapshot.clone()).expect("a snapshot is a journal");
     let said = again.snapshot().await.expect("the task runs");
     assert!(state(said).eq(state(snapshot)), "a snapshot says all there is");
+    resolve_all(&queues).await;
     for queue in queues.list(String::new()).await.expect("the task runs") {
         take_all(&queues, queue.config.name).await;
+    }
+}
+
+/// Resolves letters of every topic that has some; what is refused is refused by name.
+async fn resolve_all(queues: &QueueCoordinator) {
+    for topic in queues.letter_topics(String::new()).await.expect("the task runs") {
+        for partition in 0..3 {
+            let at = PartitionKey { topic_id: TopicId(topic_id()), partition };
+            match queues.resolve_letters(topic.clone(), at, vec![Offset(5)..Offset(7), Offset(30)..Offset(31)]).await {
+                Ok(()) => {
+                    let state = queues.letters(topic.clone()).await.expect("it has letters");
+                    let resolved = &state.resolved[&at];
+                    assert!([0, 2, 5, 6, 30].into_iter().all(|offset| resolved.contains(Offset(offset))));
+                }
+                Err(QueueError::NotDeadLetters { .. } | QueueError::TooManyRanges { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 }
 

@@ -198,6 +198,20 @@ pub enum BrokerError {
     /// A queue refused to settle one message.
     #[error(transparent)]
     Settle(#[from] SettleError),
+    /// A letter that does not say where it came from can only be sent to a topic that is named.
+    #[error("letter {at} offset {offset} does not say where it came from; name a topic to send it to, with --to TOPIC")]
+    LetterWithoutOrigin {
+        /// The partition of the dead letter topic.
+        at: TopicPartition,
+        /// The letter.
+        offset: Offset,
+    },
+    /// Letters of the topic are redriven or purged already, or those of as many topics as may be.
+    #[error("letters of {topic} cannot be redriven or purged now: another redrive or purge is at work; try again")]
+    LettersBusy {
+        /// The dead letter topic.
+        topic: TopicName,
+    },
     /// The stream's place in its group was taken away.
     #[error("the member was removed from its group: {cause}; subscribe again")]
     MemberRemoved {

@@ -1,7 +1,8 @@
 //! The broker as one thing: every operation a door can ask for, in the words of [`crate::types`].
 //!
 //! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`] (with
-//! [`lag`]), `producers`, [`queues`] and [`receiving`] (with `queue_reading` and `dead_letters`), `filtering` for three of them; `startup`, `opener` and
+//! [`lag`]), `producers`, [`queues`] and [`receiving`] (with `queue_reading` and `dead_letters`), [`letters`],
+//! `filtering` for three of them; `startup`, `opener` and
 //! `coordinators` open everything, `upkeep`, [`compaction`] and `scrubber` look after it, `clock_watch`, `disk_watch`,
 //! `expired` and `dead_groups` know when that needs a word. The state lives below: topics and partitions in the table of
 //! `topic_table`, groups and queues in their coordinators. Doors translate to and from these calls and own nothing.
@@ -18,6 +19,7 @@ pub mod fetch;
 mod filtering;
 pub mod groups;
 pub mod lag;
+pub mod letters;
 mod opener;
 pub mod produce;
 mod producers;
@@ -57,7 +59,7 @@ pub use topic_table::Topic;
 pub use upkeep::ClockStatus;
 
 use crate::clock::SharedClock;
-use crate::metrics::{GroupReadings, Metrics, QueueReading, QueueTotals};
+use crate::metrics::{GroupReadings, LetterReading, Metrics, QueueReading, QueueTotals};
 use crate::partition::StoragePool;
 use crate::shutdown::Shutdown;
 use crate::storage::StorageContext;
@@ -94,10 +96,14 @@ pub struct Broker {
     deletions: Semaphore,
     /// Measurements of lag that may.
     lag_measurements: Arc<Semaphore>,
+    /// Topics whose dead letters are redriven or purged now.
+    letters_at_work: Arc<letters::LettersAtWork>,
     /// The groups as metrics last saw them.
     group_readings: Mutex<GroupReadings>,
     /// And the queues.
     queue_readings: Mutex<(Vec<QueueReading>, Vec<QueueTotals>)>,
+    /// And the topics of dead letters.
+    letter_readings: Mutex<Vec<LetterReading>>,
     /// Budget of record bytes that were received and not answered, in units of [`produce::PERMIT_BYTES`].
     in_flight: Arc<Semaphore>,
     pool: StoragePool,

@@ -44,6 +44,8 @@ impl Broker {
         // A coordinator answers when what it has decided is durable. On a disk that hangs the page must come all the
         // same, with groups and queues as they were last seen.
         let (groups, queues) = (self.group_readings().await, self.queue_readings().await);
+        let letters = timeout(COORDINATOR_PATIENCE, self.letter_readings()).await.ok().and_then(Result::ok);
+        readings.letters = last_known(&self.letter_readings, letters);
         readings.groups = last_known(&self.group_readings, groups);
         (readings.queues, readings.queue_totals) = last_known(&self.queue_readings, queues);
         readings

@@ -101,10 +101,12 @@ impl Broker {
         Ok(Arc::new(Self {
             disk: Arc::new(disk),
             scrubber: Arc::new(scrubber),
+            letters_at_work: Arc::default(),
             deletions: Semaphore::new(limits::DELETIONS_MAX),
             lag_measurements: Arc::new(Semaphore::new(limits::LAG_MEASUREMENTS_MAX)),
             group_readings: Mutex::default(),
             queue_readings: Mutex::default(),
+            letter_readings: Mutex::default(),
             in_flight: Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS))),
             options,
             started_at_ms: clock.now_ms(),

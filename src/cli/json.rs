@@ -7,7 +7,7 @@
 //! `timestamp_ms` and `message_id` are there only if the record has a time or an id of its own. A key or value that is
 //! absent is `null`, an empty one is `""`. Bytes that are not UTF-8 are base64, with `"key_encoding":"base64"` or
 //! `"value_encoding":"base64"`; a header with such a value has a third element, `"base64"`. Reading ignores topic, offset
-//! and append time.
+//! and append time, and what `dlq export` says of a death (`dead_letter`).
 
 use super::exit::CliError;
 use crate::client::ConsumedRecord;
@@ -76,6 +76,13 @@ pub(super) fn write_record(out: &mut impl Write, record: &ConsumedRecord) -> std
     out.write_all(b"\n")
 }
 
+/// A record as an object, in the shape that `consume --json` prints.
+pub(super) fn record_json(record: &ConsumedRecord) -> serde_json::Value {
+    let mut line = Vec::new();
+    write_record(&mut line, record).expect("a vector takes every byte");
+    serde_json::from_slice(&line).expect("it was just written as JSON")
+}
+
 /// A record as it was read; its bytes are its own.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct JsonRecord {
@@ -98,6 +105,8 @@ struct RecordIn {
     _offset: serde::de::IgnoredAny,
     timestamp_ms: Option<TimestampMs>,
     message_id: Option<String>,
+    #[serde(default, rename = "dead_letter")]
+    _dead_letter: serde::de::IgnoredAny,
     #[serde(default, rename = "append_time_ms")]
     _append_time_ms: serde::de::IgnoredAny,
     key: Option<String>,

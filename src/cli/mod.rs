@@ -4,7 +4,7 @@
 //! verb but `serve` and `log` is an ordinary client of a broker, and has a file or folder of its own:
 //!
 //! ```text
-//! serve   topic   produce/   consume/   group   queue/   worker   broker   log/   bench/   completion   version     verbs
+//! serve   topic   produce/   consume/   group   queue/   dlq/   worker   broker   log/   bench/   completion   version     verbs
 //! exit   interrupt   units   time   json   table   confirm                  what they share
 //! ```
 
@@ -13,6 +13,7 @@ mod broker;
 mod completion;
 mod confirm;
 mod consume;
+mod dlq;
 mod exit;
 mod filter;
 mod group;
@@ -67,6 +68,8 @@ enum Verb {
     Group(group::GroupArgs),
     /// Create, describe, change, pause and delete queues; take and look at their messages.
     Queue(queue::QueueArgs),
+    /// Dead letters of queues: list, look at, send back, give up, export.
+    Dlq(dlq::DlqArgs),
     /// Run a command for each message of a queue.
     Worker(worker::WorkerArgs),
     /// Show how a broker stands, confirm its clock, have it look for damage.
@@ -113,6 +116,7 @@ fn run(arguments: Vec<OsString>) -> ExitCode {
         Verb::Consume(args) => exit::report(block_on(consume::run(args))),
         Verb::Group(args) => exit::report(block_on(group::run(args))),
         Verb::Queue(args) => exit::report(block_on(queue::run(args))),
+        Verb::Dlq(args) => exit::report(block_on(dlq::run(args))),
         Verb::Worker(args) => exit::report(block_on(worker::run(args))),
         Verb::Broker(args) => exit::report(block_on(broker::run(args))),
         Verb::Log(args) => exit::report(log::run(args)),

@@ -6,6 +6,7 @@
 mod admin;
 mod consume;
 mod convert;
+mod dead_letters;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod groups;
@@ -43,13 +44,14 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const LOCAL_RESETS_MAX: usize = 256;
 
 /// What health is told for: the whole broker, and each service.
-const HEALTH_NAMES: [&str; 7] = [
+const HEALTH_NAMES: [&str; 8] = [
     "",
     proto::topic_service_server::SERVICE_NAME,
     proto::producer_service_server::SERVICE_NAME,
     proto::consumer_service_server::SERVICE_NAME,
     proto::group_service_server::SERVICE_NAME,
     proto::queue_service_server::SERVICE_NAME,
+    proto::dead_letter_service_server::SERVICE_NAME,
     proto::admin_service_server::SERVICE_NAME,
 ];
 
@@ -74,6 +76,7 @@ pub async fn serve(
 ) -> Result<(), tonic::transport::Error> {
     use proto::admin_service_server::AdminServiceServer;
     use proto::consumer_service_server::ConsumerServiceServer;
+    use proto::dead_letter_service_server::DeadLetterServiceServer;
     use proto::group_service_server::GroupServiceServer;
     use proto::producer_service_server::ProducerServiceServer;
     use proto::queue_service_server::QueueServiceServer;
@@ -112,6 +115,7 @@ pub async fn serve(
         .add_service(ConsumerServiceServer::new(door.clone()))
         .add_service(GroupServiceServer::new(door.clone()))
         .add_service(QueueServiceServer::new(door.clone()))
+        .add_service(DeadLetterServiceServer::new(door.clone()))
         .add_service(AdminServiceServer::new(door))
         .serve_with_incoming_shutdown(listener.into_stream(), draining)
         .await

@@ -167,6 +167,8 @@ fn row(error: &BrokerError) -> Row {
         E::Producer(error) => producer_row(error),
         E::ClockNotManual => Row::new(Code::FailedPrecondition, "CLOCK_NOT_MANUAL"),
         E::Draining => Row::new(Code::Unavailable, "DRAINING").next(LATER),
+        E::LetterWithoutOrigin { at, offset } => letter_row(at, *offset),
+        E::LettersBusy { topic } => Row::new(Code::Aborted, "LETTERS_BUSY").fact("topic", topic).next(LATER),
         E::MemberRemoved { .. } => Row::new(Code::Aborted, "MEMBER_REMOVED"),
         E::MemberFenced { instance_id } => Row::new(Code::Aborted, "MEMBER_FENCED").fact("instance_id", instance_id),
         E::Group(error) => group_row(error),
@@ -174,6 +176,10 @@ fn row(error: &BrokerError) -> Row {
         E::Queue(error) => queue_row(error),
         E::Settle(error) => settle_row(error),
     }
+}
+
+fn letter_row(at: &TopicPartition, offset: Offset) -> Row {
+    Row::new(Code::FailedPrecondition, "LETTER_WITHOUT_ORIGIN").at(at).fact("offset", offset)
 }
 
 fn records_row(error: &RecordSetError) -> Row {
@@ -347,6 +353,12 @@ fn queue_row(error: &QueueError) -> Row {
             Row::new(Code::ResourceExhausted, "LIMIT_REACHED").fact("queue", queue).fact("limit", limit)
         }
         E::ReceiverOver { queue } => Row::new(Code::Aborted, "RECEIVER_OVER").fact("queue", queue),
+        E::NotDeadLetters { topic } => Row::new(Code::FailedPrecondition, "NOT_DEAD_LETTER_TOPIC").fact("topic", topic),
+        E::TooManyRanges { topic, partition, limit, half } => Row::new(Code::ResourceExhausted, "LETTERS_SCATTERED")
+            .fact("topic", topic)
+            .fact("partition", partition)
+            .fact("limit", limit)
+            .fact("offset", half),
         E::Corrupt { key, .. } => Row::new(Code::DataLoss, "DATA_CORRUPT").fact("key", key),
         E::Stopped { .. } => Row::new(Code::Unavailable, "QUEUES_STOPPED").next(Next::Unknown),
     }

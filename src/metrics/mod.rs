@@ -24,7 +24,9 @@ mod readings;
 
 use expired::ExpiredUnread;
 pub use groups::{GroupLagReading, GroupReading, GroupReadings, LagReading};
-pub use readings::{CoordinatorReading, OpenFilesReading, PartitionReading, QueueReading, QueueTotals, Readings};
+pub use readings::{
+    CoordinatorReading, LetterReading, OpenFilesReading, PartitionReading, QueueReading, QueueTotals, Readings,
+};
 
 /// Upper bounds of the sync histogram, in seconds: 50 us (a disk with a protected cache) to 6.5 s (one that fails).
 const SYNC_SECONDS_BUCKETS: [f64; 18] = [
@@ -453,6 +455,7 @@ mod tests {
             partitions: vec![partition],
             groups: billing(),
             queues: vec![queue],
+            letters: vec![LetterReading { topic: topic("work.dlq"), open: 16 }],
             queue_totals: vec![totals],
             coordinators: vec![CoordinatorReading { journal: "__groups", is_online: false }],
             files,
@@ -473,6 +476,7 @@ mod tests {
             "millstream_queue_waiting_messages{queue=\"work\",topic=\"orders\",partition=\"2\"} 13",
             "millstream_queue_available_messages{queue=\"work\",topic=\"orders\",partition=\"2\"} 14",
             "millstream_queue_dying_messages{queue=\"work\",topic=\"orders\",partition=\"2\"} 15",
+            "millstream_dead_letters_open{topic=\"work.dlq\"} 16",
             "millstream_queue_delivered_messages_total{queue=\"work\"} 21",
             "millstream_queue_acked_messages_total{queue=\"work\"} 22",
             "millstream_queue_failed_deliveries_total{queue=\"work\"} 23",

@@ -17,6 +17,8 @@ pub struct Readings {
     pub groups: GroupReadings,
     /// Every partition of every queue.
     pub queues: Vec<QueueReading>,
+    /// Every topic of dead letters.
+    pub letters: Vec<LetterReading>,
     /// Every queue.
     pub queue_totals: Vec<QueueTotals>,
     /// Every coordinator.
@@ -66,6 +68,15 @@ pub struct PartitionReading {
     pub log_bytes: u64,
     /// Segments, the active one included.
     pub segments: u32,
+}
+
+/// How a topic of dead letters stands.
+#[derive(Debug, Clone)]
+pub struct LetterReading {
+    /// The topic.
+    pub topic: TopicName,
+    /// Letters that are neither redriven nor purged.
+    pub open: u64,
 }
 
 /// How far one queue is in one partition.
@@ -140,6 +151,8 @@ impl Collector for Readings {
             });
             gauge(&mut encoder, name, help, samples)?;
         }
+        let letters = self.letters.iter().map(|of| ([("topic", of.topic.to_string())], of.open));
+        gauge(&mut encoder, "dead_letters_open", "Dead letters neither redriven nor purged", letters)?;
         self.encode_queue_totals(&mut encoder)?;
         let online = self.coordinators.iter().map(|c| ([("journal", c.journal)], u64::from(c.is_online)));
         gauge(&mut encoder, "coordinator_online", "1 if the calls that need this journal are served", online)?;

@@ -8,15 +8,18 @@ use super::describe::{BlockingMessage, DyingMessage, PeekedPartition, QueueDescr
 use super::error::QueueError;
 use super::event::{Departure, ReceiverKind, Window};
 use super::hand_out::{Found, LeasedMessage, Reservation};
-use super::ids::{Place, QueueName};
+use super::ids::{PartitionKey, Place, QueueName};
+use super::letters::LetterTopic;
 use super::logs::Logs;
 use super::policy::{QueueConfig, QueuePolicy};
 use super::queues::{CreateQueue, Queues};
 use super::receiver::QueueReceiver;
 use super::settle::{Settle, SettleResults};
-use super::task::{Command, INBOX_COMMANDS_MAX, Task, TaskMemory};
+use super::task::{Command, INBOX_COMMANDS_MAX, LetterCommand, Task, TaskMemory};
 use crate::clock::SharedClock;
 use crate::partition::journal::{CutJournal, JournalEntry};
+use crate::types::{Offset, TopicName};
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -191,6 +194,26 @@ impl QueueCoordinator {
     /// The dead letters of these messages are durable, so they are done; `absent` ones were not in the log any more.
     pub async fn bury(&self, queue: QueueName, buried: Vec<Place>, absent: Vec<Place>) -> Result<(), QueueError> {
         self.call(|reply| Command::Bury { queue, buried, absent, reply }).await
+    }
+
+    /// A topic of dead letters, with what of it is resolved.
+    pub async fn letters(&self, topic: TopicName) -> Result<LetterTopic, QueueError> {
+        self.call(|reply| Command::Letters(LetterCommand::Get { topic, reply })).await
+    }
+
+    /// Topics of dead letters whose names begin with `prefix`, in order.
+    pub async fn letter_topics(&self, prefix: String) -> Result<Vec<TopicName>, QueueError> {
+        self.call(|reply| Command::Letters(LetterCommand::List { prefix, reply })).await
+    }
+
+    /// These dead letters are resolved. To be called when what resolved them is durable.
+    pub async fn resolve_letters(
+        &self,
+        topic: TopicName,
+        at: PartitionKey,
+        ranges: Vec<Range<Offset>>,
+    ) -> Result<(), QueueError> {
+        self.call(|reply| Command::Letters(LetterCommand::Resolve { topic, at, ranges, reply })).await
     }
 
     /// The topics have changed. To be awaited before the change is answered.

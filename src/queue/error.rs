@@ -3,8 +3,8 @@
 //! [`QueueError`] refuses a whole call, [`SettleError`] one token of a call whose other tokens stand.
 
 use super::ids::QueueName;
-use crate::types::Offset;
 use crate::types::topic::NameError;
+use crate::types::{Offset, TopicName};
 
 /// A call on a queue was refused and had no effect; after [`QueueError::Stopped`] its effect is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +53,27 @@ pub enum QueueError {
     ReceiverOver {
         /// The queue.
         queue: QueueName,
+    },
+    /// No queue writes, or has written, dead letters there.
+    #[error("topic {topic} is no dead letter topic of any queue; see which there are with: millstream dlq list")]
+    NotDeadLetters {
+        /// The topic asked for.
+        topic: TopicName,
+    },
+    /// What is resolved of a partition would be in too many pieces.
+    #[error(
+        "{topic}/{partition}: open and resolved letters would alternate more than {limit} times; first redrive or purge \
+         what is open below offset {half}: millstream dlq purge {topic} --partition {partition} --to-offset {half}"
+    )]
+    TooManyRanges {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: u32,
+        /// Most ranges of one partition.
+        limit: usize,
+        /// Half of them are below.
+        half: Offset,
     },
     /// An entry of the journal cannot be understood. Nothing was started and nothing changed.
     #[error("the journal of queues has an entry that cannot be read, key {key}: {cause}")]

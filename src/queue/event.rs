@@ -26,6 +26,8 @@ pub(super) enum Event {
     Delivered { queue: QueueName, at: PartitionKey, messages: Vec<HandedOut>, at_ms: TimestampMs, lease: Option<Lease> },
     /// Durable. What became of messages.
     Settled { queue: QueueName, at: PartitionKey, settlement: Settlement },
+    /// Durable. Something was done with dead letters.
+    Letters(LetterEvent),
     /// Offsets were given to a receiver to be read; those that are available are its own. `scans`: it alone may read on in this partition meanwhile.
     Reserved { queue: QueueName, receiver: ReceiverId, at: PartitionKey, ranges: Vec<Range<Offset>>, scans: bool },
     /// The receiver has read what it could; what it has still reserved is free again. `starved`: the next message is
@@ -55,6 +57,15 @@ pub(super) enum Event {
     ReceiverWidened { queue: QueueName, receiver: ReceiverId, more: Window },
     /// A receiver is gone. Its leases were ended by events before this one.
     ReceiverClosed { queue: QueueName, receiver: ReceiverId },
+}
+
+/// One change of what is known of dead letters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum LetterEvent {
+    /// Letters in this partition are resolved, with those that were before; without ranges, their topic is known.
+    Resolved { topic: TopicName, at: PartitionKey, ranges: Vec<Range<Offset>> },
+    /// Nothing is known of the letters of this partition any more.
+    Forgotten { at: PartitionKey },
 }
 
 /// A message on its way to a receiver.

@@ -7,19 +7,20 @@
 //! | `progress/NAME/TOPIC_ID/PARTITION` | `{"topic":"orders","frontier":42,"open":[{"offset":40,"attempts":1,...}]}` | the topic is gone |
 //! | `delivered/NAME/TOPIC_ID/PARTITION` | `{"ranges":[{"start":42,"end":52}],"at_ms":1700000000000}` | never |
 //! | `settled/NAME/TOPIC_ID/PARTITION` | `{"acked":[{"start":42,"end":50}],"failed":[[50,{"wall_ms":...}]],...}` | never |
+//! | `resolved/TOPIC_ID/PARTITION` | `{"topic":"work.dlq","ranges":[{"start":0,"end":7}]}`: dead letters, besides those of before | the topic is gone |
 //!
 //! The first three replace earlier entries of their key, and `progress` also all `delivered` and `settled` before it;
-//! those two are changes, and each counts. So the journal is cut by writing all progress anew, never compacted. Fields
+//! those two and `resolved` are changes, and each counts. So the journal is cut by writing all progress anew, never compacted. Fields
 //! can be added; a key of another kind is refused, because skipping it would lose state when the journal is cut.
 
 use super::error::QueueError;
-use super::event::{Event, HandedOut, MessageKey, Settlement, StoredProgress, offsets, push_offset};
+use super::event::{Event, HandedOut, LetterEvent, MessageKey, Settlement, StoredProgress, offsets, push_offset};
 use super::ids::{PartitionKey, QueueName, Run};
 use super::policy::QueueConfig;
 use crate::limits;
 use crate::partition::journal::{JournalEntry, parse_json};
 use crate::planted::{Bug, is_planted};
-use crate::types::{Offset, TimestampMs, TopicId};
+use crate::types::{Offset, TimestampMs, TopicId, TopicName};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -28,6 +29,7 @@ const QUEUE_KIND: &str = "queue";
 const PROGRESS_KIND: &str = "progress";
 const DELIVERED_KIND: &str = "delivered";
 const SETTLED_KIND: &str = "settled";
+const RESOLVED_KIND: &str = "resolved";
 
 #[derive(Serialize, Deserialize)]
 struct RunValue {
@@ -39,6 +41,12 @@ struct RunValue {
 struct DeliveredValue {
     ranges: Vec<Range<Offset>>,
     at_ms: TimestampMs,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ResolvedValue {
+    topic: TopicName,
+    ranges: Vec<Range<Offset>>,
 }
 
 /// The entry that makes `event` durable; `None` for events that are not.
@@ -68,6 +76,11 @@ pub(super) fn encode(event: &Event) -> Option<JournalEntry> {
         Event::Settled { queue, at, settlement } => {
             Some(JournalEntry::json(partition_key(SETTLED_KIND, queue, *at), settlement))
         }
+        Event::Letters(LetterEvent::Resolved { topic, at, ranges }) => {
+            let value = ResolvedValue { topic: topic.clone(), ranges: ranges.clone() };
+            Some(JournalEntry::json(resolved_key(*at), &value))
+        }
+        Event::Letters(LetterEvent::Forgotten { at }) => Some(JournalEntry::tombstone(resolved_key(*at))),
         Event::Reserved { .. }
         | Event::Returned { .. }
         | Event::Learned { .. }
@@ -133,6 +146,13 @@ fn decode_parts(entry: &JournalEntry) -> Result<Event, String> {
             }
             Ok(Event::Settled { queue, at, settlement })
         }
+        [RESOLVED_KIND, topic_id, partition] => {
+            let at = partition_of(topic_id, partition)?;
+            let Some(value) = value else { return Ok(Event::Letters(LetterEvent::Forgotten { at })) };
+            let ResolvedValue { topic, ranges } = parse_json(value)?;
+            check_order(&ranges)?;
+            Ok(Event::Letters(LetterEvent::Resolved { topic, at, ranges }))
+        }
         _ => Err("this version does not know such a key".to_owned()),
     }
 }
@@ -161,6 +181,10 @@ fn queue_key(queue: &QueueName) -> String {
 
 fn partition_key(kind: &str, queue: &QueueName, at: PartitionKey) -> String {
     format!("{kind}/{queue}/{}/{}", at.topic_id, at.partition)
+}
+
+fn resolved_key(at: PartitionKey) -> String {
+    format!("{RESOLVED_KIND}/{}/{}", at.topic_id, at.partition)
 }
 
 fn queue_name(text: &str) -> Result<QueueName, String> {
@@ -216,6 +240,8 @@ mod tests {
             Event::PartitionDropped { queue: queue.clone(), at },
             Event::Delivered { queue: queue.clone(), at, messages, at_ms: 5, lease: None },
             Event::Settled { queue, at, settlement },
+            Event::Letters(LetterEvent::Resolved { topic: topic("work.dlq"), at, ranges: vec![Offset(0)..Offset(4)] }),
+            Event::Letters(LetterEvent::Forgotten { at }),
         ]
     }
 
@@ -241,6 +267,11 @@ mod tests {
             ("lease/q", None),
             ("run", None),
             ("queue/..", None),
+            ("resolved/00000000-0000-0000-0000-000000000007/x", None),
+            (
+                "resolved/00000000-0000-0000-0000-000000000007/0",
+                Some(r#"{"topic":"t","ranges":[{"start":5,"end":4}]}"#),
+            ),
             ("queue/q", Some("{}")),
             ("progress/q/7/0", Some(r#"{"topic":"t","frontier":1}"#)),
             ("delivered/q/00000000-0000-0000-0000-000000000007/0", None),

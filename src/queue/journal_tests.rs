@@ -1,7 +1,9 @@
 //! Journals that no broker has written: whatever stands in them is refused by name, or replays to a state that says the
 //! same when it is written anew, and that time can pass over.
 
-use super::event::{DeathReason, Event, HandedOut, MessageKey, Moment, Now, Settlement, StoredMessage, StoredProgress};
+use super::event::{
+    DeathReason, Event, HandedOut, LetterEvent, MessageKey, Moment, Now, Settlement, StoredMessage, StoredProgress,
+};
 use super::journal_entries::{decode, encode};
 use super::policy::Ordering;
 use super::queues::Queues;
@@ -69,6 +71,10 @@ fn event() -> impl Strategy<Value = Event> {
         8 => (at.clone(), messages, any::<i64>()).prop_map(|(at, messages, at_ms)| {
             Event::Delivered { queue: queue("work"), at, messages, at_ms, lease: None }
         }),
+        4 => (at.clone(), ranges()).prop_map(|(at, ranges)| {
+            Event::Letters(LetterEvent::Resolved { topic: topic("orders"), at, ranges })
+        }),
+        1 => at.clone().prop_map(|at| Event::Letters(LetterEvent::Forgotten { at })),
         8 => (at, settlement()).prop_map(|(at, settlement)| Event::Settled { queue: queue("work"), at, settlement }),
     ]
 }
@@ -100,7 +106,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_refused_by_name_or_read(key in "(run|queue|progress|delivered|settled|x)(/[a-z0-9-]{0,4}){0,3}", value in ".{0,60}") {
+    fn any_bytes_are_refused_by_name_or_read(key in "(run|queue|progress|delivered|settled|resolved|x)(/[a-z0-9-]{0,4}){0,3}", value in ".{0,60}") {
         let entry = crate::partition::journal::JournalEntry { key: key.into(), value: Some(value.into()) };
         drop(decode(&entry));
     }

@@ -23,10 +23,12 @@ mod hand_out;
 mod ids;
 mod journal_entries;
 mod keys;
+mod letters;
 mod logs;
 mod policy;
 mod progress;
 mod queues;
+mod range_set;
 mod receiver;
 mod settle;
 mod state;
@@ -46,6 +48,8 @@ mod give_up_tests;
 #[cfg(test)]
 mod journal_tests;
 #[cfg(test)]
+mod letters_tests;
+#[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod state_tests;
@@ -59,9 +63,11 @@ pub use error::{QueueError, SettleError};
 pub use event::{DeathReason, Departure, ReceiverKind, Window};
 pub use hand_out::{Found, FoundMessage, LeasedMessage, Reservation};
 pub use ids::{PartitionKey, Place, QueueId, QueueName, ReceiverId};
+pub use letters::{LetterTopic, check_resolved};
 pub use logs::{LogBounds, Logs};
 pub use policy::{BreakerPolicy, Ordering, Priority, QueueConfig, QueuePolicy, QueueStart, RetryPolicy};
 pub use queues::CreateQueue;
+pub use range_set::RangeSet;
 pub use receiver::QueueReceiver;
 pub use settle::{Settle, SettleResults, Verb};
 pub use state::Counts;

@@ -7,6 +7,7 @@ use super::error::QueueError;
 use super::event::{Decision, Event, Now, Settlement, StoredProgress, push_offset};
 use super::ids::{PartitionKey, Place, QueueId, QueueName, ReceiverId, Run};
 use super::journal_entries::{decode, encode};
+use super::letters::Letters;
 use super::logs::Logs;
 use super::policy::{QueueConfig, QueuePolicy, QueueStart};
 use super::progress::MessageState;
@@ -37,7 +38,8 @@ pub struct CreateQueue {
 /// The state of every queue.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Queues {
-    by_name: BTreeMap<QueueName, QueueState>,
+    pub(super) by_name: BTreeMap<QueueName, QueueState>,
+    pub(super) letters: Letters,
     run: Run,
     next_queue: u64,
 }
@@ -64,7 +66,7 @@ impl Queues {
             });
             std::iter::once(set).chain(partitions)
         });
-        std::iter::once(run).chain(queues).filter_map(|event| encode(&event)).collect()
+        std::iter::once(run).chain(queues).chain(self.letters.events()).filter_map(|event| encode(&event)).collect()
     }
 
     /// Carries out one event.
@@ -84,6 +86,7 @@ impl Queues {
             Event::QueueDeleted { queue } => {
                 self.by_name.remove(queue);
             }
+            Event::Letters(event) => self.letters.apply(event),
             Event::PartitionSet { queue, .. }
             | Event::PartitionDropped { queue, .. }
             | Event::Delivered { queue, .. }
@@ -112,6 +115,7 @@ impl Queues {
     /// A new start: leases of the last one are over, backoff goes on, and what has used up its attempts is given up.
     pub(super) fn decide_start(&self, logs: &dyn Logs, now: Now) -> Vec<Event> {
         let mut events = self.decide_topics_changed(logs);
+        events.extend(self.letters.decide_start(logs));
         for queue in self.by_name.values() {
             let mut waiting: BTreeMap<PartitionKey, Settlement> = BTreeMap::new();
             let mut over = Vec::new();
@@ -157,6 +161,7 @@ impl Queues {
             let new = wanted.into_iter().filter(|(at, _)| !queue.partitions.contains_key(at));
             events.extend(new.map(|(at, topic)| partition_set(name, at, topic.clone(), Offset::ZERO)));
         }
+        events.extend(self.letters.decide_topics_changed(logs));
         events
     }
 

@@ -192,7 +192,7 @@ impl QueueState {
                 self.roomier.remove(receiver);
             }
             // These concern more than one queue; `Queues::apply` does them.
-            Event::RunBegun { .. } | Event::QueueDeleted { .. } => {}
+            Event::RunBegun { .. } | Event::QueueDeleted { .. } | Event::Letters(_) => {}
         }
     }
 

@@ -13,7 +13,8 @@ use super::drain_entries::DrainEntries;
 use super::error::QueueError;
 use super::event::{Decision, Departure, Event, Now, ReceiverKind, Window};
 use super::hand_out::{Found, LeasedMessage, Reservation};
-use super::ids::{DeliveryId, Place, QueueName, ReceiverId};
+use super::ids::{DeliveryId, PartitionKey, Place, QueueName, ReceiverId};
+use super::letters::LetterTopic;
 use super::logs::Logs;
 use super::policy::{QueueConfig, QueuePolicy};
 use super::queues::{CreateQueue, Queues};
@@ -24,8 +25,9 @@ use crate::clock::{Clock, SharedClock, advanced};
 use crate::limits;
 use crate::partition::journal::{CutJournal, JournalEntry};
 use crate::planted::{Bug, is_planted};
-use crate::types::Durability;
+use crate::types::{Durability, Offset, TopicName};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -63,8 +65,17 @@ pub(super) enum Command {
     Close { queue: QueueName, receiver: ReceiverId, departure: Departure, reply: Reply<()> },
     Dying { most: usize, reply: Reply<Vec<DyingMessage>> },
     Bury { queue: QueueName, buried: Vec<Place>, absent: Vec<Place>, reply: Reply<()> },
+    Letters(LetterCommand),
     TopicsChanged { reply: Reply<()> },
     Snapshot { reply: Reply<Vec<JournalEntry>> },
+}
+
+/// What it asks about dead letters.
+#[derive(Debug)]
+pub(super) enum LetterCommand {
+    Get { topic: TopicName, reply: Reply<LetterTopic> },
+    List { prefix: String, reply: Reply<Vec<TopicName>> },
+    Resolve { topic: TopicName, at: PartitionKey, ranges: Vec<Range<Offset>>, reply: Reply<()> },
 }
 
 /// The owner of all queues.
@@ -185,11 +196,11 @@ impl Task {
                 self.settle(decided, reply, drain);
             }
             Command::Update { queue, policy, paused, reply } => {
-                let decided = self.queues.decide_update(&queue, policy.as_ref(), paused);
+                let decided = self.queues.decide_update_keeping(&queue, policy.as_ref(), paused, &*self.logs);
                 self.settle(decided, reply, drain);
             }
             Command::Delete { queue, reply } => {
-                let decided = self.queues.decide_delete(&queue);
+                let decided = self.queues.decide_delete_keeping(&queue, &*self.logs);
                 let receivers =
                     self.queues.get(&queue).map(|state| state.receivers.keys().copied().collect::<Vec<_>>());
                 self.settle(decided, reply, drain);
@@ -229,6 +240,7 @@ impl Task {
                 let decided = self.queues.decide_bury(&queue, &buried, &absent);
                 self.settle(Ok(decided), reply, drain);
             }
+            Command::Letters(command) => self.carry_out_letters(command, drain),
             Command::TopicsChanged { reply } => {
                 let events = self.queues.decide_topics_changed(&*self.logs);
                 self.settle(Ok(Decision { reply: (), events }), reply, drain);
@@ -243,6 +255,17 @@ impl Task {
             Command::List { prefix, reply } => drain.answer(reply, Ok(self.queues.list(&prefix))),
             Command::Dying { most, reply } => drain.answer(reply, Ok(self.queues.dying(most))),
             Command::Snapshot { reply } => drain.answer(reply, Ok(self.queues.snapshot())),
+        }
+    }
+
+    fn carry_out_letters(&mut self, command: LetterCommand, drain: &mut Drain) {
+        match command {
+            LetterCommand::Get { topic, reply } => drain.answer(reply, self.queues.letter_topic(&topic)),
+            LetterCommand::List { prefix, reply } => drain.answer(reply, Ok(self.queues.letter_topics(&prefix))),
+            LetterCommand::Resolve { topic, at, ranges, reply } => {
+                let decided = self.queues.decide_resolve(&topic, at, &ranges, &*self.logs);
+                self.settle(decided, reply, drain);
+            }
         }
     }
 

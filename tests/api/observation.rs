@@ -15,9 +15,10 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-const SERVICES: [&str; 6] = [
+const SERVICES: [&str; 7] = [
     "millstream.v1.AdminService",
     "millstream.v1.ConsumerService",
+    "millstream.v1.DeadLetterService",
     "millstream.v1.GroupService",
     "millstream.v1.ProducerService",
     "millstream.v1.QueueService",

@@ -19,6 +19,7 @@ use millstream::grpc::{self, DoorOptions, Listener};
 use millstream::metrics::{Metrics, Readings};
 use millstream::proto;
 use millstream::proto::consumer_service_client::ConsumerServiceClient;
+use millstream::proto::dead_letter_service_client::DeadLetterServiceClient;
 use millstream::proto::group_service_client::GroupServiceClient;
 use millstream::proto::producer_service_client::ProducerServiceClient;
 use millstream::proto::queue_service_client::QueueServiceClient;
@@ -173,6 +174,11 @@ impl TestBroker {
     /// See [`TestBroker::topics`].
     pub(crate) fn queues(&self) -> QueueServiceClient<Channel> {
         QueueServiceClient::new(self.channel()).max_decoding_message_size(REPLY_BYTES_MAX)
+    }
+
+    /// See [`TestBroker::topics`].
+    pub(crate) fn dead_letters(&self) -> DeadLetterServiceClient<Channel> {
+        DeadLetterServiceClient::new(self.channel()).max_decoding_message_size(REPLY_BYTES_MAX)
     }
 
     /// Creates a topic with default options.

@@ -1,9 +1,9 @@
-//! A disk whose syncs hang until they are let go. Everything else is the real disk.
+//! A disk whose syncs hang until they are let go, or that has no room for one topic. Everything else is the real disk.
 
 use millstream::storage::file_system::{File, FileSystem, OpenMode, View};
 use millstream::storage::real_file_system::RealFileSystem;
 use std::io::{self, IoSlice};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// The disk. Clones are the same one.
@@ -19,6 +19,8 @@ struct Gate {
 #[derive(Debug, Default)]
 struct State {
     stalled: bool,
+    /// Writes to files whose path has this in it find no room.
+    refused: Option<String>,
     waiting: usize,
 }
 
@@ -29,6 +31,11 @@ impl StallingDisk {
         Stall(self.clone())
     }
 
+    /// From now on there is no room for what is written to this topic, by its id; without one there is for every.
+    pub(crate) fn refuse(&self, topic_id: Option<String>) {
+        self.change(|state| state.refused = topic_id);
+    }
+
     /// How many syncs hang now.
     pub(crate) fn waiting(&self) -> usize {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner).waiting
@@ -37,6 +44,14 @@ impl StallingDisk {
     fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.0.state.lock().unwrap_or_else(PoisonError::into_inner));
         self.0.changed.notify_all();
+    }
+
+    fn check_write(&self, path: &Path) -> io::Result<()> {
+        let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match &state.refused {
+            Some(refused) if path.to_string_lossy().contains(refused) => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
     }
 
     fn pass(&self) {
@@ -67,7 +82,7 @@ impl FileSystem for StallingDisk {
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let file = RealFileSystem.open(path, mode)?;
-        Ok(Arc::new(StallingFile { disk: self.clone(), file }))
+        Ok(Arc::new(StallingFile { disk: self.clone(), path: path.to_owned(), file }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -100,6 +115,7 @@ impl FileSystem for StallingDisk {
 #[derive(Debug)]
 struct StallingFile {
     disk: StallingDisk,
+    path: PathBuf,
     file: Arc<dyn File>,
 }
 
@@ -113,6 +129,7 @@ impl File for StallingFile {
     }
 
     fn write_all_at(&self, position: u64, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+        self.disk.check_write(&self.path)?;
         self.file.write_all_at(position, parts)
     }
 

@@ -1,6 +1,7 @@
 //! Queues and their messages as people and scripts read them.
 
 use crate::cli::exit::CliError;
+use crate::cli::json::record_json;
 use crate::cli::{json, table};
 use crate::client::ConsumedRecord;
 use crate::client::admin::{BlockedKey, BreakerState, QueueDescription, QueueListing};
@@ -136,13 +137,6 @@ fn text(bytes: &Option<bytes::Bytes>) -> String {
     let bytes = bytes.as_deref().unwrap_or_default();
     let shown: String = String::from_utf8_lossy(bytes).chars().take(60).collect();
     shown.escape_debug().to_string()
-}
-
-/// A record as an object, in the shape that `consume --json` prints.
-pub(super) fn record_json(record: &ConsumedRecord) -> Value {
-    let mut line = Vec::new();
-    json::write_record(&mut line, record).expect("a vector takes every byte");
-    serde_json::from_slice(&line).expect("it was just written as JSON")
 }
 
 fn summary(QueueListing { settings, filter, .. }: &QueueListing) -> String {

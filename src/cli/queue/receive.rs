@@ -1,9 +1,9 @@
 //! `millstream queue receive`: take messages, print them, acknowledge what has left the process.
 
-use super::print::record_json;
 use crate::cli::BrokerArgs;
 use crate::cli::exit::CliError;
 use crate::cli::interrupt::interrupt;
+use crate::cli::json::record_json;
 use crate::client::{Client, QueueMessage, Verdict};
 use crate::units::parse_duration;
 use clap::Args;

@@ -157,7 +157,8 @@ impl RefusedSettlement {
     }
 }
 
-fn record_from_wire(
+/// A record that a message carries, with its place.
+pub(in crate::client) fn record_from_wire(
     partition: TopicPartition,
     offset: u64,
     append_time: TimestampMs,

@@ -7,6 +7,7 @@
 mod message;
 mod stream;
 
+pub(super) use message::record_from_wire;
 pub use message::{MessageState, PeekedMessage, QueueMessage, RefusedSettlement, Settlement, Verdict};
 pub use stream::{QueueEvent, QueueStream, QueueWindow};
 
