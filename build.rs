@@ -12,9 +12,10 @@ use std::path::PathBuf;
 /// The message whose fields the broker carries as opaque bytes.
 const OPAQUE_MESSAGE: &str = ".millstream.v1.RecordSet";
 
-/// And the one that is opaque where a queue hands it out, or gave it up.
+/// And the one that is opaque where a queue hands it out, or gave it up, or a schedule keeps it.
 const RECORD: &str = ".millstream.v1.Record";
-const RECORD_CARRIERS: [&str; 3] = ["QueueMessage", "PeekedMessage", "DeadLetter"];
+const RECORD_CARRIERS: [&str; 5] =
+    ["QueueMessage", "PeekedMessage", "DeadLetter", "NewSchedule", "GetScheduleResponse"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");

@@ -97,7 +97,7 @@ pub async fn advanced(advances: &mut Option<watch::Receiver<u64>>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// A clock that stands still until it is told to move.

@@ -163,6 +163,27 @@ pub const LETTER_WORKS_MAX: usize = 16;
 pub const LETTER_HEADERS_MAX: usize = 16;
 /// See [`LETTER_HEADERS_MAX`].
 pub const REDRIVE_RATE_MAX: u32 = 1_000_000;
+/// Most schedules of one broker, about 120 bytes of memory each.
+pub const SCHEDULES_MAX: usize = 10_000_000;
+
+/// Longest id of a schedule, in bytes: a message id is made of it.
+pub const SCHEDULE_ID_BYTES_MAX: usize = 100;
+
+/// Most schedules in one call, and most bytes of their records together. What is added together is one batch of the log.
+pub const SCHEDULES_PER_CALL_MAX: usize = 1_000;
+/// See [`SCHEDULES_PER_CALL_MAX`].
+pub const SCHEDULE_CALL_BYTES_MAX: usize = 3 << 20;
+
+/// Largest record of a schedule, encoded, in bytes, whatever its topic accepts.
+pub const SCHEDULE_RECORD_BYTES_MAX: usize = 1 << 20;
+
+/// As far as calendars go, nearly the end of the year 9999, in milliseconds since 1970: nothing is due later.
+pub const SCHEDULE_DUE_MS_MAX: i64 = 253_402_207_199_999;
+
+/// Longest cron expression, and longest name of a time zone, in bytes.
+pub const CRON_BYTES_MAX: usize = 256;
+/// See [`CRON_BYTES_MAX`].
+pub const TIME_ZONE_BYTES_MAX: usize = 64;
 
 const _: () = assert!(BATCH_BYTES_LIMIT_MIN <= BATCH_BYTES_LIMIT_MAX);
 // A batch and its frame header always fit an empty segment's 32-bit positions.

@@ -97,6 +97,10 @@ pub enum Bug {
     DeadLetterUnwritten,
     /// The scrub of sealed segments looks at headers and not at checksums.
     ScrubSkipsChecksum,
+    /// What is due within a second is delivered now.
+    ScheduleEarly,
+    /// A schedule whose end the log has refused is over all the same.
+    ScheduleEndsUnnoted,
 }
 
 /// Whether `bug` is active.

@@ -73,6 +73,10 @@ mod restart;
 mod retention;
 #[path = "api/retention_safety.rs"]
 mod retention_safety;
+#[path = "api/schedule_delivery.rs"]
+mod schedule_delivery;
+#[path = "api/schedules.rs"]
+mod schedules;
 #[path = "api/scrub.rs"]
 mod scrub;
 #[path = "api/slow_disk.rs"]

@@ -38,11 +38,17 @@ mod idempotence;
 mod inspection;
 #[path = "process/ledger.rs"]
 mod ledger;
+#[path = "process/pending_schedules.rs"]
+mod pending_schedules;
 #[path = "process/queue.rs"]
 mod queue;
 #[path = "process/queue_verbs.rs"]
 mod queue_verbs;
 #[path = "process/refusals.rs"]
 mod refusals;
+#[path = "process/schedule.rs"]
+mod schedule;
+#[path = "process/schedule_kills.rs"]
+mod schedule_kills;
 #[path = "process/stopping.rs"]
 mod stopping;

@@ -1,4 +1,4 @@
-//! Journals that are replayed at the start, of groups and of producers: arbitrary entries are refused by name or become
+//! Journals that are replayed at the start, of groups, of producers and of schedules: arbitrary entries are refused by name or become
 //! state, and the snapshot of that state is replayed to the same state. (`producers.snapshot` of a log is read by the
 //! target `segment_recovery`.)
 #![no_main]
@@ -10,7 +10,8 @@ use millstream::clock::ManualClock;
 use millstream::group::{GroupCoordinator, GroupError, TopicPartitions, TopicsSnapshot};
 use millstream::partition::journal::{Journal, JournalEntry, JournalError};
 use millstream::producer::{ProducerError, ProducerRegistry};
-use millstream::types::{TopicId, TopicName};
+use millstream::schedule::{Entry as ScheduleEntry, Replayed, ScheduleError};
+use millstream::types::{Offset, TopicId, TopicName};
 use millstream_fuzz::bounded;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ enum Entry<'a> {
     FreeValue { kind: u8, value: &'a str },
     ProducerIds { below: u64 },
     ProducerName { name: u8, value: Option<(u64, u16, i64)> },
+    Schedule { id: u8, due_ms: i64, cron: Option<&'a str>, record: &'a [u8] },
 }
 
 impl Entry<'_> {
@@ -68,6 +70,17 @@ impl Entry<'_> {
                     value.map(|(id, epoch, at)| format!("{{\"id\":{id},\"epoch\":{epoch},\"used_at_ms\":{at}}}"));
                 of(format!("name/p{}", name % 4), value)
             }
+            Self::Schedule { id, due_ms, cron, record } => {
+                let text = |text: &str| text.replace(['"', '\\'], "").replace(char::is_control, "");
+                let recurrence = cron.map(|cron| {
+                    let cron = text(cron);
+                    format!(",\"recurrence\":{{\"cron\":\"{cron}\",\"time_zone\":\"UTC\",\"missed\":\"skip\"}}")
+                });
+                let recurrence = recurrence.unwrap_or_default();
+                let line = format!("{{\"topic\":\"t\",\"due_ms\":{due_ms},\"created_at_ms\":0{recurrence}}}\n");
+                let value = [line.as_bytes(), record].concat();
+                JournalEntry { key: format!("s{}", id % 4).into(), value: Some(value.into()) }
+            }
         }
     }
 }
@@ -89,6 +102,7 @@ fuzz_target!(|entries: Vec<Entry<'_>>| {
     bounded(64 * bytes + (1 << 20), || {
         runtime.block_on(replay_groups(entries.clone()));
         runtime.block_on(replay_producers(&entries));
+        replay_schedules(&entries);
     });
 });
 
@@ -128,5 +142,24 @@ async fn replay_producers(entries: &[JournalEntry]) {
     assert_eq!(again.snapshot(), snapshot, "a snapshot says all there is");
     if let (Ok(first), Ok(second)) = (registry.init(None).await, registry.init(None).await) {
         assert_ne!(first.id, second.id, "an id is never given twice");
+    }
+}
+
+/// Every entry is refused by name or comes back as it was, and says when it comes next, or not.
+fn replay_schedules(entries: &[JournalEntry]) {
+    let mut replayed = Replayed::default();
+    for (offset, entry) in (0..).zip(entries) {
+        match replayed.take(Offset(offset), &entry.key, entry.value.as_ref()) {
+            Ok(()) => {}
+            Err(ScheduleError::Corrupt { .. }) => continue,
+            Err(error) => panic!("not named as damage: {error}"),
+        }
+        let Some(value) = &entry.value else { continue };
+        let decoded = ScheduleEntry::decode(&entry.key, value).expect("it was just taken");
+        let JournalEntry { key, value } = decoded.encode();
+        assert_eq!(ScheduleEntry::decode(&key, &value.expect("it has one")), Ok(decoded.clone()));
+        if let Ok(Some(next)) = decoded.schedule.next(0, true) {
+            assert!(next.due_ms > decoded.schedule.due_ms);
+        }
     }
 }

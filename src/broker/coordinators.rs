@@ -1,12 +1,16 @@
-//! The coordinators, each over its journal in an internal topic: consumer groups, identities of producers, queues.
+//! The coordinators, each over its journal in an internal topic: consumer groups, identities of producers, queues,
+//! schedules.
 //!
 //! One whose journal cannot be read is offline, with its reason, until the journal is repaired and the broker restarted:
 //! groups must not begin at their first offsets again because a byte of `__groups` is damaged. All else is served.
 
 use crate::broker::Broker;
 use crate::broker::dead_letters::Undertaker;
+use crate::broker::disk_watch::DiskWatch;
+use crate::broker::dispatcher::{Dispatcher, DispatcherParts};
 use crate::broker::error::BrokerError;
-use crate::broker::topic_table::TopicTable;
+use crate::broker::schedule_log::{PartitionLog, Unreadable};
+use crate::broker::topic_table::{Topic, TopicTable};
 use crate::clock::SharedClock;
 use crate::group::GroupCoordinator;
 use crate::metrics::CoordinatorReading;
@@ -14,15 +18,23 @@ use crate::partition::PartitionJournal;
 use crate::partition::journal::JournalEntry;
 use crate::producer::ProducerRegistry;
 use crate::queue::QueueCoordinator;
-use crate::types::{TopicName, TopicPartition};
+use crate::schedule::ScheduleCoordinator;
+use crate::types::{Cleanup, TopicName, TopicPartition};
 use std::sync::Arc;
 
 const GROUPS_TOPIC: &str = "__groups";
 const PRODUCERS_TOPIC: &str = "__producers";
 const QUEUES_TOPIC: &str = "__queues";
+const SCHEDULES_TOPIC: &str = "__schedules";
 
 /// The internal topics that coordinators keep their state in.
-pub(super) const TOPICS: [&str; 3] = [GROUPS_TOPIC, PRODUCERS_TOPIC, QUEUES_TOPIC];
+pub(super) const TOPICS: [(&str, Cleanup); 4] = [
+    (GROUPS_TOPIC, Cleanup::Delete),
+    (PRODUCERS_TOPIC, Cleanup::Delete),
+    (QUEUES_TOPIC, Cleanup::Delete),
+    // Rewritten by compaction in the background, not at once by its owner: it may be as large as all that is scheduled.
+    (SCHEDULES_TOPIC, Cleanup::Compact),
+];
 
 /// A journal with more entries than this, and mostly out of date, is rewritten when the broker starts.
 const JOURNAL_ENTRIES_KEPT: u64 = 10_000;
@@ -33,22 +45,49 @@ pub(super) struct Coordinators {
     groups: Result<GroupCoordinator, BrokerError>,
     producers: Result<ProducerRegistry, BrokerError>,
     queues: Result<QueueCoordinator, BrokerError>,
+    schedules: Result<(ScheduleCoordinator, PartitionLog), BrokerError>,
     /// Held for its drop, which ends its task.
     _undertaker: Option<Undertaker>,
+    dispatcher: Option<Dispatcher>,
 }
 
 impl Coordinators {
     /// Replays every journal.
-    pub(super) async fn start(clock: &SharedClock, topics: &Arc<TopicTable>) -> Self {
+    pub(super) async fn start(clock: &SharedClock, topics: &Arc<TopicTable>, disk: &Arc<DiskWatch>) -> Self {
         let groups = start_groups(clock, topics).await;
         let producers = start_producers(clock, topics).await;
         let queues = start_queues(clock, topics).await;
+        let schedules = start_schedules(clock, topics).await;
         let undertaker = queues.as_ref().ok().map(|queues| Undertaker::start(queues.clone(), Arc::clone(topics)));
+        let dispatcher = schedules.as_ref().ok().map(|(schedules, log)| {
+            let (schedules, log, topics) = (schedules.clone(), log.clone(), Arc::clone(topics));
+            Dispatcher::start(DispatcherParts {
+                schedules,
+                log,
+                topics,
+                disk: Arc::clone(disk),
+                clock: Arc::clone(clock),
+            })
+        });
         Self {
             groups: groups.map_err(|cause| offline("consumer groups", GROUPS_TOPIC, cause)),
             producers: producers.map_err(|cause| offline("idempotent producers", PRODUCERS_TOPIC, cause)),
             queues: queues.map_err(|cause| offline("queues", QUEUES_TOPIC, cause)),
+            schedules: schedules.map_err(|cause| offline("schedules", SCHEDULES_TOPIC, cause)),
             _undertaker: undertaker,
+            dispatcher,
+        }
+    }
+
+    /// The schedules, and the log they stand in.
+    pub(super) fn schedules(&self) -> Result<&(ScheduleCoordinator, PartitionLog), BrokerError> {
+        self.schedules.as_ref().map_err(Clone::clone)
+    }
+
+    /// Ends what works on its own, before the logs are closed.
+    pub(super) async fn stop(&self) {
+        if let Some(dispatcher) = &self.dispatcher {
+            dispatcher.stop().await;
         }
     }
 }
@@ -82,10 +121,14 @@ impl Broker {
 
     /// Which of them serve.
     pub(super) fn coordinator_readings(&self) -> Vec<CoordinatorReading> {
-        let Coordinators { groups, producers, queues, .. } = &self.coordinators;
-        [(GROUPS_TOPIC, groups.is_ok()), (PRODUCERS_TOPIC, producers.is_ok()), (QUEUES_TOPIC, queues.is_ok())]
-            .map(|(journal, is_online)| CoordinatorReading { journal, is_online })
-            .into()
+        let Coordinators { groups, producers, queues, schedules, .. } = &self.coordinators;
+        let online = [
+            (GROUPS_TOPIC, groups.is_ok()),
+            (PRODUCERS_TOPIC, producers.is_ok()),
+            (QUEUES_TOPIC, queues.is_ok()),
+            (SCHEDULES_TOPIC, schedules.is_ok()),
+        ];
+        online.map(|(journal, is_online)| CoordinatorReading { journal, is_online }).into()
     }
 }
 
@@ -96,8 +139,12 @@ fn offline(what: &'static str, journal: &str, cause: BrokerError) -> BrokerError
 }
 
 fn journal_in(name: &str, topics: &TopicTable) -> Result<Arc<PartitionJournal>, BrokerError> {
-    let topic = topics.get(&TopicName::new(name)?).expect("it was added before the logs were opened");
+    let topic = internal_topic(name, topics)?;
     Ok(Arc::new(PartitionJournal::new(name, topic.partition(0)?.clone())))
+}
+
+fn internal_topic(name: &str, topics: &TopicTable) -> Result<Arc<Topic>, BrokerError> {
+    Ok(topics.get(&TopicName::new(name)?).expect("it was added before the logs were opened"))
 }
 
 async fn replay(journal: &PartitionJournal) -> Result<Vec<JournalEntry>, BrokerError> {
@@ -130,6 +177,19 @@ async fn start_queues(clock: &SharedClock, topics: &Arc<TopicTable>) -> Result<Q
     let queues = QueueCoordinator::start(Arc::clone(&journal) as _, replayed, Arc::clone(clock), logs)?;
     rewrite_if_long(&journal, queues.snapshot().await?).await;
     Ok(queues)
+}
+
+/// Replays the log of schedules, which compaction rewrites.
+async fn start_schedules(
+    clock: &SharedClock,
+    topics: &TopicTable,
+) -> Result<(ScheduleCoordinator, PartitionLog), BrokerError> {
+    let log = PartitionLog(internal_topic(SCHEDULES_TOPIC, topics)?.partition(0)?.clone());
+    let replayed = log.replay().await.map_err(|cause| match cause {
+        Unreadable::Storage(error) => BrokerError::Files(error),
+        Unreadable::Entry(error) => BrokerError::Schedule(error),
+    })?;
+    Ok((ScheduleCoordinator::start(Arc::new(log.clone()), replayed, Arc::clone(clock)), log))
 }
 
 /// Nobody else calls yet, so the snapshot is the whole state.

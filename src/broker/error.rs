@@ -5,6 +5,7 @@ use crate::group::{CommitError, GroupError};
 use crate::partition::AppendError;
 use crate::producer::ProducerError;
 use crate::queue::{QueueError, SettleError};
+use crate::schedule::ScheduleError;
 use crate::storage::StorageError;
 use crate::storage::log::BatchRefusal;
 use crate::topic::options::OptionError;
@@ -212,6 +213,9 @@ pub enum BrokerError {
         /// The dead letter topic.
         topic: TopicName,
     },
+    /// Schedules refused the call.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
     /// The stream's place in its group was taken away.
     #[error("the member was removed from its group: {cause}; subscribe again")]
     MemberRemoved {

@@ -2,7 +2,7 @@
 //!
 //! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`] (with
 //! [`lag`]), `producers`, [`queues`] and [`receiving`] (with `queue_reading` and `dead_letters`), [`letters`],
-//! `filtering` for three of them; `startup`, `opener` and
+//! [`schedules`] (with `schedule_log` and `dispatcher`), `filtering` for three of them; `startup`, `opener` and
 //! `coordinators` open everything, `upkeep`, [`compaction`] and `scrubber` look after it, `clock_watch`, `disk_watch`,
 //! `expired` and `dead_groups` know when that needs a word. The state lives below: topics and partitions in the table of
 //! `topic_table`, groups and queues in their coordinators. Doors translate to and from these calls and own nothing.
@@ -13,6 +13,7 @@ mod coordinators;
 mod dead_groups;
 mod dead_letters;
 mod disk_watch;
+mod dispatcher;
 pub mod error;
 mod expired;
 pub mod fetch;
@@ -27,6 +28,8 @@ mod queue_reading;
 pub mod queues;
 mod readings;
 pub mod receiving;
+mod schedule_log;
+pub mod schedules;
 mod scrubber;
 mod startup;
 pub mod subscription;
@@ -47,6 +50,10 @@ pub use crate::queue::{
     Priority as QueuePriority, QueueConfig, QueueError, QueuePolicy, QueueStart, ReceiverKind, RetryPolicy, Settle,
     SettleError, Verb, Window,
 };
+pub use crate::schedule::{
+    Entry as ScheduleEntry, Listed as ListedSchedule, Missed, Place, Recurrence, Schedule, ScheduleError, ScheduleId,
+    Stage as ScheduleStage,
+};
 pub use crate::storage::StorageError;
 pub use crate::storage::damage::DamagedRange;
 pub use crate::storage::log::{BatchRefusal, DuplicateRecord};
@@ -59,7 +66,7 @@ pub use topic_table::Topic;
 pub use upkeep::ClockStatus;
 
 use crate::clock::SharedClock;
-use crate::metrics::{GroupReadings, LetterReading, Metrics, QueueReading, QueueTotals};
+use crate::metrics::{GroupReadings, LetterReading, Metrics, QueueReading, QueueTotals, ScheduleReading};
 use crate::partition::StoragePool;
 use crate::shutdown::Shutdown;
 use crate::storage::StorageContext;
@@ -104,6 +111,8 @@ pub struct Broker {
     queue_readings: Mutex<(Vec<QueueReading>, Vec<QueueTotals>)>,
     /// And the topics of dead letters.
     letter_readings: Mutex<Vec<LetterReading>>,
+    /// And the schedules.
+    schedule_reading: Mutex<ScheduleReading>,
     /// Budget of record bytes that were received and not answered, in units of [`produce::PERMIT_BYTES`].
     in_flight: Arc<Semaphore>,
     pool: StoragePool,

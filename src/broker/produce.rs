@@ -139,7 +139,8 @@ impl Broker {
         }
     }
 
-    async fn topic_to_produce_to(&self, name: &str) -> Result<Arc<Topic>, BrokerError> {
+    /// The topic of that name; created if the broker creates topics by itself.
+    pub(super) async fn topic_to_produce_to(&self, name: &str) -> Result<Arc<Topic>, BrokerError> {
         match self.topic(name) {
             Err(BrokerError::TopicNotFound { .. }) if self.options.auto_create_topics => {
                 match self.create_topic(name, 0, self.options.topic_defaults.clone()).await {
@@ -153,8 +154,18 @@ impl Broker {
     }
 
     async fn permit(&self, parts: &[Part], patience: Option<Duration>) -> Result<OwnedSemaphorePermit, BrokerError> {
-        let limit_bytes = self.options.produce_in_flight_bytes_max;
         let units: u64 = parts.iter().map(|part| (part.batch.payload.len() as u64).div_ceil(PERMIT_BYTES)).sum();
+        self.permit_for_bytes(units * PERMIT_BYTES, patience).await
+    }
+
+    /// A share of the in-flight budget, of whole units.
+    pub(super) async fn permit_for_bytes(
+        &self,
+        bytes: u64,
+        patience: Option<Duration>,
+    ) -> Result<OwnedSemaphorePermit, BrokerError> {
+        let limit_bytes = self.options.produce_in_flight_bytes_max;
+        let units = bytes.div_ceil(PERMIT_BYTES);
         let units = units.clamp(1, (limit_bytes / PERMIT_BYTES).max(1));
         let units = u32::try_from(units).expect("a batch is bounded");
         let acquire = Arc::clone(&self.in_flight).acquire_many_owned(units);

@@ -4,9 +4,10 @@ use crate::broker::Broker;
 use crate::broker::lag::{Lag, PartitionLag};
 use crate::metrics::{
     GroupLagReading, GroupReading, GroupReadings, LagReading, OpenFilesReading, PartitionReading, QueueReading,
-    QueueTotals, Readings,
+    QueueTotals, Readings, ScheduleReading,
 };
 use crate::queue::{BreakerState, Logs as _};
+use crate::schedule::Counts;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -48,6 +49,7 @@ impl Broker {
         readings.letters = last_known(&self.letter_readings, letters);
         readings.groups = last_known(&self.group_readings, groups);
         (readings.queues, readings.queue_totals) = last_known(&self.queue_readings, queues);
+        readings.schedules = last_known(&self.schedule_reading, self.schedule_reading().await);
         readings
     }
 
@@ -81,6 +83,14 @@ impl Broker {
             }
         }
         Some((readings, totals))
+    }
+
+    /// `None` if the coordinator does not answer in time.
+    async fn schedule_reading(&self) -> Option<ScheduleReading> {
+        let Ok(schedules) = self.schedules() else { return Some(ScheduleReading::default()) };
+        let counts = timeout(COORDINATOR_PATIENCE, schedules.counts()).await.ok()?.unwrap_or_default();
+        let Counts { schedules, retrying, delivered, left_out, failed } = counts;
+        Some(ScheduleReading { schedules, retrying, delivered, failed, left_out })
     }
 
     /// `None` if the coordinator does not answer in time.

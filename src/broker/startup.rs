@@ -22,12 +22,15 @@ use crate::storage::file_system::FileSystem;
 use crate::storage::recovery::Tail;
 use crate::storage::{StorageContext, StorageError};
 use crate::topic::{Catalog, TopicEntry, TopicOptions};
-use crate::types::{Durability, TopicId, TopicName};
+use crate::types::{Cleanup, Durability, TopicId, TopicName};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
+
+/// On a compacted topic of the broker's own, which nobody but a start must read from its beginning.
+const INTERNAL_GRACE_MS: u64 = 60 * 60 * 1000;
 
 /// Threads that open logs: after a crash each of them waits for the disk to read its tail again.
 const OPENING_THREADS: usize = 16;
@@ -76,8 +79,9 @@ impl Broker {
         let pool = StoragePool::start(options.storage_threads)
             .map_err(|error| BrokerError::Files(StorageError::io("start threads for", data_dir.path(), error)))?;
         finish_deletions(&*fs, &data_dir, &mut catalog).map_err(BrokerError::Files)?;
-        for name in coordinators::TOPICS {
-            add_internal_topic(&*fs, &data_dir, &mut catalog, name, clock.now_ms()).map_err(BrokerError::Files)?;
+        for (name, cleanup) in coordinators::TOPICS {
+            let added = add_internal_topic(&*fs, &data_dir, &mut catalog, (name, cleanup), clock.now_ms());
+            added.map_err(BrokerError::Files)?;
         }
 
         let context = storage_context(&fs, &data_dir, options.open_files_max);
@@ -90,16 +94,17 @@ impl Broker {
             reserve_bytes: options.disk_free_bytes_min,
         };
         let topics = Arc::new(opener.open_all(&catalog, OPENING_THREADS));
-        let coordinators = Coordinators::start(&clock, &topics).await;
-
         let watched = data_dir.path().to_owned();
         let disk = DiskWatch::new(Arc::clone(&fs), watched, Arc::clone(&metrics), options.disk_free_bytes_min);
+        let disk = Arc::new(disk);
+        let coordinators = Coordinators::start(&clock, &topics, &disk).await;
+
         let upkeep = Upkeep::load(&*fs, &data_dir.upkeep_path(), &*clock);
         let (ended_at_ms, scrubber_clock) = (upkeep.scrubbed_at_ms(), Arc::clone(&clock));
         let scrubber = Scrubber::new(options.scrub, scrubber_clock, Arc::clone(&metrics), ended_at_ms);
         let permits = usize::try_from(options.produce_in_flight_bytes_max / PERMIT_BYTES).unwrap_or(usize::MAX);
         Ok(Arc::new(Self {
-            disk: Arc::new(disk),
+            disk,
             scrubber: Arc::new(scrubber),
             letters_at_work: Arc::default(),
             deletions: Semaphore::new(limits::DELETIONS_MAX),
@@ -107,6 +112,7 @@ impl Broker {
             group_readings: Mutex::default(),
             queue_readings: Mutex::default(),
             letter_readings: Mutex::default(),
+            schedule_reading: Mutex::default(),
             in_flight: Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS))),
             options,
             started_at_ms: clock.now_ms(),
@@ -131,6 +137,7 @@ impl Broker {
         if let Err(error) = tokio::task::block_in_place(|| self.remember(true)) {
             tracing::warn!(%error, "the time is not kept for the next start");
         }
+        self.coordinators.stop().await;
         let mut closing = Vec::new();
         let topics = self.topics.all();
         let partitions: usize = topics.iter().map(|topic| topic.partitions.len()).sum();
@@ -198,7 +205,7 @@ fn add_internal_topic(
     fs: &dyn FileSystem,
     data_dir: &DataDir,
     catalog: &mut Catalog,
-    name: &str,
+    (name, cleanup): (&str, Cleanup),
     now_ms: i64,
 ) -> Result<(), StorageError> {
     let name = TopicName::new(name).expect("a valid name");
@@ -210,6 +217,8 @@ fn add_internal_topic(
         retention_bytes: 0,
         durability: Durability::Synced,
         segment_bytes: 16 << 20,
+        cleanup,
+        tombstone_grace_ms: INTERNAL_GRACE_MS,
         ..TopicOptions::default()
     };
     let entry = TopicEntry { id: TopicId(Uuid::new_v4()), partitions: 1, created_at_ms: now_ms, options };

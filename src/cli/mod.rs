@@ -4,7 +4,8 @@
 //! verb but `serve` and `log` is an ordinary client of a broker, and has a file or folder of its own:
 //!
 //! ```text
-//! serve   topic   produce/   consume/   group   queue/   dlq/   worker   broker   log/   bench/   completion   version     verbs
+//! serve   topic   produce/   consume/   group   queue/   dlq/   schedule/   worker   broker   log/   bench/   completion
+//! version                                                  verbs
 //! exit   interrupt   units   time   json   table   confirm                  what they share
 //! ```
 
@@ -22,6 +23,7 @@ mod json;
 mod log;
 mod produce;
 mod queue;
+mod schedule;
 pub mod serve;
 mod table;
 mod time;
@@ -70,6 +72,8 @@ enum Verb {
     Queue(queue::QueueArgs),
     /// Dead letters of queues: list, look at, send back, give up, export.
     Dlq(dlq::DlqArgs),
+    /// Have records delivered later: add, list, cancel, set another time.
+    Schedule(schedule::ScheduleArgs),
     /// Run a command for each message of a queue.
     Worker(worker::WorkerArgs),
     /// Show how a broker stands, confirm its clock, have it look for damage.
@@ -117,6 +121,7 @@ fn run(arguments: Vec<OsString>) -> ExitCode {
         Verb::Group(args) => exit::report(block_on(group::run(args))),
         Verb::Queue(args) => exit::report(block_on(queue::run(args))),
         Verb::Dlq(args) => exit::report(block_on(dlq::run(args))),
+        Verb::Schedule(args) => exit::report(block_on(schedule::run(args))),
         Verb::Worker(args) => exit::report(block_on(worker::run(args))),
         Verb::Broker(args) => exit::report(block_on(broker::run(args))),
         Verb::Log(args) => exit::report(log::run(args)),

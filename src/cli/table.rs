@@ -13,6 +13,15 @@ pub(super) fn print<const COLUMNS: usize>(
     std::io::stdout().write_all(text.as_bytes()).map_err(CliError::output)
 }
 
+/// Prints more rows of a table whose header was printed; columns are as wide as these rows need.
+pub(super) fn print_rows<const COLUMNS: usize>(
+    rows: impl IntoIterator<Item = [String; COLUMNS]>,
+) -> Result<(), CliError> {
+    let text = render([""; COLUMNS], rows);
+    let rows = text.split_once('\n').map_or("", |(_, rows)| rows);
+    std::io::stdout().write_all(rows.as_bytes()).map_err(CliError::output)
+}
+
 fn render<const COLUMNS: usize>(header: [&str; COLUMNS], rows: impl IntoIterator<Item = [String; COLUMNS]>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);

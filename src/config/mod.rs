@@ -36,6 +36,7 @@ pub struct Config {
 }
 
 /// `[broker]`: where it keeps data, where it listens, how it stops.
+#[expect(clippy::struct_excessive_bools, reason = "they are keys of a file, not states of a machine")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BrokerConfig {
     /// The data directory; relative to the working directory of the broker.

@@ -14,6 +14,7 @@ mod listener;
 mod produce;
 mod queues;
 mod receive_stream;
+mod schedules;
 mod status;
 mod subscribe;
 mod topics;
@@ -44,7 +45,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const LOCAL_RESETS_MAX: usize = 256;
 
 /// What health is told for: the whole broker, and each service.
-const HEALTH_NAMES: [&str; 8] = [
+const HEALTH_NAMES: [&str; 9] = [
     "",
     proto::topic_service_server::SERVICE_NAME,
     proto::producer_service_server::SERVICE_NAME,
@@ -52,6 +53,7 @@ const HEALTH_NAMES: [&str; 8] = [
     proto::group_service_server::SERVICE_NAME,
     proto::queue_service_server::SERVICE_NAME,
     proto::dead_letter_service_server::SERVICE_NAME,
+    proto::schedule_service_server::SERVICE_NAME,
     proto::admin_service_server::SERVICE_NAME,
 ];
 
@@ -80,6 +82,7 @@ pub async fn serve(
     use proto::group_service_server::GroupServiceServer;
     use proto::producer_service_server::ProducerServiceServer;
     use proto::queue_service_server::QueueServiceServer;
+    use proto::schedule_service_server::ScheduleServiceServer;
     use proto::topic_service_server::TopicServiceServer;
 
     let shutdown = broker.shutdown().clone();
@@ -116,6 +119,7 @@ pub async fn serve(
         .add_service(GroupServiceServer::new(door.clone()))
         .add_service(QueueServiceServer::new(door.clone()))
         .add_service(DeadLetterServiceServer::new(door.clone()))
+        .add_service(ScheduleServiceServer::new(door.clone()))
         .add_service(AdminServiceServer::new(door))
         .serve_with_incoming_shutdown(listener.into_stream(), draining)
         .await

@@ -5,7 +5,8 @@
 //! error about one part of a call becomes a [`proto::Error`] with the same facts.
 
 use crate::broker::{
-    BatchRefusal, BrokerError, CommitError, GroupError, ProducerError, QueueError, SettleError, StorageError,
+    BatchRefusal, BrokerError, CommitError, GroupError, ProducerError, QueueError, ScheduleError, SettleError,
+    StorageError,
 };
 use crate::filter::FilterError;
 use crate::proto;
@@ -175,6 +176,7 @@ fn row(error: &BrokerError) -> Row {
         E::Commit(error) => commit_row(error),
         E::Queue(error) => queue_row(error),
         E::Settle(error) => settle_row(error),
+        E::Schedule(error) => schedule_row(error),
     }
 }
 
@@ -377,6 +379,21 @@ fn settle_row(error: &SettleError) -> Row {
         E::NoDeadLetterTopic { queue } => {
             Row::new(Code::FailedPrecondition, "NO_DEAD_LETTER_TOPIC").fact("queue", queue)
         }
+    }
+}
+
+fn schedule_row(error: &ScheduleError) -> Row {
+    use ScheduleError as E;
+    match error {
+        E::Id(_) => Row::new(Code::InvalidArgument, "INVALID_NAME"),
+        E::NotFound { id } => Row::new(Code::NotFound, "SCHEDULE_NOT_FOUND").fact("schedule", id),
+        E::Exists { id } => Row::new(Code::AlreadyExists, "SCHEDULE_ALREADY_EXISTS").fact("schedule", id),
+        E::UnderWay { id } => Row::new(Code::Aborted, "SCHEDULE_UNDER_WAY").fact("schedule", id).next(SOON),
+        E::Invalid { field, .. } => Row::new(Code::InvalidArgument, "INVALID_ARGUMENT").fact("field", field),
+        E::TooMany { limit } => Row::new(Code::ResourceExhausted, "LIMIT_REACHED").fact("limit", limit),
+        E::Refused { .. } => Row::new(Code::ResourceExhausted, "DISK_FULL").next(LATER),
+        E::Corrupt { key, .. } => Row::new(Code::DataLoss, "DATA_CORRUPT").fact("key", key),
+        E::Stopped { .. } => Row::new(Code::Unavailable, "SCHEDULES_STOPPED").next(Next::Unknown),
     }
 }
 

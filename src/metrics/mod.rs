@@ -21,12 +21,14 @@ use std::time::Duration;
 mod expired;
 mod groups;
 mod readings;
+mod schedules;
 
 use expired::ExpiredUnread;
 pub use groups::{GroupLagReading, GroupReading, GroupReadings, LagReading};
 pub use readings::{
     CoordinatorReading, LetterReading, OpenFilesReading, PartitionReading, QueueReading, QueueTotals, Readings,
 };
+pub use schedules::ScheduleReading;
 
 /// Upper bounds of the sync histogram, in seconds: 50 us (a disk with a protected cache) to 6.5 s (one that fails).
 const SYNC_SECONDS_BUCKETS: [f64; 18] = [
@@ -457,6 +459,7 @@ mod tests {
             queues: vec![queue],
             letters: vec![LetterReading { topic: topic("work.dlq"), open: 16 }],
             queue_totals: vec![totals],
+            schedules: ScheduleReading { schedules: 16, retrying: 17, delivered: 18, failed: 19, left_out: 20 },
             coordinators: vec![CoordinatorReading { journal: "__groups", is_online: false }],
             files,
             scrub_damaged_ranges: 3,
@@ -464,6 +467,11 @@ mod tests {
         for line in [
             "# TYPE millstream_partition_log_bytes gauge",
             "millstream_scrub_damaged_ranges 3",
+            "millstream_schedules 16",
+            "millstream_schedules_retrying 17",
+            "millstream_schedule_deliveries_total 18",
+            "millstream_schedule_delivery_failures_total 19",
+            "millstream_schedule_occurrences_left_out_total 20",
             "millstream_coordinator_online{journal=\"__groups\"} 0",
             "millstream_partition_log_start_offset{topic=\"orders\",partition=\"2\"} 5",
             "millstream_partition_high_watermark{topic=\"orders\",partition=\"2\"} 90",

@@ -1,6 +1,7 @@
 //! Gauges that are read from the state of partitions, groups and queues at the moment of a scrape.
 
 use super::groups::GroupReadings;
+use super::schedules::ScheduleReading;
 use crate::types::TopicName;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, EncodeMetric};
@@ -21,6 +22,8 @@ pub struct Readings {
     pub letters: Vec<LetterReading>,
     /// Every queue.
     pub queue_totals: Vec<QueueTotals>,
+    /// All schedules.
+    pub schedules: ScheduleReading,
     /// Every coordinator.
     pub coordinators: Vec<CoordinatorReading>,
     /// Damaged ranges that scrubs have found, of all partitions.
@@ -154,6 +157,7 @@ impl Collector for Readings {
         let letters = self.letters.iter().map(|of| ([("topic", of.topic.to_string())], of.open));
         gauge(&mut encoder, "dead_letters_open", "Dead letters neither redriven nor purged", letters)?;
         self.encode_queue_totals(&mut encoder)?;
+        self.schedules.encode(&mut encoder)?;
         let online = self.coordinators.iter().map(|c| ([("journal", c.journal)], u64::from(c.is_online)));
         gauge(&mut encoder, "coordinator_online", "1 if the calls that need this journal are served", online)?;
         let help = "Ranges of records in sealed segments that scrubs have found damaged";

@@ -58,11 +58,10 @@ impl Breaker {
     /// Takes note of deliveries that were done, and that failed.
     pub(super) fn note(&mut self, policy: BreakerPolicy, acked: u64, failed: u64) {
         match self.position {
-            // What was out when it opened says nothing of now.
-            Position::Tripped | Position::Open { .. } => {}
             Position::Probing if failed > 0 => self.position = Position::Tripped,
             Position::Probing if acked > 0 => *self = Self::default(),
-            Position::Probing => {}
+            // What was out when it opened says nothing of now, nor does what was given back.
+            Position::Tripped | Position::Open { .. } | Position::Probing => {}
             Position::Closed => {
                 let most = u64::from(policy.deliveries);
                 (0..acked.min(most)).for_each(|_| self.push(false, policy.deliveries));
@@ -83,15 +82,11 @@ impl Breaker {
         }
     }
 
-    pub(super) fn open(&mut self, until: Moment) {
+    fn open(&mut self, until: Moment) {
         self.position = Position::Open { until };
         self.openings = self.openings.saturating_add(1);
         self.outcomes.clear();
         self.failures = 0;
-    }
-
-    pub(super) fn probe(&mut self) {
-        self.position = Position::Probing;
     }
 
     /// Whether it holds messages back.
@@ -130,6 +125,21 @@ impl QueueState {
                     || self.receivers.values().any(|receiver| !receiver.reserved.is_empty());
                 u32::from(!is_out)
             }
+        }
+    }
+
+    pub(super) fn apply_to_breaker(&mut self, event: &Event) {
+        match event {
+            Event::BreakerOpened { until, .. } => self.breaker.open(*until),
+            Event::BreakerProbed { .. } => {
+                self.breaker.position = Position::Probing;
+                self.stirred = true;
+            }
+            Event::BreakerClosed { .. } => {
+                self.breaker = Breaker::default();
+                self.stirred = true;
+            }
+            _ => {}
         }
     }
 

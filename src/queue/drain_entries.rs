@@ -31,8 +31,9 @@ impl DrainEntries {
                 return;
             }
             Event::Delivered { queue, at, .. } => {
-                let settled = self.settled.remove_entry(&(queue.clone(), *at));
-                settled.into_iter().for_each(|settled| self.write(settled));
+                if let Some(settled) = self.settled.remove_entry(&(queue.clone(), *at)) {
+                    self.write(settled);
+                }
             }
             _ => {}
         }
@@ -55,7 +56,9 @@ impl DrainEntries {
     }
 
     fn write_settled(&mut self) {
-        std::mem::take(&mut self.settled).into_iter().for_each(|settled| self.write(settled));
+        for settled in std::mem::take(&mut self.settled) {
+            self.write(settled);
+        }
     }
 
     fn write(&mut self, ((queue, at), settlement): ((QueueName, PartitionKey), Settlement)) {
@@ -90,7 +93,9 @@ mod tests {
 
     fn written(events: &[Event]) -> Vec<Event> {
         let mut entries = DrainEntries::default();
-        events.iter().for_each(|event| entries.push(event));
+        for event in events {
+            entries.push(event);
+        }
         entries.finish().0.iter().map(|entry| decode(entry).unwrap()).collect()
     }
 

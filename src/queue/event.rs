@@ -238,7 +238,9 @@ impl Settlement {
         let Self { acked, buried, absent, filtered, released, failed, dying } = more;
         let ours = [&mut self.acked, &mut self.buried, &mut self.absent, &mut self.filtered, &mut self.released];
         for (ours, more) in ours.into_iter().zip([acked, buried, absent, filtered, released]) {
-            more.iter().for_each(|range| push_range(ours, range.clone()));
+            for range in more {
+                push_range(ours, range.clone());
+            }
         }
         self.failed.extend_from_slice(failed);
         self.dying.extend_from_slice(dying);

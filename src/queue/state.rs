@@ -125,13 +125,6 @@ impl QueueState {
             Event::Delivered { at, messages, at_ms, lease, .. } => self.deliver(*at, messages, *at_ms, *lease),
             Event::Settled { at, settlement, .. } => self.settle(*at, settlement),
             Event::Reserved { receiver, at, ranges, scans, .. } => self.reserve(*receiver, *at, ranges, *scans),
-            Event::Returned { receiver, starved, .. } => {
-                self.give_back(*receiver);
-                if let Some(found) = self.receivers.get_mut(receiver) {
-                    // With nothing leased there is nothing that could make room.
-                    found.starved = *starved && found.leased > 0;
-                }
-            }
             Event::Learned { at, keys, .. } => {
                 for (offset, key) in keys {
                     self.learn(Place { at: *at, offset: *offset }, *key);
@@ -157,15 +150,20 @@ impl QueueState {
                     self.set_state(place, MessageState::Available);
                 }
             }
-            Event::BreakerOpened { until, .. } => self.breaker.open(*until),
-            Event::BreakerProbed { .. } => {
-                self.breaker.probe();
-                self.stirred = true;
+            Event::BreakerOpened { .. } | Event::BreakerProbed { .. } | Event::BreakerClosed { .. } => {
+                self.apply_to_breaker(event);
             }
-            Event::BreakerClosed { .. } => {
-                self.breaker = Breaker::default();
-                self.stirred = true;
-            }
+            Event::ReceiverOpened { .. }
+            | Event::ReceiverWidened { .. }
+            | Event::ReceiverClosed { .. }
+            | Event::Returned { .. } => self.apply_to_receiver(event),
+            // These concern more than one queue; `Queues::apply` does them.
+            Event::RunBegun { .. } | Event::QueueDeleted { .. } | Event::Letters(_) => {}
+        }
+    }
+
+    fn apply_to_receiver(&mut self, event: &Event) {
+        match event {
             Event::ReceiverOpened { receiver, kind, window, .. } => {
                 let opened = Receiver {
                     kind: *kind,
@@ -191,8 +189,14 @@ impl QueueState {
                 self.receivers.remove(receiver);
                 self.roomier.remove(receiver);
             }
-            // These concern more than one queue; `Queues::apply` does them.
-            Event::RunBegun { .. } | Event::QueueDeleted { .. } | Event::Letters(_) => {}
+            Event::Returned { receiver, starved, .. } => {
+                self.give_back(*receiver);
+                if let Some(found) = self.receivers.get_mut(receiver) {
+                    // With nothing leased there is nothing that could make room.
+                    found.starved = *starved && found.leased > 0;
+                }
+            }
+            _ => {}
         }
     }
 

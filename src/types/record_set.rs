@@ -15,7 +15,7 @@ pub use parts::{RecordPart, bodies_with_ends, parts};
 
 use crate::types::TimestampMs;
 use crate::types::wire::{Cursor, Fault, Prefix, WIRE_BYTES, WIRE_VARINT, field_len, varint_len};
-use bytes::{BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
 
 /// Longest header key, in bytes.
 pub const HEADER_KEY_BYTES_MAX: usize = 1024;
@@ -184,6 +184,15 @@ pub fn record_of_body(body: &Bytes) -> Option<Record> {
     let cursor = Cursor { bytes: body, position: 0 };
     check_record(cursor).ok()?;
     decode_record(body, cursor).ok()
+}
+
+/// A set of one record that stands alone; whether it is a record is for [`check`] to say.
+pub fn set_of_body(body: &[u8]) -> Bytes {
+    let mut prefix = Prefix::default();
+    prefix.bytes_header(1, body.len());
+    let mut set = BytesMut::new();
+    prefix.flush(&mut set, body);
+    set.freeze()
 }
 
 /// What chooses the partition of each record in a checked set, its key or else its message id, with the record's own

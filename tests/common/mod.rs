@@ -6,6 +6,7 @@
 pub(crate) mod queue_stream;
 pub(crate) mod records;
 pub(crate) mod refusal;
+pub(crate) mod schedules;
 pub(crate) mod stalling_disk;
 pub(crate) mod subscriber;
 
@@ -23,6 +24,7 @@ use millstream::proto::dead_letter_service_client::DeadLetterServiceClient;
 use millstream::proto::group_service_client::GroupServiceClient;
 use millstream::proto::producer_service_client::ProducerServiceClient;
 use millstream::proto::queue_service_client::QueueServiceClient;
+use millstream::proto::schedule_service_client::ScheduleServiceClient;
 use millstream::proto::topic_service_client::TopicServiceClient;
 use millstream::shutdown::Shutdown;
 use millstream::storage::file_system::FileSystem;
@@ -179,6 +181,11 @@ impl TestBroker {
     /// See [`TestBroker::topics`].
     pub(crate) fn dead_letters(&self) -> DeadLetterServiceClient<Channel> {
         DeadLetterServiceClient::new(self.channel()).max_decoding_message_size(REPLY_BYTES_MAX)
+    }
+
+    /// See [`TestBroker::topics`].
+    pub(crate) fn schedules(&self) -> ScheduleServiceClient<Channel> {
+        ScheduleServiceClient::new(self.channel())
     }
 
     /// Creates a topic with default options.

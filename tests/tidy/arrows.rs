@@ -49,6 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "group",
             "producer",
             "queue",
+            "schedule",
             "partition",
             "filter",
             "storage",
@@ -62,7 +63,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     // A coordinator keeps its state in a journal and knows nothing else of partitions.
     ("group", &["partition::journal", "filter", "clock", "planted", "types", "limits"]),
-    ("queue", &["partition::journal", "filter", "clock", "types", "limits"]),
+    ("queue", &["partition::journal", "filter", "clock", "planted", "types", "limits"]),
+    ("schedule", &["partition::journal", "clock", "planted", "types", "limits"]),
     ("producer", &["partition::journal", "clock", "planted", "types", "limits"]),
     ("partition", &["storage", "metrics", "clock", "planted", "sync", "types", "limits"]),
     ("topic", &["storage", "clock", "types", "limits"]),

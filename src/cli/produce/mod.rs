@@ -296,7 +296,7 @@ fn progress_bar(args: &ProduceArgs) -> ProgressBar {
     ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
 }
 
-fn parse_header(text: &str) -> Result<(String, String), &'static str> {
+pub(super) fn parse_header(text: &str) -> Result<(String, String), &'static str> {
     let (name, value) = text.split_once('=').ok_or("write a header as NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }

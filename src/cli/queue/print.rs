@@ -108,7 +108,7 @@ pub(super) fn peeked(messages: &[PeekedMessage], json: bool) -> Result<(), CliEr
         let ConsumedRecord { partition, offset, key, value, .. } = &message.record;
         let place = [partition.to_string(), offset.to_string(), message.state.to_string()];
         let [partition, offset, state] = place;
-        [partition, offset, state, message.attempts.to_string(), text(key), text(value)]
+        [partition, offset, state, message.attempts.to_string(), text(key.as_ref()), text(value.as_ref())]
     });
     table::print(["PARTITION", ">OFFSET", "STATE", ">ATTEMPTS", "KEY", "VALUE"], rows)
 }
@@ -127,14 +127,14 @@ pub(super) fn blocked(keys: &[BlockedKey], json: bool) -> Result<(), CliError> {
         let ConsumedRecord { partition, offset, key, .. } = &first.record;
         let place = [partition.to_string(), offset.to_string(), first.state.to_string(), first.attempts.to_string()];
         let [partition, offset, state, attempts] = place;
-        [text(key), format_count(*blocked), partition, offset, state, attempts]
+        [text(key.as_ref()), format_count(*blocked), partition, offset, state, attempts]
     });
     table::print(["KEY", ">BLOCKED", ">PARTITION", ">FIRST-OFFSET", "STATE", ">ATTEMPTS"], rows)
 }
 
 /// The beginning of a key or a value, in one line.
-fn text(bytes: &Option<bytes::Bytes>) -> String {
-    let bytes = bytes.as_deref().unwrap_or_default();
+fn text(bytes: Option<&bytes::Bytes>) -> String {
+    let bytes = bytes.map(|bytes| &bytes[..]).unwrap_or_default();
     let shown: String = String::from_utf8_lossy(bytes).chars().take(60).collect();
     shown.escape_debug().to_string()
 }

@@ -1,4 +1,4 @@
-//! One call, one answer: topics, consumer groups, queues, dead letters, offsets, and the broker itself.
+//! One call, one answer: topics, consumer groups, queues, dead letters, schedules, offsets, and the broker itself.
 //!
 //! Every function is a method of [`crate::client::Client`], in the file of its noun. Nothing here retries: what a
 //! caller wants after a lost connection differs from call to call.
@@ -7,6 +7,7 @@ mod dead_letters;
 mod groups;
 mod offsets;
 mod queues;
+mod schedules;
 mod server;
 mod topics;
 
@@ -17,5 +18,6 @@ pub use dead_letters::{
 pub use groups::{GroupDescription, GroupLag, GroupListing, GroupMember, GroupPartition, GroupState};
 pub use offsets::{ListedOffset, OffsetQuery};
 pub use queues::{BlockedKey, BreakerState, QueueDescription, QueueListing, QueuePartition, QueueSettings};
+pub use schedules::{AddedSchedule, Cron, NewSchedule, ScheduleListing, SchedulePage, ScheduleState, When};
 pub use server::{ClockStatus, DiskStatus, ScrubStatus, ServerInfo};
 pub use topics::{CompactedPartition, DamagedRange, PartitionDescription, TopicDescription, TopicSettings};
