@@ -7,6 +7,7 @@ mod common;
 
 use bytes::BytesMut;
 use common::{batch, header, index_of, log, set};
+use millstream::filter::Filter;
 use millstream::storage::frame::FrameHeader;
 use millstream::types::Offset;
 use millstream::types::partitioner::partition_of_key;
@@ -29,6 +30,14 @@ const CASES: &[Case] = &[
         for _ in 0..rounds {
             record_set::check(black_box(&set), usize::MAX).expect("valid");
         }
+    }),
+    ("match_records", "1,000 records with two headers are matched with a filter of one comparison", |rounds| {
+        match_records("attributes.type = \"refund\"", rounds);
+    }),
+    ("match_records_16", "the same with one of 16 comparisons", |rounds| {
+        let terms: Vec<_> =
+            (0..16).map(|i| format!("attributes.type = \"t{i}\" AND attributes.region != \"r{i}\"")).collect();
+        match_records(&terms[..8].join(" OR "), rounds);
     }),
     ("partition_of_key", "a key of 16 bytes is given its partition", |rounds| {
         for _ in 0..rounds {
@@ -76,6 +85,19 @@ const CASES: &[Case] = &[
         }
     }),
 ];
+
+fn match_records(filter: &str, rounds: usize) {
+    let filter = Filter::new(filter).expect("it is one");
+    let mut set = BytesMut::new();
+    for _ in 0..1_000 {
+        let headers = [("region", b"eu-west".as_slice()), ("type", b"order")];
+        encode_record(&mut set, None, Some(&[b'v'; 100]), headers.into_iter(), None);
+    }
+    for _ in 0..rounds {
+        let matching = record_set::bodies_with_ends(black_box(&set)).filter(|(record, _)| filter.matches(record));
+        assert_eq!(black_box(matching.count()), 0);
+    }
+}
 
 fn main() {
     // `cargo bench` calls every benchmark, with a flag of its own; then there is nothing to count with.

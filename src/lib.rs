@@ -8,7 +8,7 @@
 //! cli::serve -> server -> { grpc, admin } -> broker        one process: doors, then the facade
 //! cli::log -> { inspect, repair } -> { topic, storage }      a data directory without a broker: looked at, mended
 //! broker -> { topic, group, producer, queue, schedule, requests } -> partition -> storage -> types, limits
-//! announce, clock, config, metrics, planted, process_limits, shutdown, sync, units: leaves
+//! announce, clock, config, filter, metrics, planted, process_limits, shutdown, sync, units: leaves
 //! ```
 
 pub mod admin;
@@ -19,6 +19,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod filter;
 pub mod group;
 pub mod grpc;
 pub mod inspect;

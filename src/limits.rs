@@ -68,6 +68,14 @@ pub const SUBSCRIBE_TOPICS_MAX: usize = 100;
 /// Most topic patterns in one subscription.
 pub const SUBSCRIBE_PATTERNS_MAX: usize = 10;
 
+/// Longest filter, in bytes; most comparisons in one, each a bit of a word while a record is looked at; and deepest
+/// nesting of parentheses and NOT.
+pub const FILTER_BYTES_MAX: usize = 4 << 10;
+/// See [`FILTER_BYTES_MAX`].
+pub const FILTER_TERMS_MAX: usize = 64;
+/// See [`FILTER_BYTES_MAX`].
+pub const FILTER_DEPTH_MAX: usize = 32;
+
 /// Most offsets in one commit.
 pub const COMMIT_OFFSETS_MAX: usize = 10_000;
 

@@ -25,6 +25,8 @@ mod example;
 mod fencing;
 #[path = "api/fetch.rs"]
 mod fetch;
+#[path = "api/filters.rs"]
+mod filters;
 #[path = "api/group_commits.rs"]
 mod group_commits;
 #[path = "api/group_fork.rs"]
@@ -57,6 +59,8 @@ mod observation;
 mod produce;
 #[path = "api/produce_stream.rs"]
 mod produce_stream;
+#[path = "api/queue_filters.rs"]
+mod queue_filters;
 #[path = "api/queue_policies.rs"]
 mod queue_policies;
 #[path = "api/queue_streams.rs"]

@@ -24,6 +24,8 @@ mod compaction;
 mod corruption;
 #[path = "process/dlq.rs"]
 mod dlq;
+#[path = "process/filters.rs"]
+mod filters;
 #[path = "process/flights.rs"]
 mod flights;
 #[path = "process/group.rs"]

@@ -1,5 +1,6 @@
 //! Why the broker refuses an operation. Each case carries what its message, and its row in `docs/errors.md`, needs.
 
+use crate::filter::FilterError;
 use crate::group::{CommitError, GroupError};
 use crate::partition::AppendError;
 use crate::producer::ProducerError;
@@ -24,6 +25,9 @@ pub enum BrokerError {
         /// What is wrong, and what is allowed.
         what: String,
     },
+    /// A filter that is none.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// A topic name that no topic can have.
     #[error("the topic name is not valid: {0}")]
     InvalidTopicName(#[from] NameError),

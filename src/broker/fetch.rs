@@ -2,7 +2,9 @@
 
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
+use crate::broker::filtering::{Selected, select};
 use crate::broker::topic_table::Topic;
+use crate::filter::Filter;
 use crate::limits;
 use crate::partition::PartitionOffsets;
 use crate::storage::reader::{StoredBatch, StoredBatches};
@@ -22,6 +24,8 @@ pub struct Fetch {
     pub bytes_min: usize,
     /// Wait no longer than this for them.
     pub wait_max: Duration,
+    /// Only records that match.
+    pub filter: Option<Filter>,
 }
 
 /// What was read of one partition.
@@ -35,6 +39,8 @@ pub struct Fetched {
     pub log_start: Offset,
     /// Readers see offsets below this.
     pub high_watermark: Offset,
+    /// Bytes of records that were read, also of those that do not match.
+    read_bytes: usize,
 }
 
 /// The result of each position, in the order asked.
@@ -42,7 +48,7 @@ pub type FetchResults = Vec<Result<Fetched, BrokerError>>;
 
 impl Broker {
     /// Reads from given offsets; waits for enough records, for time, or for the broker to stop.
-    pub async fn fetch(&self, request: Fetch) -> Result<FetchResults, BrokerError> {
+    pub async fn fetch(&self, mut request: Fetch) -> Result<FetchResults, BrokerError> {
         if request.positions.is_empty() || request.positions.len() > limits::FETCH_POSITIONS_MAX {
             let (count, most) = (request.positions.len(), limits::FETCH_POSITIONS_MAX);
             return Err(BrokerError::invalid("positions", format!("{count} were given; 1 to {most} are allowed")));
@@ -53,6 +59,13 @@ impl Broker {
             let results = self.read_all(&request).await;
             let bytes: usize = results.iter().flatten().map(Fetched::bytes).sum();
             let failed = results.iter().any(Result::is_err);
+            let may_go_on = || !failed && !self.shutdown.is_draining() && tokio::time::Instant::now() < deadline;
+            if request.filter.is_some() && bytes == 0 && may_go_on() && request.pass_over(&results) {
+                // A long way without a match must not keep others from their turn.
+                tokio::task::yield_now().await;
+                bytes_before = None;
+                continue;
+            }
             // A second look comes only when there is more to read. If it brought nothing, what is there does not fit
             // into `bytes_max`, and no waiting will change that.
             let is_full = bytes_before.replace(bytes) == Some(bytes);
@@ -77,21 +90,32 @@ impl Broker {
         let mut budget = request.bytes_max;
         for (topic, partition, offset) in &request.positions {
             // When the budget is used up, the remaining partitions still report their offsets.
-            let result = self.read_one(topic, *partition, *offset, budget).await;
-            budget = budget.saturating_sub(result.as_ref().map_or(0, Fetched::bytes));
+            let result = self.read_one(topic, *partition, *offset, budget, request.filter.as_ref()).await;
+            budget = budget.saturating_sub(result.as_ref().map_or(0, |fetched| fetched.read_bytes));
             results.push(result);
         }
         results
     }
 
-    async fn read_one(&self, topic: &str, number: u32, from: Offset, bytes: usize) -> Result<Fetched, BrokerError> {
+    async fn read_one(
+        &self,
+        topic: &str,
+        number: u32,
+        from: Offset,
+        bytes: usize,
+        filter: Option<&Filter>,
+    ) -> Result<Fetched, BrokerError> {
         let topic = self.topic(topic)?;
         let partition = topic.partition(number)?;
         let found = if bytes == 0 { Ok(StoredBatches::none_at(from)) } else { partition.read(from, bytes).await };
         let found = found.map_err(|error| BrokerError::storage(topic.at(number), error))?;
         let PartitionOffsets { log_start, high_watermark, .. } = partition.offsets();
-        let next_offset = found.next_offset;
-        Ok(Fetched { batches: found.into_vec(), next_offset, log_start, high_watermark })
+        let read_bytes = found.iter().map(|batch| batch.payload.len()).sum();
+        let Selected { batches, next_offset } = match filter {
+            Some(filter) => select(filter, found, u64::MAX, usize::MAX),
+            None => Selected { next_offset: found.next_offset, batches: found.into_vec() },
+        };
+        Ok(Fetched { batches, next_offset, log_start, high_watermark, read_bytes })
     }
 
     /// Ends when a partition has records beyond those of `results`.
@@ -129,6 +153,18 @@ impl Broker {
         let offset = partition.resolve(position).await;
         let offset = offset.map_err(|error| BrokerError::storage(topic.at(number), error))?;
         Ok((offset, partition.offsets()))
+    }
+}
+
+impl Fetch {
+    /// Goes on behind what did not match. Whether there was any.
+    fn pass_over(&mut self, results: &FetchResults) -> bool {
+        let mut has_moved = false;
+        for ((_, _, offset), fetched) in self.positions.iter_mut().zip(results.iter().flatten()) {
+            has_moved |= fetched.next_offset > *offset;
+            *offset = fetched.next_offset;
+        }
+        has_moved
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`] (with
 //! [`lag`]), `producers`, [`queues`] and [`receiving`] (with `queue_reading` and `dead_letters`), [`letters`],
-//! [`schedules`] (with `schedule_log` and `dispatcher`), [`requests`]; `startup`, `opener` and
+//! [`schedules`] (with `schedule_log` and `dispatcher`), [`requests`], `filtering` for three of them; `startup`, `opener` and
 //! `coordinators` open everything, `upkeep`, [`compaction`] and `scrubber` look after it, `clock_watch`, `disk_watch`,
 //! `expired` and `dead_groups` know when that needs a word. The state lives below: topics and partitions in the table of
 //! `topic_table`, groups and queues in their coordinators. Doors translate to and from these calls and own nothing.
@@ -17,6 +17,7 @@ mod dispatcher;
 pub mod error;
 mod expired;
 pub mod fetch;
+mod filtering;
 pub mod groups;
 pub mod lag;
 pub mod letters;

@@ -1,9 +1,10 @@
 //! From offsets that a queue has set aside to the records that stand there.
 //!
 //! Reads the log as a consumer would, by ranges, and says of every offset what became of it: found, not there any
-//! more, or not readable now. Changes nothing.
+//! more, not readable now, or no match for the filter of the queue. Changes nothing.
 
 use crate::broker::topic_table::TopicTable;
+use crate::filter::Filter;
 use crate::partition::PartitionHandle;
 use crate::queue::{Found, FoundMessage, PartitionKey, Reservation};
 use crate::storage::StorageError;
@@ -14,6 +15,9 @@ use std::ops::Range;
 
 /// One read of the log asks for about this much at most.
 const READ_BYTES_MAX: usize = 1 << 20;
+
+/// Behind a reservation in which nothing matches, a reader goes on for about so many bytes of records.
+const READ_ON_BYTES_MAX: usize = 16 << 20;
 
 /// With this header a message says how many milliseconds after its append it is worth working on, in queues that
 /// limit ages.
@@ -43,9 +47,14 @@ pub(super) struct Reading {
     pub(super) found: Found,
     /// One for each of `found.messages`, in order.
     pub(super) records: Vec<ReadRecord>,
+    /// Nothing matched as far as was read, and there may be more.
+    pub(super) is_cut_short: bool,
     room: Room,
     taken_bytes: u64,
     wants_ttl: bool,
+    filter: Option<Filter>,
+    /// It is behind what was reserved: a record that matches is another reservation's.
+    reads_on: bool,
 }
 
 /// Why a reading goes no further.
@@ -53,11 +62,11 @@ struct Full;
 
 /// Reads a reservation, up to `bytes_max` bytes of records, or one record.
 pub(super) async fn read(topics: &TopicTable, reservation: &Reservation, bytes_max: u64) -> Reading {
-    let Reservation { at, topic, ranges, bytes_max: room_bytes, takes_oversize, wants_ttl } = reservation;
+    let Reservation { at, topic, ranges, bytes_max: room_bytes, takes_oversize, wants_ttl, filter, reads_on } =
+        reservation;
     let first_bytes = if *takes_oversize { u64::MAX } else { *room_bytes };
     let room = Room { bytes: bytes_max.min(*room_bytes), first_bytes };
-    let found = Found { at: *at, messages: Vec::new(), absent: Vec::new(), unreadable: Vec::new(), starved: false };
-    let mut reading = Reading { found, records: Vec::new(), room, taken_bytes: 0, wants_ttl: *wants_ttl };
+    let mut reading = Reading::of(*at, room, *wants_ttl, filter.clone());
     let Some(partition) = partition(topics, topic, *at) else {
         reading.found.unreadable.clone_from(ranges);
         return reading;
@@ -65,8 +74,11 @@ pub(super) async fn read(topics: &TopicTable, reservation: &Reservation, bytes_m
     for range in ranges {
         if reading.read_range(&partition, range.clone()).await.is_err() {
             reading.found.starved = reading.records.is_empty();
-            break;
+            return reading;
         }
+    }
+    if let Some(last) = ranges.last().filter(|_| *reads_on && reading.records.is_empty()) {
+        reading.read_on(&partition, last.end).await;
     }
     reading
 }
@@ -92,6 +104,47 @@ pub(super) fn partition(topics: &TopicTable, topic: &TopicName, at: PartitionKey
 }
 
 impl Reading {
+    fn of(at: PartitionKey, room: Room, wants_ttl: bool, filter: Option<Filter>) -> Self {
+        let found = Found {
+            at,
+            messages: Vec::new(),
+            absent: Vec::new(),
+            filtered: Vec::new(),
+            unreadable: Vec::new(),
+            starved: false,
+        };
+        let (records, taken_bytes, is_cut_short, reads_on) = (Vec::new(), 0, false, false);
+        Self { found, records, is_cut_short, room, taken_bytes, wants_ttl, filter, reads_on }
+    }
+
+    /// Passes over records from `next` on while none matches. What cannot be read is left to whoever has it reserved.
+    async fn read_on(&mut self, partition: &PartitionHandle, mut next: Offset) {
+        self.reads_on = true;
+        let mut bytes_left = READ_ON_BYTES_MAX;
+        while next < partition.high_watermark() {
+            if bytes_left == 0 {
+                self.is_cut_short = true;
+                return;
+            }
+            let Ok(batches) = partition.read(next, READ_BYTES_MAX).await else { return };
+            let end = batches.next_offset;
+            for batch in batches.iter() {
+                bytes_left = bytes_left.saturating_sub(batch.payload.len());
+                let taken = self.take_batch(batch.base_offset, batch.append_time_ms, &batch.payload, &mut next, end);
+                if taken.is_err() {
+                    return;
+                }
+            }
+            push(&mut self.found.absent, next..end);
+            if batches.is_empty() && end <= next {
+                return;
+            }
+            next = end;
+            // A long way without a match must not keep others from their turn.
+            tokio::task::yield_now().await;
+        }
+    }
+
     async fn read_range(&mut self, partition: &PartitionHandle, range: Range<Offset>) -> Result<(), Full> {
         let mut next = range.start;
         while next < range.end {
@@ -154,6 +207,15 @@ impl Reading {
             if offset >= end {
                 break;
             }
+            if self.filter.as_ref().is_some_and(|filter| !filter.matches(&body)) {
+                push(&mut self.found.absent, *next..offset);
+                *next = offset.advance(1);
+                push(&mut self.found.filtered, offset..*next);
+                continue;
+            }
+            if self.reads_on {
+                return Err(Full);
+            }
             let bytes = body.len() as u64;
             let fits = if self.records.is_empty() {
                 bytes <= self.room.first_bytes
@@ -190,8 +252,11 @@ fn hash_of_key(key: &[u8]) -> u64 {
     hasher.finish()
 }
 
+/// Adds a range to those that are built in order; neighbours become one.
 fn push(ranges: &mut Vec<Range<Offset>>, range: Range<Offset>) {
-    if range.start < range.end {
-        ranges.push(range);
+    match ranges.last_mut() {
+        _ if range.start >= range.end => {}
+        Some(last) if last.end == range.start => last.end = range.end,
+        _ => ranges.push(range),
     }
 }

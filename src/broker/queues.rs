@@ -5,6 +5,7 @@ use crate::broker::error::BrokerError;
 use crate::broker::queue_reading::{partition, read_one};
 use crate::broker::receiving::check_settles;
 use crate::broker::topic_table::refuse_internal;
+use crate::filter::Filter;
 use crate::limits;
 use crate::queue::{
     BlockingMessage, CreateQueue, LogBounds, Logs as _, MessageStage, PartitionKey, QueueConfig, QueueDescription,
@@ -17,6 +18,9 @@ use bytes::BytesMut;
 
 /// What [`Broker::peek_queue`] shows at most, in bytes of records.
 const PEEK_BYTES_MAX: usize = 1 << 20;
+
+/// How many records of a partition [`Broker::peek_queue`] looks at, at most, where a filter passes over some.
+const PEEK_RECORDS_MAX: usize = 10_000;
 
 /// A queue, and how far each of its partitions' logs goes (`None`: the partition is offline).
 #[derive(Debug)]
@@ -53,6 +57,7 @@ impl Broker {
         name: &str,
         topics: &[String],
         start: QueueStart,
+        filter: Option<Filter>,
         mut policy: QueuePolicy,
     ) -> Result<QueueConfig, BrokerError> {
         let name = queue_name(name)?;
@@ -83,7 +88,7 @@ impl Broker {
         self.name_dead_letter_topic(&name, &mut policy)?;
         policy.check()?;
         self.create_dead_letter_topic(&names, &policy).await?;
-        Ok(queues.create(CreateQueue { name, topics: names, start, frontiers, policy }).await?)
+        Ok(queues.create(CreateQueue { name, topics: names, start, frontiers, filter, policy }).await?)
     }
 
     /// Changes the policy of a queue.
@@ -140,13 +145,19 @@ impl Broker {
             let Some(handle) = partition(&self.topics, &found.topic, found.at) else { continue };
             let end = handle.high_watermark();
             let new = (found.frontier.0..end.0).map(|offset| (Offset(offset), MessageStage::Available, 0));
-            let left = most - messages.len();
-            for (offset, stage, attempts) in found.open.into_iter().chain(new).take(left) {
+            let looks = if found.filter.is_some() { PEEK_RECORDS_MAX } else { most - messages.len() };
+            for (offset, stage, attempts) in found.open.into_iter().chain(new).take(looks) {
+                if messages.len() == most {
+                    break;
+                }
                 let read = read_one(&handle, offset).await;
                 let at = || TopicPartition { topic: found.topic.clone(), partition: found.at.partition };
                 let read = read.map_err(|error| BrokerError::storage(at(), error))?;
                 let Some((append_time_ms, record)) = read else { continue };
                 let record = encode_body(&record);
+                if found.filter.as_ref().is_some_and(|filter| !filter.matches(&record)) {
+                    continue;
+                }
                 bytes += record.len();
                 if bytes > PEEK_BYTES_MAX && !messages.is_empty() {
                     return Ok(messages);

@@ -65,6 +65,7 @@ impl Broker {
                 acked: queue.counts.acked,
                 failed: queue.counts.failed,
                 dead_lettered: queue.counts.dead_lettered,
+                filtered: queue.counts.filtered,
                 is_paused: queue.config.paused || queue.breaker != BreakerState::Closed,
             });
             for found in queue.partitions {

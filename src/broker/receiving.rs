@@ -105,10 +105,15 @@ impl Receiver {
     pub async fn take(&mut self, messages_max: u32, bytes_max: u64) -> Result<Vec<Received>, BrokerError> {
         self.note_ends();
         while let Some(reservation) = self.queues.reserve(&self.place, messages_max).await? {
-            let Reading { found, records, .. } = read(&self.topics, &reservation, bytes_max).await;
+            let Reading { found, records, is_cut_short, .. } = read(&self.topics, &reservation, bytes_max).await;
             let leased = self.queues.deliver(&self.place, found).await?;
+            if leased.is_empty() && is_cut_short {
+                // There is a long way without a match: whoever called may have something else to do. What was given back
+                // has stirred the queue, so it is gone on with at once.
+                return Ok(Vec::new());
+            }
             if leased.is_empty() {
-                // All of it is behind others of its key, or gone; what is behind that may be there.
+                // All of it is behind others of its key, or gone, or does not match; what is behind that may be there.
                 continue;
             }
             let mut records = records.into_iter();

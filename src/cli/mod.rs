@@ -16,6 +16,7 @@ mod confirm;
 mod consume;
 mod dlq;
 mod exit;
+mod filter;
 mod group;
 mod interrupt;
 mod json;

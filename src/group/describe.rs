@@ -7,6 +7,7 @@ use super::ids::{Generation, GroupName, MemberId};
 use super::pace::PaceStart;
 use super::state::{GroupState, Member};
 use super::topics::TopicsSnapshot;
+use crate::filter::Filter;
 use crate::types::{Offset, TimestampMs, TopicName, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,6 +65,8 @@ pub struct MemberDescription {
     pub instance_id: Option<String>,
     /// Its stream has ended, and it is expected back.
     pub is_away: bool,
+    /// Which records it wants.
+    pub filter: Option<Filter>,
     /// What it may still commit to: its partitions, and those it has yet to release. In order.
     pub partitions: Vec<TopicPartition>,
 }
@@ -126,6 +129,7 @@ impl GroupState {
             peer: member.peer.clone(),
             instance_id: member.instance.as_ref().map(|instance| instance.id.clone()),
             is_away: member.away_until_ms.is_some(),
+            filter: member.filter.clone(),
             partitions: partitions.remove(&member.id).unwrap_or_default(),
         };
         self.members_in_order().into_iter().map(describe).collect()

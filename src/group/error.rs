@@ -45,6 +45,17 @@ pub enum GroupError {
         /// How many it has.
         offsets: usize,
     },
+    /// A subscription with another filter than the members have.
+    #[error(
+        "the members of group {group} read with {}; a group has one filter: give the same, stop its members first, or join \
+         another group", if filter.is_empty() { "no filter".to_owned() } else { format!("the filter {filter}") }
+    )]
+    FilterDiffers {
+        /// The group.
+        group: GroupName,
+        /// What the members have; empty = none.
+        filter: String,
+    },
     /// A subscription to a topic that does not exist.
     #[error("group {group} cannot subscribe to topic {topic}: there is no such topic")]
     UnknownTopic {

@@ -7,6 +7,7 @@ use super::membership::{JoinRequest, MemberEvent, RemovalReason};
 use super::rebalance::RELEASE_MS;
 use super::state_tests::{Scene, assigned, revoked};
 use super::test_support::{SESSION_TIMEOUT_MS, group, joining, joining_as, offset_at, topics};
+use crate::filter::Filter;
 
 #[test]
 fn who_comes_back_gets_its_partitions_again_and_nobody_else_notices() {
@@ -100,6 +101,31 @@ fn who_comes_back_for_other_topics_gets_those() {
     assert_eq!(scene.told(&b), [assigned(3, &[(0, None), (1, None)])]);
     assert!(matches!(&scene.told(&again)[..], [MemberEvent::Assigned { generation: Generation(3), partitions }]
         if partitions.len() == 1));
+}
+
+/// Who is away counts as a member: it comes back to go on where it was, with what it read. But its own successor is free.
+#[test]
+fn a_filter_is_that_of_the_others_also_while_they_are_away() {
+    let mut scene = Scene::new();
+    let a = scene.join_as("one");
+    scene.depart(&a);
+    let filter = Some(Filter::new("attributes:wanted").unwrap());
+    let stranger = JoinRequest { filter: filter.clone(), ..joining("g", &["t"]) };
+    let refused = scene.groups.decide_join(&stranger, scene.now).map(|_| ()).unwrap_err();
+    assert_eq!(refused, GroupError::FilterDiffers { group: group("g"), filter: String::new() });
+    assert!(refused.to_string().contains("with no filter"), "{refused}");
+
+    let itself = JoinRequest { filter, ..joining_as("g", &["t"], "one") };
+    let decided = scene.groups.decide_join(&itself, scene.now);
+    scene.enact(decided).unwrap();
+    let decided = scene.groups.decide_join(&stranger, scene.now);
+    scene.enact(decided).unwrap();
+    let refused = scene.groups.decide_join(&itself, scene.now).map(|_| ());
+    assert_eq!(refused, Ok(()), "it says what the others say");
+    let other_words = Filter::new("headers . wanted = \"x\"").unwrap();
+    let another = JoinRequest { filter: Some(other_words), ..itself };
+    assert!(matches!(scene.groups.decide_join(&another, scene.now), Err(GroupError::FilterDiffers { filter, .. })
+        if filter == "attributes:wanted"));
 }
 
 #[test]

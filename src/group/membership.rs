@@ -6,6 +6,7 @@
 
 use super::ids::{Generation, GroupName, MemberId};
 use super::instance::Instance;
+use crate::filter::Filter;
 use crate::types::{Offset, TopicName, TopicPartition, TopicPattern};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc};
@@ -39,6 +40,8 @@ pub struct JoinRequest {
     pub instance: Option<Instance>,
     /// How it wants partitions to be shared.
     pub assignor: Assignor,
+    /// Which records it wants; all members want the same.
+    pub filter: Option<Filter>,
 }
 
 /// What a member is told, in order.

@@ -38,6 +38,7 @@ impl GroupState {
             peer: request.peer.clone(),
             interest: Interest { topics: request.topics.iter().cloned().collect(), patterns: request.patterns.clone() },
             assignor: request.assignor,
+            filter: request.filter.clone(),
             instance: request.instance.clone(),
             away_until_ms: None,
             joined_in: generation,
@@ -122,6 +123,13 @@ impl GroupState {
         }
         if let Some(instance) = &request.instance {
             self.check_instance(instance)?;
+        }
+        // Whoever takes a partition over passes over the same records: otherwise what is read would depend on who has it.
+        let before = self.predecessor(request).map(|before| &before.id);
+        let mut others = self.members.values().filter(|member| Some(&member.id) != before);
+        if let Some(other) = others.find(|member| member.filter != request.filter) {
+            let filter = other.filter.as_ref().map(ToString::to_string).unwrap_or_default();
+            return Err(GroupError::FilterDiffers { group: group(), filter });
         }
         if self.members.len() >= limits::GROUP_MEMBERS_MAX && self.predecessor(request).is_none() {
             return Err(GroupError::TooManyMembers { group: group(), limit: limits::GROUP_MEMBERS_MAX });

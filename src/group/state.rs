@@ -14,6 +14,7 @@ use super::instance::Instance;
 use super::interest::Interest;
 use super::membership::Assignor;
 use super::pace::PaceWindow;
+use crate::filter::Filter;
 use crate::types::{Offset, TimestampMs, TopicId, TopicName, TopicPartition};
 use std::collections::BTreeMap;
 
@@ -42,6 +43,8 @@ pub(super) struct Member {
     pub interest: Interest,
     /// How it wants partitions to be shared.
     pub assignor: Assignor,
+    /// Which records it wants.
+    pub filter: Option<Filter>,
     /// Keeps its place while it is away.
     pub instance: Option<Instance>,
     /// Set while it is away: when it leaves unless it has come back.

@@ -45,6 +45,7 @@ pub(super) fn joining(name: &str, topics: &[&str]) -> JoinRequest {
         peer: "10.0.0.1:5000".to_owned(),
         instance: None,
         assignor: Assignor::default(),
+        filter: None,
     }
 }
 

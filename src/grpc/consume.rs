@@ -1,6 +1,8 @@
 //! `ConsumerService`: fetch, offsets, commits. Subscriptions have a file of their own.
 
-use super::convert::{at_most, batches_out, check_count, commits_in, committed_out, position_in, refused_out};
+use super::convert::{
+    at_most, batches_out, check_count, commits_in, committed_out, filter_in, position_in, refused_out,
+};
 use super::status::{part_error, status};
 use super::{Door, subscribe};
 use crate::broker::fetch::{Fetch, Fetched};
@@ -96,6 +98,7 @@ pub(super) fn fetch_in(request: &proto::FetchRequest) -> Result<Fetch, BrokerErr
         // More than fits would never be there.
         bytes_min: request.min_bytes.min(bytes_max / 2) as usize,
         wait_max: Duration::from_millis(request.max_wait_ms.into()),
+        filter: filter_in(&request.filter)?,
     })
 }
 

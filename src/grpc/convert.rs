@@ -4,6 +4,7 @@ use super::status::part_error;
 use crate::broker::groups::{Commit, RefusedCommits};
 use crate::broker::produce::ProduceOutcome;
 use crate::broker::{AppendAck, BrokerError, CommittedOffset, DuplicateRecord, StoredBatch, Topic};
+use crate::filter::Filter;
 use crate::proto;
 use crate::topic::TopicOptions;
 use crate::types::{Cleanup, Durability, Offset, Position, ProducerId, ProducerStamp, TopicPartition};
@@ -78,6 +79,11 @@ pub(super) fn position_in(position: Option<proto::Position>) -> Result<Position,
         Some(At::Edge(edge)) if edge == proto::Edge::Latest as i32 => Ok(Position::Latest),
         Some(At::Edge(_)) | None => Err(BrokerError::invalid("position", "say which: an edge, an offset or a time")),
     }
+}
+
+/// A filter as a request gives it; empty = none.
+pub(super) fn filter_in(text: &str) -> Result<Option<Filter>, BrokerError> {
+    if text.is_empty() { Ok(None) } else { Ok(Some(Filter::new(text)?)) }
 }
 
 /// Applies the options that a request mentions.

@@ -109,6 +109,7 @@ fn member_out(member: MemberDescription) -> proto::GroupMember {
         peer: member.peer,
         instance_id: member.instance_id.unwrap_or_default(),
         away: member.is_away,
+        filter: member.filter.map(String::from).unwrap_or_default(),
         partitions: member.partitions.into_iter().map(partition_out).collect(),
     }
 }

@@ -1,7 +1,7 @@
 //! `QueueService`.
 
 use super::Door;
-use super::convert::{at_most, durability_in, durability_out, position_in};
+use super::convert::{at_most, durability_in, durability_out, filter_in, position_in};
 use super::receive_stream::{ResponseStream, streaming_receive};
 use super::status::{part_error, status};
 use crate::broker::queues::{DescribedQueue, Peeked};
@@ -28,12 +28,12 @@ impl QueueService for Door {
         &self,
         request: Request<proto::CreateQueueRequest>,
     ) -> Result<Response<proto::CreateQueueResponse>, Status> {
-        let proto::CreateQueueRequest { name, topics, policy, start } = request.into_inner();
+        let proto::CreateQueueRequest { name, topics, policy, start, filter } = request.into_inner();
         let created = async {
             let start = start_in(start)?;
             let mut wanted = QueuePolicy::default();
             apply_policy(&mut wanted, &policy.unwrap_or_default())?;
-            self.broker.create_queue(&name, &topics, start, wanted).await
+            self.broker.create_queue(&name, &topics, start, filter_in(&filter)?, wanted).await
         };
         let queue = created.await.map_err(|error| status(&error))?;
         Ok(Response::new(proto::CreateQueueResponse { queue: Some(queue_out(queue)) }))
@@ -290,12 +290,13 @@ fn queue_out(queue: QueueConfig) -> proto::Queue {
         policy: Some(policy),
         paused: queue.paused,
         created_at_ms: queue.created_at_ms,
+        filter: queue.filter.map(String::from).unwrap_or_default(),
     }
 }
 
 fn described_out(described: DescribedQueue) -> proto::GetQueueResponse {
     let DescribedQueue { description, bounds } = described;
-    let QueueCounts { delivered, acked, dead_lettered, absent, failed } = description.counts;
+    let QueueCounts { delivered, acked, dead_lettered, absent, failed, filtered } = description.counts;
     let (breaker, breaker_open_until_ms) = match description.breaker {
         BreakerState::Closed => (proto::BreakerState::Closed, 0),
         BreakerState::Open { until_ms } => (proto::BreakerState::Open, until_ms),
@@ -321,7 +322,7 @@ fn described_out(described: DescribedQueue) -> proto::GetQueueResponse {
     proto::GetQueueResponse {
         partitions: partitions.collect(),
         queue: Some(queue_out(description.config)),
-        counts: Some(proto::QueueCounts { delivered, acked, dead_lettered, absent, failed }),
+        counts: Some(proto::QueueCounts { delivered, acked, dead_lettered, absent, failed, filtered }),
         receivers: u32::try_from(description.receivers).unwrap_or(u32::MAX),
         breaker: breaker.into(),
         breaker_open_until_ms,

@@ -8,6 +8,7 @@ use crate::broker::{
     BatchRefusal, BrokerError, CommitError, GroupError, ProducerError, QueueError, RequestError, ScheduleError,
     SettleError, StorageError,
 };
+use crate::filter::FilterError;
 use crate::proto;
 use crate::types::record_set::RecordSetError;
 use crate::types::{Offset, TopicPartition};
@@ -111,6 +112,7 @@ fn row(error: &BrokerError) -> Row {
     use BrokerError as E;
     match error {
         E::InvalidArgument { field, .. } => Row::new(Code::InvalidArgument, "INVALID_ARGUMENT").fact("field", field),
+        E::Filter(error) => filter_row(error),
         E::InvalidTopicName(_) => Row::new(Code::InvalidArgument, "INVALID_NAME"),
         E::InvalidOption(error) => Row::new(Code::InvalidArgument, "INVALID_OPTION")
             .fact("option", error.option)
@@ -201,6 +203,11 @@ fn records_row(error: &RecordSetError) -> Row {
     }
 }
 
+fn filter_row(error: &FilterError) -> Row {
+    let row = Row::new(Code::InvalidArgument, "INVALID_ARGUMENT").fact("field", "filter");
+    error.position().into_iter().fold(row, |row, position| row.fact("position", position))
+}
+
 fn batch_row(refusal: &BatchRefusal) -> Row {
     use BatchRefusal as R;
     match refusal {
@@ -255,6 +262,9 @@ fn group_row(error: &GroupError) -> Row {
         }
         E::HasMembers { group, members } => {
             Row::new(Code::FailedPrecondition, "GROUP_HAS_MEMBERS").fact("group", group).fact("members", members)
+        }
+        E::FilterDiffers { group, filter } => {
+            Row::new(Code::FailedPrecondition, "FILTER_DIFFERS").fact("group", group).fact("filter", filter)
         }
         E::HasOffsets { group, offsets } => {
             Row::new(Code::AlreadyExists, "GROUP_ALREADY_EXISTS").fact("group", group).fact("offsets", offsets)

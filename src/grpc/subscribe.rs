@@ -1,7 +1,9 @@
 //! `ConsumerService.Subscribe`: one task for each stream, between the client's messages and its [`Subscription`].
 
 use super::Door;
-use super::convert::{at_most, batches_out, commits_in, partition_offset_out, partition_out, position_in, refused_out};
+use super::convert::{
+    at_most, batches_out, commits_in, filter_in, partition_offset_out, partition_out, position_in, refused_out,
+};
 use super::status::status;
 use crate::broker::subscription::{Credit, Delivery, OffsetExpired, OpenSubscription, Subscription};
 use crate::broker::{Assignor, BrokerError, Generation, Instance};
@@ -134,6 +136,7 @@ pub(super) fn open_in(open: subscribe_request::Open, peer: String) -> Result<Ope
         delivery_bytes_max: bytes_max as usize,
         topics: open.topics,
         patterns: patterns_in(&open.topic_patterns)?,
+        filter: filter_in(&open.filter)?,
         group: open.group,
         client_id: open.client_id,
         partitions: open.partitions,
@@ -186,12 +189,15 @@ fn delivery_out(delivery: Delivery) -> Response {
         }),
         Delivery::PauseChanged { paused: true } => Response::Paused(subscribe_response::Paused {}),
         Delivery::PauseChanged { paused: false } => Response::Resumed(subscribe_response::Resumed {}),
-        Delivery::Records { partition, batches, high_watermark } => Response::Records(subscribe_response::Records {
-            topic: partition.topic.into(),
-            partition: partition.partition,
-            batches: batches_out(batches),
-            high_watermark: high_watermark.0,
-        }),
+        Delivery::Records { partition, batches, next_offset, high_watermark } => {
+            Response::Records(subscribe_response::Records {
+                topic: partition.topic.into(),
+                partition: partition.partition,
+                batches: batches_out(batches),
+                high_watermark: high_watermark.0,
+                next_offset: next_offset.0,
+            })
+        }
         Delivery::Heartbeat(ends) => Response::Heartbeat(subscribe_response::Heartbeat {
             high_watermarks: ends.into_iter().map(partition_offset_out).collect(),
         }),

@@ -455,8 +455,9 @@ mod tests {
             available: 14,
             dying: 15,
         };
-        let (delivered, acked, failed, dead_lettered) = (21, 22, 23, 24);
-        let totals = QueueTotals { queue: "work".to_owned(), delivered, acked, failed, dead_lettered, is_paused: true };
+        let (delivered, acked, failed, dead_lettered, filtered) = (21, 22, 23, 24, 25);
+        let (queue_name, is_paused) = ("work".to_owned(), true);
+        let totals = QueueTotals { queue: queue_name, delivered, acked, failed, dead_lettered, filtered, is_paused };
         let files = OpenFilesReading { open: 7, unsynced: 2, open_max: 512, evictions: 33 };
         let page = Metrics::default().render(Readings {
             partitions: vec![partition],
@@ -494,6 +495,7 @@ mod tests {
             "millstream_queue_acked_messages_total{queue=\"work\"} 22",
             "millstream_queue_failed_deliveries_total{queue=\"work\"} 23",
             "millstream_queue_dead_letters_total{queue=\"work\"} 24",
+            "millstream_queue_filtered_messages_total{queue=\"work\"} 25",
             "millstream_queue_paused{queue=\"work\"} 1",
             "millstream_open_files 7",
             "millstream_open_files_unsynced 2",

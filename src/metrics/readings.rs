@@ -116,6 +116,8 @@ pub struct QueueTotals {
     pub failed: u64,
     /// Dead letters written.
     pub dead_lettered: u64,
+    /// Messages that did not match its filter.
+    pub filtered: u64,
     /// Whether it is paused, by a person or by its breaker.
     pub is_paused: bool,
 }
@@ -179,11 +181,12 @@ impl Collector for Readings {
 
 impl Readings {
     fn encode_queue_totals(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let counters: [GaugeOf<QueueTotals>; 4] = [
+        let counters: [GaugeOf<QueueTotals>; 5] = [
             ("queue_delivered_messages", "Messages handed out, each as often as it was", |q| q.delivered),
             ("queue_acked_messages", "Messages that were done", |q| q.acked),
             ("queue_failed_deliveries", "Deliveries that ended in a nack, a reject or a lost lease", |q| q.failed),
             ("queue_dead_letters", "Messages written to the dead letter topic", |q| q.dead_lettered),
+            ("queue_filtered_messages", "Messages passed over because they do not match the filter", |q| q.filtered),
         ];
         for (name, help, value) in counters {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;

@@ -25,6 +25,7 @@ fn start(journal: &Arc<MemoryJournal>, records: u64) -> QueueCoordinator {
 async fn with_queue(journal: &Arc<MemoryJournal>, records: u64) -> QueueCoordinator {
     let queues = start(journal, records);
     let request = CreateQueue {
+        filter: None,
         name: queue("work"),
         topics: vec![topic("orders")],
         start: QueueStart::Earliest,

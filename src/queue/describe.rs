@@ -6,6 +6,7 @@ use super::ids::{PartitionKey, Place, QueueName};
 use super::policy::QueueConfig;
 use super::progress::{Message, MessageState, Progress};
 use super::state::{Counts, QueueState};
+use crate::filter::Filter;
 use crate::types::{Offset, TimestampMs, TopicName};
 
 /// Everything about a queue.
@@ -72,6 +73,8 @@ pub struct PeekedPartition {
     pub open: Vec<(Offset, MessageStage, u32)>,
     /// From here on every record is available, if there was room to name all before it.
     pub frontier: Offset,
+    /// But only those that match.
+    pub filter: Option<Filter>,
 }
 
 /// A message that others of its key wait for.
@@ -132,6 +135,7 @@ impl QueueState {
                 at: *at,
                 open: open.collect(),
                 frontier: progress.frontier,
+                filter: self.config.filter.clone(),
             }
         });
         peeked.collect()

@@ -116,6 +116,9 @@ pub(super) struct Settlement {
     /// Not in the log any more: deleted by retention, or compacted away.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub absent: Vec<Range<Offset>>,
+    /// Passed over: they do not match the filter of the queue.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub filtered: Vec<Range<Offset>>,
     /// Given back unworked; the attempt does not count.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub released: Vec<Range<Offset>>,
@@ -232,11 +235,11 @@ pub(super) struct Decision<R> {
 impl Settlement {
     /// Adds what else was settled, behind this.
     pub(super) fn add(&mut self, more: &Self) {
-        let Self { acked, buried, absent, released, failed, dying } = more;
-        let ours = [&mut self.acked, &mut self.buried, &mut self.absent, &mut self.released];
-        for (ours, more) in ours.into_iter().zip([acked, buried, absent, released]) {
+        let Self { acked, buried, absent, filtered, released, failed, dying } = more;
+        let ours = [&mut self.acked, &mut self.buried, &mut self.absent, &mut self.filtered, &mut self.released];
+        for (ours, more) in ours.into_iter().zip([acked, buried, absent, filtered, released]) {
             for range in more {
-                push_range(ours, range);
+                push_range(ours, range.clone());
             }
         }
         self.failed.extend_from_slice(failed);
@@ -244,18 +247,16 @@ impl Settlement {
     }
 }
 
-fn push_range(ranges: &mut Vec<Range<Offset>>, range: &Range<Offset>) {
-    match ranges.last_mut() {
-        Some(last) if last.end == range.start => last.end = range.end,
-        _ => ranges.push(range.clone()),
-    }
-}
-
 /// Adds an offset to ranges that are built in order; neighbours become one range.
 pub(super) fn push_offset(ranges: &mut Vec<Range<Offset>>, offset: Offset) {
+    push_range(ranges, offset..offset.advance(1));
+}
+
+/// The same with many offsets.
+pub(super) fn push_range(ranges: &mut Vec<Range<Offset>>, range: Range<Offset>) {
     match ranges.last_mut() {
-        Some(last) if last.end == offset => last.end = offset.advance(1),
-        _ => ranges.push(offset..offset.advance(1)),
+        Some(last) if last.end == range.start => last.end = range.end,
+        _ => ranges.push(range),
     }
 }
 

@@ -3,17 +3,20 @@
 //! Two steps, because the log is read by the receiver and not here. [`QueueState::decide_reserve`] sets offsets aside
 //! for it alone; [`QueueState::decide_deliver`] is told what it found, leases that and counts the attempts, and takes
 //! everything else back. With order by key, one receiver at a time learns new keys of a partition, in the order of
-//! offsets: otherwise a later message could overtake an earlier one of its key whose reader is slow.
+//! offsets: otherwise a later message could overtake an earlier one of its key whose reader is slow. With a filter too one
+//! receiver at a time reads on, because it may pass over more than it has reserved: thousands of records that do not match
+//! are one range, never messages.
 
 use super::error::QueueError;
 use super::event::{DeathReason, Decision, Event, HandedOut, KeyHash, Lease, MessageKey, Now, ReceiverKind};
-use super::event::{Settlement, offsets, push_offset};
+use super::event::{Settlement, offsets, push_offset, push_range};
 use super::ids::{DeliveryId, PartitionKey, Place, ReceiverId, Run};
 use super::logs::Logs;
 use super::policy::Priority;
 use super::progress::{MessageState, Progress};
 use super::state::{QueueState, Receiver};
 use super::token::{LeaseToken, TOKEN_BYTES};
+use crate::filter::Filter;
 use crate::limits;
 use crate::types::{Offset, TimestampMs, TopicName};
 use bytes::{Bytes, BytesMut};
@@ -38,6 +41,10 @@ pub struct Reservation {
     pub takes_oversize: bool,
     /// Whether [`FoundMessage::ttl_ms`] is asked for.
     pub wants_ttl: bool,
+    /// Which of the records are messages.
+    pub filter: Option<Filter>,
+    /// Whether a reader that has found no message in all the ranges may read on behind them while nothing matches.
+    pub reads_on: bool,
 }
 
 /// What a receiver has read of its reservation. What is not named goes back.
@@ -49,6 +56,9 @@ pub struct Found {
     pub messages: Vec<FoundMessage>,
     /// Offsets that are not in the log any more, ascending.
     pub absent: Vec<Range<Offset>>,
+    /// Offsets of records that do not match, ascending. Where the reader could read on, this and `absent` may go on behind
+    /// the reservation without leaving out what is there.
+    pub filtered: Vec<Range<Offset>>,
     /// Offsets that cannot be read now, ascending.
     pub unreadable: Vec<Range<Offset>>,
     /// The next message is too large for the room that the reservation gave.
@@ -108,17 +118,19 @@ impl QueueState {
         for (at, progress) in self.partitions_by_turn() {
             let mut ranges = Vec::new();
             let mut taken = take_ready(progress, room, &mut ranges);
-            let mut scans = false;
-            if taken < room && (!self.keeps_order() || progress.scanner.is_none()) {
+            let (mut scans, mut reads_on) = (false, false);
+            if taken < room && (!self.reads_alone() || progress.scanner.is_none()) {
                 let before = taken;
                 for offset in progress.unread.iter().take(room - taken) {
                     push_offset(&mut ranges, *offset);
                     taken += 1;
                 }
                 if taken < room {
-                    taken += self.take_new(*at, progress, room - taken, logs, &mut ranges, &mut decision.events);
+                    let new = self.take_new(*at, progress, room - taken, logs, &mut ranges, &mut decision.events);
+                    reads_on = self.config.filter.is_some() && new > 0;
+                    taken += new;
                 }
-                scans = self.keeps_order() && taken > before;
+                scans = self.reads_alone() && taken > before;
             }
             if taken == 0 {
                 continue;
@@ -128,7 +140,9 @@ impl QueueState {
             decision.events.push(Event::Reserved { queue, receiver: id, at: *at, ranges: ranges.clone(), scans });
             let (topic, takes_oversize) = (progress.topic.clone(), receiver.leased == 0);
             let wants_ttl = self.config.policy.message_ttl_ms > 0;
-            decision.reply = Some(Reservation { at: *at, topic, ranges, bytes_max, takes_oversize, wants_ttl });
+            let (at, filter) = (*at, self.config.filter.clone());
+            decision.reply =
+                Some(Reservation { at, topic, ranges, bytes_max, takes_oversize, wants_ttl, filter, reads_on });
             break;
         }
         Ok(decision)
@@ -163,10 +177,9 @@ impl QueueState {
                 token: tokens.split().freeze(),
             });
         }
-        let absent =
-            ranges_where(&found.absent, |offset| has_reserved(offset) || self.is_asked_for_key(id, at, offset));
-        if !absent.is_empty() {
-            let settlement = Settlement { absent, ..Settlement::default() };
+        let [absent, filtered] = [&found.absent, &found.filtered].map(|ranges| self.passed(ranges, receiver, id, at));
+        if !absent.is_empty() || !filtered.is_empty() {
+            let settlement = Settlement { absent, filtered, ..Settlement::default() };
             decision.events.push(Event::Settled { queue: queue.clone(), at, settlement });
         }
         if !expired.is_empty() {
@@ -223,6 +236,30 @@ impl QueueState {
             }
         }
         chosen
+    }
+
+    /// Of offsets that are done without having been handed out those that this receiver may speak of: what it has reserved,
+    /// or reads for its key, and from the frontier on all, if it is the one that reads on.
+    fn passed(
+        &self,
+        ranges: &[Range<Offset>],
+        receiver: &Receiver,
+        id: ReceiverId,
+        at: PartitionKey,
+    ) -> Vec<Range<Offset>> {
+        let Some(progress) = self.partitions.get(&at) else { return Vec::new() };
+        let reads_on = self.config.filter.is_some() && progress.scanner == Some(id);
+        let may_pass =
+            |offset: Offset| receiver.reserved.contains(&Place { at, offset }) || self.is_asked_for_key(id, at, offset);
+        let mut passed = Vec::new();
+        for Range { start, end } in ranges.iter().cloned() {
+            let known = start..end.min(progress.frontier);
+            offsets(&[known]).filter(|offset| may_pass(*offset)).for_each(|offset| push_offset(&mut passed, offset));
+            if reads_on && end > progress.frontier {
+                push_range(&mut passed, start.max(progress.frontier)..end);
+            }
+        }
+        passed
     }
 
     /// Whether a message that may not be handed out yet is read by this receiver for its key.

@@ -140,8 +140,8 @@ fn decode_parts(entry: &JournalEntry) -> Result<Event, String> {
             let (queue, at) = (queue_name(queue)?, partition_of(topic_id, partition)?);
             let settlement: Settlement = parse_json(must_have(value)?)?;
             check_ranges(&settlement.released)?;
-            let Settlement { acked, buried, absent, .. } = &settlement;
-            for ranges in [acked, buried, absent] {
+            let Settlement { acked, buried, absent, filtered, .. } = &settlement;
+            for ranges in [acked, buried, absent, filtered] {
                 check_order(ranges)?;
             }
             Ok(Event::Settled { queue, at, settlement })
@@ -225,6 +225,7 @@ mod tests {
             acked: range(0, 5),
             buried: range(6, 7),
             absent: range(7, u64::MAX),
+            filtered: range(3, 1_000_000),
             released: range(8, 10),
             failed: vec![(Offset(11), Moment { monotonic_ms: 0, wall_ms: -5 })],
             dying: vec![(Offset(12), DeathReason::AttemptsExhausted(String::new()))],

@@ -29,11 +29,12 @@ fn moment() -> impl Strategy<Value = Moment> {
 fn settlement() -> impl Strategy<Value = Settlement> {
     let failed = prop::collection::vec((offset(), moment()), 0..3);
     let dying = prop::collection::vec((offset(), Just(DeathReason::Rejected(String::new()))), 0..3);
-    (ranges(), ranges(), ranges(), ranges(), failed, dying).prop_map(
-        |(acked, buried, absent, released, failed, dying)| Settlement {
+    (ranges(), ranges(), ranges(), ranges(), ranges(), failed, dying).prop_map(
+        |(acked, buried, absent, filtered, released, failed, dying)| Settlement {
             acked,
             buried,
             absent,
+            filtered,
             released,
             failed,
             dying,

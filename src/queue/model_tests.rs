@@ -5,13 +5,15 @@
 //! journal with a snapshot behind it, and the snapshot alone each replay to the durable state.
 
 use super::drain_entries::DrainEntries;
-use super::event::{Departure, Event, Now, ReceiverKind, Window};
+use super::event::{Departure, Event, Now, ReceiverKind, Window, offsets, push_offset};
+use super::hand_out::{Found, Reservation};
 use super::ids::{DeliveryId, Place, ReceiverId};
 use super::policy::{Ordering, QueueConfig};
 use super::progress::MessageState;
 use super::queues::Queues;
 use super::settle::{Settle, Verb};
 use super::test_support::{ListedLogs, all_found, config, partition, queue};
+use crate::filter::Filter;
 use crate::partition::journal::JournalEntry;
 use crate::types::Offset;
 use bytes::Bytes;
@@ -76,6 +78,7 @@ struct World {
     model: BTreeMap<Place, (Where, u32)>,
     paused: bool,
     keeps_order: bool,
+    filters: bool,
 }
 
 /// Offsets of a partition have one of three keys, or none.
@@ -83,19 +86,27 @@ fn key_of(offset: u64) -> Option<u64> {
     Some(offset * 7 % 4).filter(|key| *key != 3)
 }
 
-fn queue_of(keeps_order: bool) -> QueueConfig {
-    config("work", |policy| {
+/// What a filter passes over.
+fn is_filtered(offset: u64) -> bool {
+    offset % 5 > 2
+}
+
+fn queue_of(keeps_order: bool, filters: bool) -> QueueConfig {
+    let config = config("work", |policy| {
         (policy.lease_ms, policy.max_lease_ms) = (LEASE_MS, MAX_LEASE_MS);
         (policy.retry.min_ms, policy.retry.max_ms) = (BACKOFF_MS, BACKOFF_MS);
         policy.retry.attempts_max = ATTEMPTS_MAX;
         policy.dead_letter_topic = Some(super::test_support::topic("dead"));
         policy.max_in_flight = IN_FLIGHT_MAX;
         policy.ordering = if keeps_order { Ordering::Key } else { Ordering::None };
-    })
+    });
+    // Readers evaluate it; here it only has to be there.
+    let filter = filters.then(|| Filter::new("attributes:any").unwrap());
+    QueueConfig { filter, ..config }
 }
 
 impl World {
-    fn new(keeps_order: bool) -> Self {
+    fn new(keeps_order: bool, filters: bool) -> Self {
         let mut world = Self {
             queues: Queues::default(),
             journal: Vec::new(),
@@ -108,8 +119,9 @@ impl World {
             model: BTreeMap::new(),
             paused: false,
             keeps_order,
+            filters,
         };
-        world.enact(&[Event::QueueSet { config: queue_of(keeps_order) }]);
+        world.enact(&[Event::QueueSet { config: queue_of(keeps_order, filters) }]);
         let started = world.queues.decide_start(&world.logs, world.now);
         world.enact(&started);
         world
@@ -193,14 +205,16 @@ impl World {
         self.enact(&reserved.events);
         let Some(reservation) = reserved.reply else { return false };
         assert!(!self.paused, "nothing is handed out while paused");
-        let mut found = all_found(&reservation, key_of);
-        found.messages.truncate(found_max);
+        let found = self.found(&reservation, found_max);
         self.deliveries += 1;
         let (delivery, run) = (DeliveryId(self.deliveries), self.queues.run());
         let state = self.queues.get(&queue("work")).unwrap();
         let delivered = state.decide_deliver(id, &found, delivery, run, self.now).unwrap();
         self.enact(&delivered.events);
         assert!(delivered.reply.len() <= most as usize);
+        for offset in offsets(&found.filtered) {
+            self.model.insert(Place { at: found.at, offset }, (Where::Done, 0));
+        }
         for leased in delivered.reply {
             let place = Place { at: found.at, offset: leased.offset };
             assert!(self.can_go(place), "{place:?} was handed out, {:?}", self.model.get(&place));
@@ -216,6 +230,26 @@ impl World {
             self.model.insert(place, (state, attempts));
         }
         true
+    }
+
+    /// The first so many of a reservation; with a filter, what does not match apart, and on behind the reservation.
+    fn found(&self, reservation: &Reservation, found_max: usize) -> Found {
+        let mut found = all_found(reservation, key_of);
+        let is_cut = found.messages.len() > found_max;
+        found.messages.truncate(found_max);
+        if !self.filters {
+            return found;
+        }
+        for message in found.messages.extract_if(.., |message| is_filtered(message.offset.0)) {
+            push_offset(&mut found.filtered, message.offset);
+        }
+        let end = self.logs.0.lock().unwrap()[reservation.at.partition as usize].1;
+        if reservation.reads_on && found.messages.is_empty() && !is_cut {
+            let next = reservation.ranges.last().unwrap().end.0;
+            let passed = (next..end).take_while(|offset| is_filtered(*offset));
+            passed.for_each(|offset| push_offset(&mut found.filtered, Offset(offset)));
+        }
+        found
     }
 
     /// Whether a message may be handed out, in the eyes of the model.
@@ -386,9 +420,10 @@ proptest! {
     #[test]
     fn a_queue_keeps_its_promises_through_any_life(
         keeps_order in any::<bool>(),
+        filters in any::<bool>(),
         steps in prop::collection::vec(step(), 1..80),
     ) {
-        let mut world = World::new(keeps_order);
+        let mut world = World::new(keeps_order, filters);
         for step in &steps {
             world.take(step);
             world.check();

@@ -2,6 +2,7 @@
 
 use super::error::QueueError;
 use super::ids::{QueueId, QueueName};
+use crate::filter::Filter;
 use crate::limits;
 use crate::types::{Durability, TimestampMs, TopicName};
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,10 @@ pub struct QueueConfig {
     pub topics: Vec<TopicName>,
     /// Where it began in the partitions there were when it was created.
     pub start: QueueStart,
+    /// Which records are its messages; the others are done without being handed out. `None` = all are. Never changes: what
+    /// was passed over is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Filter>,
     /// How it delivers.
     pub policy: QueuePolicy,
     /// While it is, nothing is handed out.

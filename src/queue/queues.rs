@@ -12,6 +12,7 @@ use super::logs::Logs;
 use super::policy::{QueueConfig, QueuePolicy, QueueStart};
 use super::progress::MessageState;
 use super::state::QueueState;
+use crate::filter::Filter;
 use crate::limits;
 use crate::partition::journal::JournalEntry;
 use crate::types::{Offset, TopicName};
@@ -28,6 +29,8 @@ pub struct CreateQueue {
     pub start: QueueStart,
     /// And in each partition that there is.
     pub frontiers: Vec<(PartitionKey, TopicName, Offset)>,
+    /// Which records are its messages.
+    pub filter: Option<Filter>,
     /// How it delivers; checked.
     pub policy: QueuePolicy,
 }
@@ -164,7 +167,7 @@ impl Queues {
 
     /// A queue is created.
     pub(super) fn decide_create(&self, request: &CreateQueue, now: Now) -> Result<Decision<QueueConfig>, QueueError> {
-        let CreateQueue { name, topics, start, frontiers, policy } = request;
+        let CreateQueue { name, topics, start, frontiers, filter, policy } = request;
         if self.by_name.contains_key(name) {
             return Err(QueueError::Exists { queue: name.clone() });
         }
@@ -177,6 +180,7 @@ impl Queues {
             name: name.clone(),
             topics: topics.clone(),
             start: *start,
+            filter: filter.clone(),
             policy: policy.clone(),
             paused: false,
             created_at_ms: now.wall_ms,

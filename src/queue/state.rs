@@ -80,6 +80,8 @@ pub struct Counts {
     pub failed: u64,
     /// Messages that retention or compaction removed before they were done.
     pub absent: u64,
+    /// Messages that do not match the filter.
+    pub filtered: u64,
 }
 
 impl QueueState {
@@ -203,6 +205,12 @@ impl QueueState {
         self.config.policy.ordering == Ordering::Key
     }
 
+    /// Whether one receiver at a time takes new messages of a partition: with order by key because it learns the keys in
+    /// order, with a filter because it reads on beyond what it has reserved.
+    pub(super) fn reads_alone(&self) -> bool {
+        self.keeps_order() || self.config.filter.is_some()
+    }
+
     pub(super) fn message(&self, place: Place) -> Option<&Message> {
         self.partitions.get(&place.at)?.open.get(&place.offset)
     }
@@ -289,9 +297,21 @@ impl QueueState {
     }
 
     fn settle(&mut self, at: PartitionKey, settlement: &Settlement) {
-        let Settlement { acked, buried, absent, released, failed, dying } = settlement;
+        let Settlement { acked, buried, absent, filtered, released, failed, dying } = settlement;
         let add = |count: &mut u64, more| *count = count.saturating_add(more);
-        let finished = [acked, buried, absent].map(|ranges| self.finish(at, ranges));
+        for ranges in [acked, buried] {
+            for range in ranges {
+                self.finish(at, range);
+            }
+        }
+        // Both in order of offsets: they may reach far beyond the frontier, each up to where the next begins, and what one
+        // of them leaves out would be open.
+        let mut passed: Vec<_> = absent.iter().chain(filtered).collect();
+        passed.sort_by_key(|range| range.start);
+        for range in passed {
+            self.finish(at, range);
+        }
+        let finished = [acked, buried, absent, filtered].map(|ranges| messages_in(ranges));
         let died = dying.iter().filter(|(_, reason)| *reason != DeathReason::Expired).count();
         let all_failed = (failed.len() + died) as u64;
         self.note_outcomes(finished[0], all_failed);
@@ -299,6 +319,7 @@ impl QueueState {
         add(&mut self.counts.acked, finished[0]);
         add(&mut self.counts.dead_lettered, finished[1]);
         add(&mut self.counts.absent, finished[2]);
+        add(&mut self.counts.filtered, finished[3]);
         for offset in offsets(released) {
             let place = Place { at, offset };
             if let Some(message) = self.message_mut(place) {
@@ -316,22 +337,19 @@ impl QueueState {
         }
     }
 
-    /// These are done. Gives how many.
-    fn finish(&mut self, at: PartitionKey, ranges: &[Range<Offset>]) -> u64 {
-        for range in ranges {
-            // What lies between the frontier and the range was passed over unread, so it is open; what lies inside is
-            // done, however much it is, and never becomes open.
-            if !self.extend_frontier(at, range.start) {
-                continue;
-            }
-            let Some(progress) = self.partitions.get_mut(&at) else { continue };
-            progress.frontier = progress.frontier.max(range.end);
-            let open: Vec<Offset> = progress.open.range(range.clone()).map(|(offset, _)| *offset).collect();
-            for offset in open {
-                self.remove(Place { at, offset });
-            }
+    /// These are done.
+    fn finish(&mut self, at: PartitionKey, range: &Range<Offset>) {
+        // What lies between the frontier and the range was passed over unread, so it is open; what lies inside is done,
+        // however much it is, and never becomes open.
+        if !self.extend_frontier(at, range.start) {
+            return;
         }
-        ranges.iter().map(|range| range.end.records_since(range.start)).fold(0, u64::saturating_add)
+        let Some(progress) = self.partitions.get_mut(&at) else { return };
+        progress.frontier = progress.frontier.max(range.end);
+        let open: Vec<Offset> = progress.open.range(range.clone()).map(|(offset, _)| *offset).collect();
+        for offset in open {
+            self.remove(Place { at, offset });
+        }
     }
 
     fn give_back(&mut self, receiver: ReceiverId) {
@@ -381,4 +399,9 @@ impl QueueState {
         }
         true
     }
+}
+
+/// How many messages these ranges are.
+fn messages_in(ranges: &[Range<Offset>]) -> u64 {
+    ranges.iter().map(|range| range.end.records_since(range.start)).fold(0, u64::saturating_add)
 }

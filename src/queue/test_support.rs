@@ -34,6 +34,7 @@ pub(super) fn config(name: &str, change: impl FnOnce(&mut QueuePolicy)) -> Queue
         name: queue(name),
         topics: vec![topic("orders")],
         start: QueueStart::Earliest,
+        filter: None,
         policy,
         paused: false,
         created_at_ms: 0,
@@ -78,6 +79,7 @@ pub(super) fn all_found(reservation: &Reservation, key_of: impl Fn(u64) -> Optio
         at: reservation.at,
         messages: offsets.map(message).collect(),
         absent: Vec::new(),
+        filtered: Vec::new(),
         unreadable: Vec::new(),
         starved: false,
     }

@@ -2,6 +2,7 @@
 
 use crate::types::{Offset, TimestampMs, record_set};
 use bytes::Bytes;
+use std::ops::Range;
 
 /// A record batch as it stands in the log, or the end of one if the read began inside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +104,21 @@ impl StoredBatch {
             self.record_count = records;
         }
         self
+    }
+
+    /// Neighbouring records of the batch as a batch of their own: `count` of them from number `first` on, which are
+    /// these bytes of the payload.
+    #[must_use]
+    pub fn run(&self, first: u32, count: u32, bytes: Range<usize>) -> Self {
+        let base_offset = self.base_offset.advance(first.into());
+        Self {
+            base_offset,
+            record_count: count,
+            next_offset: base_offset.advance(count.into()),
+            append_time_ms: self.append_time_ms,
+            leader_epoch: self.leader_epoch,
+            payload: self.payload.slice(bytes),
+        }
     }
 
     /// The batch without its first records, up to `offset`, which it covers. No records are left of it if those from

@@ -9,9 +9,11 @@
 
 mod extended;
 mod outline;
+mod parts;
 
 pub use extended::extended_record;
 pub use outline::{RecordOutline, outlines};
+pub use parts::{RecordPart, bodies_with_ends, parts};
 
 use crate::types::TimestampMs;
 use crate::types::wire::{Cursor, Fault, Prefix, WIRE_BYTES, WIRE_VARINT, field_len, varint_len};

@@ -112,6 +112,7 @@ async fn letters_go_where_they_came_from_or_to_the_topic_that_is_named() {
         start: Some(millstream::proto::Position {
             at: Some(millstream::proto::position::At::Edge(millstream::proto::Edge::Earliest as i32)),
         }),
+        ..Default::default()
     };
     broker.queues().create_queue(request).await.expect("the queue can be created");
     broker.append("spread", 3, set(vec![keyed("k", "far")])).await;

@@ -34,7 +34,13 @@ pub(crate) fn patient() -> QueuePolicy {
 
 pub(crate) async fn create(broker: &TestBroker, name: &str, policy: QueuePolicy) -> Result<(), Status> {
     let start = Some(Position { at: Some(At::Edge(Edge::Earliest as i32)) });
-    let request = CreateQueueRequest { name: name.into(), topics: vec!["orders".into()], policy: Some(policy), start };
+    let request = CreateQueueRequest {
+        name: name.into(),
+        topics: vec!["orders".into()],
+        policy: Some(policy),
+        start,
+        ..Default::default()
+    };
     broker.queues().create_queue(request).await.map(drop)
 }
 
@@ -316,14 +322,14 @@ async fn a_queue_begins_where_it_was_told_and_follows_all_its_topics() {
         ("timed", Some(At::TimestampMs(3)), &["new"]),
     ] {
         let (topics, start) = (vec!["orders".to_owned()], at.map(|at| Position { at: Some(at) }));
-        let request = CreateQueueRequest { name: name.into(), topics, start, policy: None };
+        let request = CreateQueueRequest { name: name.into(), topics, start, ..Default::default() };
         broker.queues().create_queue(request).await.expect("it can be created");
         let request = ReceiveRequest { queue: name.into(), max_messages: 10, ..ReceiveRequest::default() };
         let received = broker.queues().receive(request).await.expect("it answers").into_inner().messages;
         assert_eq!(seen(&received).into_iter().map(|(value, _)| value).collect::<Vec<_>>(), expected, "{name}");
     }
     let topics = vec!["orders".to_owned(), "returns".to_owned()];
-    let request = CreateQueueRequest { name: "work".into(), topics, policy: Some(patient()), start: None };
+    let request = CreateQueueRequest { name: "work".into(), topics, policy: Some(patient()), ..Default::default() };
     broker.queues().create_queue(request).await.expect("it can be created");
     for (topic, partition) in [("orders", 0), ("orders", 1), ("returns", 0)] {
         broker.append(topic, partition, set(numbered(topic, 1))).await;

@@ -71,3 +71,12 @@ pub(crate) fn values_of(batches: &[proto::RecordBatch]) -> Vec<(u64, String)> {
     let text = |value: Option<Bytes>| String::from_utf8_lossy(&value.unwrap_or_default()).into_owned();
     records_of(batches).into_iter().map(|(offset, record)| (offset, text(record.value))).collect()
 }
+
+/// A record with a value and headers.
+pub(crate) fn headed(value: impl Into<Bytes>, headers: &[(&str, &str)]) -> proto::Record {
+    let header = |(key, value): &(&str, &str)| proto::Header {
+        key: (*key).to_owned(),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+    };
+    proto::Record { headers: headers.iter().map(header).collect(), ..record(value) }
+}

@@ -7,7 +7,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     // The command line is an ordinary client; only `serve` starts a server, only `log` looks at files.
     (
         "cli",
-        &["bench", "client", "config", "server", "inspect", "repair", "shutdown", "types", "limits", "clock", "units"],
+        &[
+            "bench", "client", "config", "filter", "server", "inspect", "repair", "shutdown", "types", "limits",
+            "clock", "units",
+        ],
     ),
     // Measures from outside, as any client does.
     ("bench", &["client", "types", "limits", "units"]),
@@ -37,7 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     // Doors translate; they own no state.
-    ("grpc", &["broker", "proto", "shutdown", "metrics", "clock", "topic", "types", "limits"]),
+    ("grpc", &["broker", "filter", "proto", "shutdown", "metrics", "clock", "topic", "types", "limits"]),
     ("admin", &["broker", "shutdown", "metrics", "types"]),
     (
         "broker",
@@ -49,6 +52,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "schedule",
             "requests",
             "partition",
+            "filter",
             "storage",
             "metrics",
             "shutdown",
@@ -59,8 +63,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     // A coordinator keeps its state in a journal and knows nothing else of partitions.
-    ("group", &["partition::journal", "clock", "planted", "types", "limits"]),
-    ("queue", &["partition::journal", "clock", "planted", "types", "limits"]),
+    ("group", &["partition::journal", "filter", "clock", "planted", "types", "limits"]),
+    ("queue", &["partition::journal", "filter", "clock", "planted", "types", "limits"]),
     ("schedule", &["partition::journal", "clock", "planted", "types", "limits"]),
     ("requests", &["types", "limits"]),
     ("producer", &["partition::journal", "clock", "planted", "types", "limits"]),
@@ -70,6 +74,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Leaves.
     ("config", &["topic::TopicOptions", "types", "limits", "units"]),
     ("announce", &["types"]),
+    ("filter", &["types", "limits"]),
     ("metrics", &["types"]),
     ("clock", &["types"]),
     ("types", &["limits"]),

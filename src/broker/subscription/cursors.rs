@@ -2,12 +2,20 @@
 
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
+use crate::broker::filtering::{Selected, select};
+use crate::broker::subscription::OpenSubscription;
 use crate::partition::PartitionHandle;
 use crate::storage::StorageError;
 use crate::storage::reader::StoredBatch;
 use crate::types::{Offset, Position, TopicPartition};
 use futures_util::future::{FutureExt as _, select_all};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// How soon after records were passed over, because they do not match the filter, the client is told: a busy topic of
+/// which nothing matches costs a message each time, however many records that were.
+const TELL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What to do when the place to read was deleted by retention: the client's choice, never a silent jump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +34,19 @@ struct Cursor {
     partition: PartitionHandle,
     next_offset: Offset,
     high_watermark: watch::Receiver<Offset>,
+    /// Records were passed over, and the client is to be told by then.
+    tell_at: Option<Instant>,
+}
+
+/// What is to be told of one partition.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) at: TopicPartition,
+    /// None if no record that was read matches the filter.
+    pub(super) batches: Vec<StoredBatch>,
+    /// Where reading goes on.
+    pub(super) next_offset: Offset,
+    pub(super) high_watermark: Offset,
 }
 
 /// Cursors in the order in which they have their turn.
@@ -52,7 +73,7 @@ impl Cursors {
         };
         let high_watermark = partition.watch_high_watermark();
         self.end(std::slice::from_ref(&at));
-        self.in_turn.push(Cursor { at, partition, next_offset, high_watermark });
+        self.in_turn.push(Cursor { at, partition, next_offset, high_watermark, tell_at: None });
         Ok(next_offset)
     }
 
@@ -80,8 +101,10 @@ impl Cursors {
         &mut self,
         records_max: u64,
         bytes_max: usize,
-        on_expired: OffsetExpired,
-    ) -> Result<Option<(TopicPartition, Vec<StoredBatch>, Offset)>, BrokerError> {
+        request: &OpenSubscription,
+    ) -> Result<Option<Reading>, BrokerError> {
+        // What is passed over costs no credit, so that is no reason to read less of it at a time.
+        let read_bytes_max = if request.filter.is_some() { request.delivery_bytes_max } else { bytes_max };
         let count = self.in_turn.len();
         for i in 0..count {
             let turn = (self.turn + i) % count;
@@ -90,23 +113,45 @@ impl Cursors {
                 continue;
             }
             // The cursor moves only after the read, so a read that is dropped half-way changes nothing.
-            let batches = match cursor.partition.read(cursor.next_offset, bytes_max).await {
+            let read = match cursor.partition.read(cursor.next_offset, read_bytes_max).await {
                 Err(error) => {
-                    cursor.next_offset = after_expiry(&cursor.partition, &cursor.at, error, on_expired)?;
+                    cursor.next_offset = after_expiry(&cursor.partition, &cursor.at, error, request.on_expired)?;
                     continue;
                 }
-                Ok(batches) => batches.first_records(records_max),
+                Ok(read) => read,
             };
-            cursor.next_offset = batches.next_offset;
-            if batches.is_empty() {
-                // All that stood there was compacted away.
-                continue;
+            let Selected { batches, next_offset } = if let Some(filter) = &request.filter {
+                select(filter, read, records_max, bytes_max)
+            } else {
+                let read = read.first_records(records_max);
+                Selected { next_offset: read.next_offset, batches: read.into_vec() }
+            };
+            cursor.next_offset = next_offset;
+            if !batches.is_empty() {
+                self.turn = turn + 1;
+                return Ok(Some(cursor.reading(batches)));
             }
-            let (at, high_watermark) = (cursor.at.clone(), cursor.partition.high_watermark());
-            self.turn = turn + 1;
-            return Ok(Some((at, batches.into_vec(), high_watermark)));
+            // All that stood there was compacted away, or does not match.
+            if request.filter.is_some() {
+                cursor.tell_at.get_or_insert_with(|| Instant::now() + TELL_INTERVAL);
+                // There may be a long way without a match; what the client and the group say is heard meanwhile.
+                tokio::task::yield_now().await;
+            }
         }
         Ok(None)
+    }
+
+    /// A partition in which records were passed over some time ago, of which the client was not told yet; with `all`
+    /// also if that was just now.
+    pub(super) fn next_untold(&mut self, all: bool) -> Option<Reading> {
+        let now = Instant::now();
+        let is_due = |cursor: &&mut Cursor| cursor.tell_at.is_some_and(|at| all || at <= now);
+        self.in_turn.iter_mut().find(is_due).map(|cursor| cursor.reading(Vec::new()))
+    }
+
+    /// When there is such a partition next, if ever.
+    pub(super) fn tell_at(&self) -> Option<Instant> {
+        self.in_turn.iter().filter_map(|cursor| cursor.tell_at).min()
     }
 
     /// Ends when some partition has records to read.
@@ -119,6 +164,15 @@ impl Cursors {
             async move { drop(cursor.high_watermark.wait_for(|end| *end > next_offset).await) }.boxed()
         });
         select_all(waits).await;
+    }
+}
+
+impl Cursor {
+    /// With this the client knows where the cursor is.
+    fn reading(&mut self, batches: Vec<StoredBatch>) -> Reading {
+        self.tell_at = None;
+        let (next_offset, high_watermark) = (self.next_offset, self.partition.high_watermark());
+        Reading { at: self.at.clone(), batches, next_offset, high_watermark }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::broker::groups::{Commit, RefusedCommits, group_name};
 use crate::group::{Generation, JoinRequest, MemberEvent, MemberId, Membership, RemovalReason};
 use crate::storage::reader::StoredBatch;
 use crate::types::{Offset, Position, TopicName, TopicPartition};
-use cursors::Cursors;
+use cursors::{Cursors, Reading};
 use request::OpenedTopic;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,8 +61,10 @@ pub enum Delivery {
     Records {
         /// Which one.
         partition: TopicPartition,
-        /// In order, without a gap.
+        /// In order. With a filter there may be none: then only the place is told.
         batches: Vec<StoredBatch>,
+        /// Where reading goes on.
+        next_offset: Offset,
         /// How far the log goes now.
         high_watermark: Offset,
     },
@@ -188,6 +190,12 @@ impl Subscription {
                 return Ok(Some(Delivery::Assigned { generation: Generation(0), partitions }));
             }
         }
+        if self.request.filter.is_some()
+            && let Some(untold) = self.cursors.next_untold(self.told_to_drain)
+        {
+            let Reading { at, batches, next_offset, high_watermark } = untold;
+            return Ok(Some(Delivery::Records { partition: at, batches, next_offset, high_watermark }));
+        }
         self.read().await
     }
 
@@ -201,8 +209,8 @@ impl Subscription {
             Some(credit) => (credit.records, credit.bytes_at_most(self.request.delivery_bytes_max)),
             None => (u64::MAX, self.request.delivery_bytes_max),
         };
-        let read = self.cursors.read_next(records_max, bytes_max, self.request.on_expired).await?;
-        let Some((partition, batches, high_watermark)) = read else { return Ok(None) };
+        let read = self.cursors.read_next(records_max, bytes_max, &self.request).await?;
+        let Some(Reading { at: partition, batches, next_offset, high_watermark }) = read else { return Ok(None) };
         if let Some(credit) = &mut self.credit {
             for batch in &batches {
                 credit.spend(batch.record_count.into(), batch.payload.len() as u64);
@@ -211,7 +219,7 @@ impl Subscription {
         if let Ok(topic) = self.broker.topic(partition.topic.as_str()) {
             crate::broker::fetch::count_batches(&topic, &batches);
         }
-        Ok(Some(Delivery::Records { partition, batches, high_watermark }))
+        Ok(Some(Delivery::Records { partition, batches, next_offset, high_watermark }))
     }
 
     /// Waits until [`Subscription::ready`] may have something, or a heartbeat is due.
@@ -219,6 +227,7 @@ impl Subscription {
         let may_send = !self.is_paused && self.credit.as_ref().is_none_or(|credit| !credit.is_used_up());
         let is_member = self.membership.is_some();
         let told_to_drain = self.told_to_drain;
+        let tell_at = self.request.filter.as_ref().and_then(|_| self.cursors.tell_at());
         let event = async {
             match &mut self.membership {
                 Some(membership) => membership.events.recv().await,
@@ -230,6 +239,7 @@ impl Subscription {
             () = self.cursors.wait_for_records(), if may_send => {}
             _ = self.topic_changes.changed(), if !is_member => self.look_for_partitions = true,
             () = self.broker.shutdown.draining(), if !told_to_drain => {}
+            () = tokio::time::sleep_until(tell_at.unwrap_or(self.last_delivery)), if tell_at.is_some() => {}
             () = tokio::time::sleep_until(self.last_delivery + HEARTBEAT_INTERVAL) => {
                 return Ok(Some(Delivery::Heartbeat(self.cursors.high_watermarks())));
             }
@@ -340,6 +350,7 @@ async fn join(broker: &Broker, request: &OpenSubscription) -> Result<Membership,
         peer: request.peer.clone(),
         instance: request.instance.clone(),
         assignor: request.assignor,
+        filter: request.filter.clone(),
     };
     Ok(broker.groups()?.join(join).await?)
 }

@@ -3,6 +3,7 @@
 use super::{Credit, OffsetExpired};
 use crate::broker::error::BrokerError;
 use crate::broker::{Broker, Topic};
+use crate::filter::Filter;
 use crate::group::{Assignor, Instance};
 use crate::limits;
 use crate::types::topic::NAME_BYTES_MAX;
@@ -30,6 +31,8 @@ pub struct OpenSubscription {
     pub start: Position,
     /// What to do when the place to begin, or to go on, was deleted by retention.
     pub on_expired: OffsetExpired,
+    /// Only records that match.
+    pub filter: Option<Filter>,
     /// Only these partitions of each topic, without a group; empty = all.
     pub partitions: Vec<u32>,
     /// What may be sent; `None` = no limit.

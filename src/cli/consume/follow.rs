@@ -52,6 +52,7 @@ fn options_of(plan: &Plan) -> ConsumerOptions {
         partitions: plan.partitions.clone(),
         topic_patterns: plan.patterns.clone(),
         on_expired: plan.on_expired,
+        filter: plan.filter.clone(),
         ..ConsumerOptions::new(plan.topics.clone())
     };
     match &plan.way {
@@ -119,10 +120,12 @@ impl Session<'_> {
                 for batch in &records.batches {
                     self.printer.print(batch)?;
                 }
+                self.printer.pass(&records.partition, records.next_offset());
                 if self.timeout.is_some() {
                     self.quiet_since = Instant::now();
                 }
             }
+            Event::Passed { partition, next_offset, .. } => self.printer.pass(&partition, next_offset),
             Event::Assigned { partitions, .. } => {
                 if self.ends.is_some() {
                     let ends = self.ends_of(&partitions).await?;

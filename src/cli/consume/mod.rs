@@ -13,9 +13,11 @@ pub(super) use start::parse_position;
 
 use super::BrokerArgs;
 use super::exit::CliError;
+use super::filter::parse_filter;
 use super::topic::topic_name;
 use crate::client::{Assignor, OnExpired};
 use crate::clock::{Clock as _, SystemClock};
+use crate::filter::Filter;
 use crate::types::{Position, TopicName, TopicPattern};
 use crate::units::{format_bytes, format_count, parse_duration, per_second};
 use clap::{Args, ValueEnum};
@@ -45,6 +47,7 @@ Examples:
   millstream consume orders -o -10 -e           the last 10 of each partition
   millstream consume orders -o @-1h: --json     those of the last hour
   millstream consume orders -g billing -f '%k: %s\\n'
+  millstream consume orders --filter 'attributes.type = \"refund\"'
   millstream consume -g billing --pattern 'orders.*'";
 
 /// Options of `consume`.
@@ -80,6 +83,10 @@ pub(super) struct ConsumeArgs {
     /// With -g: how the group shares its partitions, if most of its members ask for this.
     #[arg(long, value_enum, value_name = "CHOICE", default_value_t, requires = "group")]
     assignor: AssignorArg,
+    /// Only records that match, such as 'attributes.type = "order" AND hasPrefix(key, "eu-")'; see docs/filters.md. With -g
+    /// the same for all members.
+    #[arg(long, value_name = "FILTER", value_parser = parse_filter)]
+    filter: Option<Filter>,
     /// Only this partition of each topic; may be given more than once.
     #[arg(short, long = "partition", value_name = "N", conflicts_with = "group")]
     partitions: Vec<u32>,
@@ -114,6 +121,7 @@ struct Plan {
     topics: Vec<TopicName>,
     patterns: Vec<TopicPattern>,
     partitions: Vec<u32>,
+    filter: Option<String>,
     count: Option<u64>,
     timeout: Option<Duration>,
     on_expired: OnExpired,
@@ -189,6 +197,7 @@ pub(super) async fn run(args: ConsumeArgs) -> Result<(), CliError> {
         topics,
         patterns: args.patterns.clone(),
         partitions: args.partitions.clone(),
+        filter: args.filter.as_ref().map(ToString::to_string),
         count: args.count,
         timeout: args.timeout,
         on_expired: args.on_expired.into(),

@@ -73,12 +73,23 @@ impl<W: Write> Printer<W> {
         self.left -= wanted;
         self.printed.records += wanted;
         self.printed.bytes += batch.record_set().len() as u64;
-        let next_offset = batch.base_offset().advance(wanted);
-        match self.pending.get_mut(batch.partition()) {
-            Some(pending) => *pending = next_offset,
-            None => drop(self.pending.insert(batch.partition().clone(), next_offset)),
-        }
+        self.come_to(batch.partition(), batch.base_offset().advance(wanted));
         Ok(())
+    }
+
+    /// There is nothing to print up to this offset but what was printed.
+    pub(super) fn pass(&mut self, partition: &TopicPartition, next_offset: Offset) {
+        // What did not fit into the count is not passed.
+        if self.left > 0 {
+            self.come_to(partition, next_offset);
+        }
+    }
+
+    fn come_to(&mut self, partition: &TopicPartition, next_offset: Offset) {
+        match self.pending.get_mut(partition) {
+            Some(pending) => *pending = next_offset,
+            None => drop(self.pending.insert(partition.clone(), next_offset)),
+        }
     }
 
     fn write(&mut self, batch: &ConsumedBatch, wanted: u64) -> io::Result<()> {

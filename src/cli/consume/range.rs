@@ -40,7 +40,7 @@ async fn read_all(
     printer: &mut Printer<File>,
 ) -> Result<(), CliError> {
     for (partition, range) in ranges(client, plan, from, until).await? {
-        let mut reader = PartitionReader::new(client, partition, range);
+        let mut reader = PartitionReader::filtered(client, partition, range, plan.filter.clone());
         while let Some(batch) = within(plan.timeout, reader.next()).await? {
             printer.print(&batch)?;
             if printer.is_full() {

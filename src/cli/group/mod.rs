@@ -197,6 +197,7 @@ fn describe(group: &GroupDescription, json: bool) -> Result<(), CliError> {
                 json!({
                     "member_id": member.member_id, "client_id": member.client_id, "peer": member.peer,
                     "instance_id": member.instance_id, "away": member.is_away,
+                    "filter": member.filter,
                     "partitions": partitions
                         .map(|at| json!({ "topic": at.topic.as_str(), "partition": at.partition }))
                         .collect::<Value>(),

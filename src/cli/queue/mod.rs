@@ -7,9 +7,11 @@ use super::BrokerArgs;
 use super::confirm::confirm;
 use super::consume::parse_position;
 use super::exit::CliError;
+use super::filter::parse_filter;
 use super::topic::{DurabilityArg, topic_name};
 use crate::client::admin::QueueSettings;
 use crate::clock::{Clock as _, SystemClock};
+use crate::filter::Filter;
 use crate::types::Durability;
 use crate::units::parse_duration_ms;
 use clap::{Args, Subcommand};
@@ -30,6 +32,7 @@ Examples:
   millstream queue create mail --topic orders
   millstream queue create mail --topic orders --from earliest --attempts 5
   millstream queue create billing --topic orders --topic returns --ordered-by-key --lease 5m
+  millstream queue create refunds --topic orders --filter 'attributes.type = \"refund\"'
   millstream queue create alerts --topic alerts --priority-by-partition --message-ttl 1h --breaker 50")]
     Create {
         /// Its name: letters, digits, dot, underscore, hyphen.
@@ -43,6 +46,9 @@ Examples:
         /// Of one key one message at a time, in order.
         #[arg(long)]
         ordered_by_key: bool,
+        /// Only records that match are its messages, the others are done at once; see docs/filters.md. Cannot be changed.
+        #[arg(long, value_name = "FILTER", value_parser = parse_filter)]
+        filter: Option<Filter>,
         #[command(flatten)]
         settings: SettingsArgs,
         #[command(flatten)]
@@ -225,12 +231,14 @@ impl SettingsArgs {
 /// Does what was asked.
 pub(super) async fn run(args: QueueArgs) -> Result<(), CliError> {
     match args.verb {
-        QueueVerb::Create { name, topics, from, ordered_by_key, settings, out } => {
+        QueueVerb::Create { name, topics, from, ordered_by_key, filter, settings, out } => {
             let topics = topics.iter().map(|topic| topic_name(topic)).collect::<Result<Vec<_>, _>>()?;
             let start = parse_position(&from, SystemClock.now_ms()).map_err(CliError::usage)?;
             let settings = QueueSettings { ordered_by_key: Some(ordered_by_key), ..settings.settings() };
             let client = out.broker.connect().await?;
-            print::changed("created", &client.create_queue(&name, &topics, start, &settings).await?, out.json)
+            let filter = filter.as_ref().map_or("", Filter::as_str);
+            let created = client.create_filtered_queue(&name, &topics, start, filter, &settings).await?;
+            print::changed("created", &created, out.json)
         }
         QueueVerb::Describe { name, out } => {
             print::describe(&out.broker.connect().await?.describe_queue(&name).await?, out.json)

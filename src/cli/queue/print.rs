@@ -4,7 +4,7 @@ use crate::cli::exit::CliError;
 use crate::cli::json::record_json;
 use crate::cli::{json, table};
 use crate::client::ConsumedRecord;
-use crate::client::admin::{BlockedKey, BreakerState, QueueDescription, QueueListing, QueueSettings};
+use crate::client::admin::{BlockedKey, BreakerState, QueueDescription, QueueListing};
 use crate::client::queue::PeekedMessage;
 use crate::types::{Durability, TopicName};
 use crate::units::{format_count, format_duration_ms};
@@ -16,7 +16,7 @@ pub(super) fn changed(what: &str, queue: &QueueListing, json: bool) -> Result<()
         return json::print_lines([listing_json(queue)]);
     }
     let topics: Vec<_> = queue.topics.iter().map(ToString::to_string).collect();
-    eprintln!("{what} queue {} on {}: {}", queue.name, topics.join(", "), summary(&queue.settings));
+    eprintln!("{what} queue {} on {}: {}", queue.name, topics.join(", "), summary(queue));
     Ok(())
 }
 
@@ -27,7 +27,7 @@ pub(super) fn list(queues: &[QueueListing], json: bool) -> Result<(), CliError> 
     let rows = queues.iter().map(|queue| {
         let topics: Vec<_> = queue.topics.iter().map(ToString::to_string).collect();
         let state = if queue.paused { "paused" } else { "active" };
-        [queue.name.clone(), state.to_owned(), topics.join(" "), summary(&queue.settings)]
+        [queue.name.clone(), state.to_owned(), topics.join(" "), summary(queue)]
     });
     table::print(["NAME", "STATE", "TOPICS", "DELIVERY"], rows)
 }
@@ -41,6 +41,7 @@ pub(super) fn describe(described: &QueueDescription, json: bool) -> Result<(), C
         object["dead_lettered"] = described.dead_lettered.into();
         object["absent"] = described.absent.into();
         object["failed"] = described.failed.into();
+        object["filtered"] = described.filtered.into();
         let (breaker, until) = match described.breaker {
             BreakerState::Closed => ("closed", None),
             BreakerState::OpenUntil(until) => ("open", Some(until)),
@@ -60,7 +61,8 @@ pub(super) fn describe(described: &QueueDescription, json: bool) -> Result<(), C
         object["partitions"] = partitions.collect();
         return json::print_lines([object]);
     }
-    let QueueDescription { queue, receivers, delivered, acked, failed, dead_lettered, absent, .. } = described;
+    let QueueDescription { queue, receivers, delivered, acked, failed, dead_lettered, absent, filtered, .. } =
+        described;
     let paused = match (queue.paused, described.breaker) {
         (true, _) => ", paused".to_owned(),
         (false, BreakerState::Closed) => String::new(),
@@ -71,14 +73,15 @@ pub(super) fn describe(described: &QueueDescription, json: bool) -> Result<(), C
     };
     let text = format!(
         "queue {}{paused}: {}\n{receivers} streams; since the broker started: {} delivered, {} acked, {} failed, {} dead \
-         letters, {} gone from the log\n\n",
+         letters, {} gone from the log{}\n\n",
         queue.name,
-        summary(&queue.settings),
+        summary(queue),
         format_count(*delivered),
         format_count(*acked),
         format_count(*failed),
         format_count(*dead_lettered),
         format_count(*absent),
+        if queue.filter.is_empty() { String::new() } else { format!(", {} filtered out", format_count(*filtered)) },
     );
     std::io::stdout().write_all(text.as_bytes()).map_err(CliError::output)?;
     let rows = described.partitions.iter().map(|found| {
@@ -136,7 +139,7 @@ fn text(bytes: Option<&bytes::Bytes>) -> String {
     shown.escape_debug().to_string()
 }
 
-fn summary(settings: &QueueSettings) -> String {
+fn summary(QueueListing { settings, filter, .. }: &QueueListing) -> String {
     let mut parts = vec![format!("lease {}", format_duration_ms(settings.lease_ms.unwrap_or_default()))];
     match (settings.attempts_max.unwrap_or_default(), settings.dead_letter_topic.as_deref().unwrap_or_default()) {
         (0, "") => parts.push("retried for ever".to_owned()),
@@ -160,13 +163,16 @@ fn summary(settings: &QueueSettings) -> String {
         let pause = format_duration_ms(settings.breaker_pause_ms.unwrap_or_default());
         parts.push(format!("pauses {pause} when {percent}% of {deliveries} deliveries fail"));
     }
+    if !filter.is_empty() {
+        parts.push(format!("only {filter}"));
+    }
     parts.join(", ")
 }
 
 fn listing_json(queue: &QueueListing) -> Value {
     let settings = &queue.settings;
     json!({
-        "name": queue.name, "paused": queue.paused, "created_at_ms": queue.created_at,
+        "name": queue.name, "filter": queue.filter, "paused": queue.paused, "created_at_ms": queue.created_at,
         "topics": queue.topics.iter().map(TopicName::as_str).collect::<Vec<_>>(),
         "lease_ms": settings.lease_ms, "max_lease_ms": settings.max_lease_ms,
         "retry_min_ms": settings.retry_min_ms, "retry_max_ms": settings.retry_max_ms,

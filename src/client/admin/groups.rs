@@ -59,6 +59,8 @@ pub struct GroupMember {
     pub instance_id: String,
     /// It has no connection, and its partitions wait for it.
     pub is_away: bool,
+    /// Which records it wants; empty = all.
+    pub filter: String,
     /// What it reads.
     pub partitions: Vec<TopicPartition>,
 }
@@ -221,6 +223,7 @@ fn member_from_wire(member: proto::GroupMember) -> Result<GroupMember, ClientErr
         peer: member.peer,
         instance_id: member.instance_id,
         is_away: member.away,
+        filter: member.filter,
     })
 }
 

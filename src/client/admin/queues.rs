@@ -57,6 +57,8 @@ pub struct QueueListing {
     pub topics: Vec<TopicName>,
     /// How it delivers.
     pub settings: QueueSettings,
+    /// Only records that match are its messages; empty = all are.
+    pub filter: String,
     /// Whether it is paused.
     pub paused: bool,
     /// When it was created.
@@ -107,6 +109,8 @@ pub struct QueueDescription {
     pub absent: u64,
     /// Deliveries that failed, since then.
     pub failed: u64,
+    /// Messages that did not match the filter, since then.
+    pub filtered: u64,
     /// Whether it hands out, as far as failures go.
     pub breaker: BreakerState,
 }
@@ -140,12 +144,25 @@ impl Client {
         start: Position,
         settings: &QueueSettings,
     ) -> Result<QueueListing, ClientError> {
+        self.create_filtered_queue(name, topics, start, "", settings).await
+    }
+
+    /// The same with a filter, as `docs/filters.md` says; it cannot be changed. Empty = none.
+    pub async fn create_filtered_queue(
+        &self,
+        name: &str,
+        topics: &[TopicName],
+        start: Position,
+        filter: &str,
+        settings: &QueueSettings,
+    ) -> Result<QueueListing, ClientError> {
         let mut queues = service!(self, queue_service_client, QueueServiceClient);
         let request = proto::CreateQueueRequest {
             name: name.to_owned(),
             topics: topics.iter().map(ToString::to_string).collect(),
             policy: Some(policy_to_wire(settings)),
             start: Some(position_to_wire(start)),
+            filter: filter.to_owned(),
         };
         queue_from_wire(self.answer(queues.create_queue(request)).await?.queue)
     }
@@ -154,7 +171,8 @@ impl Client {
     pub async fn describe_queue(&self, name: &str) -> Result<QueueDescription, ClientError> {
         let mut queues = service!(self, queue_service_client, QueueServiceClient);
         let answer = self.answer(queues.get_queue(proto::GetQueueRequest { name: name.to_owned() })).await?;
-        let proto::QueueCounts { delivered, acked, dead_lettered, absent, failed } = answer.counts.unwrap_or_default();
+        let proto::QueueCounts { delivered, acked, dead_lettered, absent, failed, filtered } =
+            answer.counts.unwrap_or_default();
         let breaker = match answer.breaker() {
             proto::BreakerState::Unspecified | proto::BreakerState::Closed => BreakerState::Closed,
             proto::BreakerState::Open => BreakerState::OpenUntil(answer.breaker_open_until_ms),
@@ -169,6 +187,7 @@ impl Client {
             dead_lettered,
             absent,
             failed,
+            filtered,
             breaker,
         })
     }
@@ -290,6 +309,7 @@ fn queue_from_wire(queue: Option<proto::Queue>) -> Result<QueueListing, ClientEr
             breaker_deliveries: policy.breaker_deliveries,
             breaker_pause_ms: policy.breaker_pause_ms,
         },
+        filter: queue.filter,
         paused: queue.paused,
         created_at: queue.created_at_ms,
     })

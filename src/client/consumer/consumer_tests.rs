@@ -22,7 +22,13 @@ fn options(group: Option<&str>) -> ConsumerOptions {
 
 fn records(base_offset: u64, values: &[&str]) -> Response {
     let batches = vec![record_batch(base_offset, values)];
-    Response::Records(Records { topic: "orders".to_owned(), partition: 0, batches, high_watermark: 100 })
+    Response::Records(Records {
+        topic: "orders".to_owned(),
+        partition: 0,
+        batches,
+        high_watermark: 100,
+        next_offset: 0,
+    })
 }
 
 fn assigned(generation: u64, offset: u64) -> Response {

@@ -9,6 +9,15 @@ use crate::types::{Offset, TopicPartition};
 pub enum Event {
     /// Records of one partition.
     Records(RecordsEvent),
+    /// With a filter: records were passed over. When everything that came before is done, `next_offset` is what to mark.
+    Passed {
+        /// Where they stand.
+        partition: TopicPartition,
+        /// Where reading goes on.
+        next_offset: Offset,
+        /// How far the log goes now.
+        high_watermark: Offset,
+    },
     /// Partitions that are read from now on, with the offset each begins at.
     Assigned {
         /// Grows with every change of the group's assignment; 0 without a group.
@@ -61,12 +70,23 @@ pub struct RecordsEvent {
     pub batches: Vec<ConsumedBatch>,
     /// How far the log goes now.
     pub high_watermark: Offset,
+    /// As the broker tells it; 0 = it does not.
+    pub(super) told_next_offset: Offset,
 }
 
 impl RecordsEvent {
-    /// The offset after the last record.
+    /// Where reading goes on: after the last record, and after those behind it that the filter passed over.
     pub fn next_offset(&self) -> Offset {
-        self.batches.last().map_or(Offset::ZERO, ConsumedBatch::next_offset)
+        self.batches.last().map_or(Offset::ZERO, ConsumedBatch::next_offset).max(self.told_next_offset)
+    }
+
+    /// The event of these records; without any, of the place alone, if that is told.
+    pub(super) fn or_passed(self) -> Option<Event> {
+        if !self.batches.is_empty() {
+            return Some(Event::Records(self));
+        }
+        let Self { partition, high_watermark, told_next_offset: next_offset, .. } = self;
+        (next_offset > Offset::ZERO).then_some(Event::Passed { partition, next_offset, high_watermark })
     }
 
     /// Bytes of all records, encoded.

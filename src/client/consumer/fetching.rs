@@ -11,12 +11,18 @@ use tokio::task::JoinSet;
 const FETCH_BYTES: u32 = 4 << 20;
 
 /// The fetch that is under way, if one is. Dropping it gives it up.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Fetching {
+    filter: String,
     task: JoinSet<Result<Vec<proto::FetchedPartition>, ClientError>>,
 }
 
 impl Fetching {
+    /// Only of records that match the filter, if there is one.
+    pub(super) fn new(filter: Option<String>) -> Self {
+        Self { filter: filter.unwrap_or_default(), task: JoinSet::new() }
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.task.is_empty()
     }
@@ -36,8 +42,8 @@ impl Fetching {
             offset: offset.0,
         });
         let max_wait_ms = u32::try_from(hold.as_millis()).unwrap_or(u32::MAX);
-        let positions = positions.collect();
-        let request = proto::FetchRequest { positions, max_bytes: FETCH_BYTES, min_bytes: 1, max_wait_ms };
+        let (positions, filter) = (positions.collect(), self.filter.clone());
+        let request = proto::FetchRequest { positions, max_bytes: FETCH_BYTES, min_bytes: 1, max_wait_ms, filter };
         let client = client.clone();
         self.task.spawn(async move {
             tokio::time::sleep(pause).await;

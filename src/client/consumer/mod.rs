@@ -64,6 +64,9 @@ pub struct ConsumerOptions {
     pub start: Position,
     /// What to do when retention has deleted the place to begin.
     pub on_expired: OnExpired,
+    /// Only records that match, as `docs/filters.md` says; in a group the same for all members. What is passed over is told
+    /// with [`Event::Passed`], and by [`RecordsEvent::next_offset`].
+    pub filter: Option<String>,
     /// Only these partitions of each topic, without a group; empty = all.
     pub partitions: Vec<u32>,
     /// Most bytes of records that are on their way or not taken yet.
@@ -91,6 +94,7 @@ impl ConsumerOptions {
             auto_commit: None,
             start: Position::Latest,
             on_expired: OnExpired::default(),
+            filter: None,
             partitions: Vec::new(),
             window_bytes: 8 << 20,
             window_records: 4 << 20,
@@ -308,13 +312,8 @@ impl Consumer {
     fn observe(&mut self, event: &Event) {
         match event {
             Event::Assigned { partitions, .. } => self.progress.assign(partitions),
-            Event::Records(records) => {
-                let next_offset = records.next_offset();
-                self.progress.advance(&records.partition, next_offset);
-                if self.options.auto_commit.is_some() && self.options.group.is_some() {
-                    self.lent = Some((records.partition.clone(), next_offset));
-                }
-            }
+            Event::Records(records) => self.come_to(&records.partition, records.next_offset()),
+            Event::Passed { partition, next_offset, .. } => self.come_to(partition, *next_offset),
             // Its connection ends soon: what is done is committed with the next call.
             Event::Draining => self.commit_at = self.commit_at.map(|_| Instant::now()),
             Event::Revoked { generation, partitions } => {
@@ -331,6 +330,14 @@ impl Consumer {
             | Event::Heartbeat { .. }
             | Event::Disconnected { .. }
             | Event::Reconnected => {}
+        }
+    }
+
+    /// Everything before `next_offset` is in the caller's hands.
+    fn come_to(&mut self, partition: &TopicPartition, next_offset: Offset) {
+        self.progress.advance(partition, next_offset);
+        if self.options.auto_commit.is_some() && self.options.group.is_some() {
+            self.lent = Some((partition.clone(), next_offset));
         }
     }
 
@@ -371,7 +378,7 @@ async fn reconnect(
     if options.group.is_some() || positions.is_empty() {
         return Ok(Source::Subscribed(Box::new(Subscription::open(&client, &options).await?)));
     }
-    let mut polling = Polling::new(positions, options.on_expired);
+    let mut polling = Polling::new(positions, options.on_expired, options.filter);
     polling.probe(&client).await?;
     Ok(Source::Polling(Box::new(polling)))
 }

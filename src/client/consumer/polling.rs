@@ -24,15 +24,15 @@ pub(super) struct Polling {
     on_expired: OnExpired,
     fetching: Fetching,
     /// Of the last answer, not given out yet.
-    ready: VecDeque<RecordsEvent>,
+    ready: VecDeque<Event>,
     /// Where the next fetch begins in the partitions, when there are more than one fetch may name.
     turn: usize,
 }
 
 impl Polling {
-    pub(super) fn new(positions: Vec<(TopicPartition, Offset)>, on_expired: OnExpired) -> Self {
+    pub(super) fn new(positions: Vec<(TopicPartition, Offset)>, on_expired: OnExpired, filter: Option<String>) -> Self {
         let next = positions.into_iter().collect();
-        Self { next, on_expired, fetching: Fetching::default(), ready: VecDeque::new(), turn: 0 }
+        Self { next, on_expired, fetching: Fetching::new(filter), ready: VecDeque::new(), turn: 0 }
     }
 
     /// Asks without waiting: whether the broker is there and still knows the partitions.
@@ -44,8 +44,8 @@ impl Polling {
 
     pub(super) async fn next(&mut self, client: &Client) -> Result<Event, ClientError> {
         loop {
-            if let Some(records) = self.ready.pop_front() {
-                return Ok(Event::Records(records));
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(event);
             }
             if self.fetching.is_idle() {
                 self.begin(client, HOLD);
@@ -84,10 +84,10 @@ impl Polling {
                 continue;
             }
             let batches = batches_from_wire(&partition, fetched.batches)?;
-            *next = Offset(fetched.next_offset);
-            if !batches.is_empty() {
-                self.ready.push_back(RecordsEvent { partition, batches, high_watermark: end });
-            }
+            let told_next_offset = Offset(fetched.next_offset);
+            let has_moved = told_next_offset > std::mem::replace(next, told_next_offset);
+            let records = RecordsEvent { partition, batches, high_watermark: end, told_next_offset };
+            self.ready.extend(records.or_passed().filter(|_| has_moved));
         }
         Ok(())
     }

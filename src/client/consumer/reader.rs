@@ -49,11 +49,16 @@ pub struct PartitionReader {
 impl PartitionReader {
     /// Begins to read; the first fetch is sent at once.
     pub fn new(client: &Client, partition: TopicPartition, range: Range<Offset>) -> Self {
+        Self::filtered(client, partition, range, None)
+    }
+
+    /// The same, of records that match the filter only.
+    pub fn filtered(client: &Client, partition: TopicPartition, range: Range<Offset>, filter: Option<String>) -> Self {
         let mut reader = Self {
             client: client.clone(),
             partition,
             range,
-            fetching: Fetching::default(),
+            fetching: Fetching::new(filter),
             ready: VecDeque::new(),
             failures: 0,
             backoff: Backoff::new(),

@@ -164,14 +164,15 @@ fn open_request(options: &ConsumerOptions, credit: proto::Credit) -> Open {
         partitions: options.partitions.clone(),
         credit: Some(credit),
         max_message_bytes: options.message_bytes,
+        filter: options.filter.clone().unwrap_or_default(),
     }
 }
 
 /// The event of a message, or nothing if it is none of the reader's business.
 fn event_of(response: Response, options: &ConsumerOptions) -> Result<Option<Event>, ClientError> {
     Ok(Some(match response {
-        Response::Records(records) => match records_event(records, options)? {
-            Some(records) => Event::Records(records),
+        Response::Records(records) => match records_event(records, options)?.or_passed() {
+            Some(event) => event,
             None => return Ok(None),
         },
         Response::Assigned(assigned) => {
@@ -193,7 +194,7 @@ fn event_of(response: Response, options: &ConsumerOptions) -> Result<Option<Even
     }))
 }
 
-fn records_event(records: Records, options: &ConsumerOptions) -> Result<Option<RecordsEvent>, ClientError> {
+fn records_event(records: Records, options: &ConsumerOptions) -> Result<RecordsEvent, ClientError> {
     // A name that was given is shared, so that records of it allocate none.
     let named = options.topics.iter().find(|topic| topic.as_str() == records.topic).cloned();
     let matched = || {
@@ -203,6 +204,6 @@ fn records_event(records: Records, options: &ConsumerOptions) -> Result<Option<R
     let foreign = ClientError::BadAnswer { what: "records of a topic that was not subscribed to" };
     let partition = TopicPartition { topic: named.or_else(matched).ok_or(foreign)?, partition: records.partition };
     let batches = batches_from_wire(&partition, records.batches)?;
-    let high_watermark = Offset(records.high_watermark);
-    Ok((!batches.is_empty()).then_some(RecordsEvent { partition, batches, high_watermark }))
+    let (high_watermark, told_next_offset) = (Offset(records.high_watermark), Offset(records.next_offset));
+    Ok(RecordsEvent { partition, batches, high_watermark, told_next_offset })
 }
