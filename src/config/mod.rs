@@ -36,7 +36,6 @@ pub struct Config {
 }
 
 /// `[broker]`: where it keeps data, where it listens, how it stops.
-#[expect(clippy::struct_excessive_bools, reason = "they are keys of a file, not states of a machine")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a key of the configuration")]
 pub struct BrokerConfig {

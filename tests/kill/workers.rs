@@ -20,7 +20,8 @@ const QUEUES: [(usize, u32, bool); 2] = [(1, 3, false), (0, 4, true)];
 
 /// Of each queue.
 const STREAMS: u16 = 2;
-const CALLERS: u16 = 1;
+/// The others take by calls.
+const WORKERS: u16 = 3;
 
 /// A queue of a round.
 #[derive(Debug, Clone)]
@@ -56,7 +57,7 @@ pub(crate) async fn start(world: &Arc<World>, client: &Client, topics: &[String]
         world.recorder.record(Entry::TopicDone { topic: letters.clone(), exists: true });
         world.recorder.record(Entry::Queue { queue: number, name: name.clone(), attempts_max, keeps_order });
         let subject = Subject { number, name, letters };
-        for worker in 0..STREAMS + CALLERS {
+        for worker in 0..WORKERS {
             let (world, client, subject) = (Arc::clone(world), client.clone(), subject.clone());
             let random = Random::new(random.below(u64::MAX));
             let mut worker = Worker { world, client, subject, number: 0, is_stream: worker < STREAMS, random };
@@ -235,7 +236,7 @@ fn letter(mut record: ConsumedRecord, world: &World) -> Letter {
     let facts: HashMap<String, String> = record
         .headers
         .iter()
-        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value).into_owned()))
+        .map(|(name, value)| (name.clone(), String::from_utf8_lossy(value).into_owned()))
         .collect();
     let number = |name: &str| facts.get(name).and_then(|text| text.parse::<u64>().ok()).expect("a number");
     let topic = topic_name(facts.get("dead-letter-topic").expect("the topic it came from"));
