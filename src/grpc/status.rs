@@ -10,6 +10,7 @@ use crate::broker::{
 };
 use crate::filter::FilterError;
 use crate::proto;
+use crate::topic::options::OptionError;
 use crate::types::record_set::RecordSetError;
 use crate::types::{Offset, TopicPartition};
 use std::collections::HashMap;
@@ -114,10 +115,7 @@ fn row(error: &BrokerError) -> Row {
         E::InvalidArgument { field, .. } => Row::new(Code::InvalidArgument, "INVALID_ARGUMENT").fact("field", field),
         E::Filter(error) => filter_row(error),
         E::InvalidTopicName(_) => Row::new(Code::InvalidArgument, "INVALID_NAME"),
-        E::InvalidOption(error) => Row::new(Code::InvalidArgument, "INVALID_OPTION")
-            .fact("option", error.option)
-            .fact("value", error.value)
-            .fact("allowed", &error.allowed),
+        E::InvalidOption(error) => option_row(error),
         E::TopicNotFound { topic } => Row::new(Code::NotFound, "TOPIC_NOT_FOUND").fact("topic", topic),
         E::TopicExists { topic } => Row::new(Code::AlreadyExists, "TOPIC_ALREADY_EXISTS").fact("topic", topic),
         E::InternalTopic { topic } => Row::new(Code::PermissionDenied, "TOPIC_INTERNAL").fact("topic", topic),
@@ -201,6 +199,11 @@ fn records_row(error: &RecordSetError) -> Row {
         }
         RecordSetError::Empty => Row::new(Code::InvalidArgument, "RECORDS_EMPTY"),
     }
+}
+
+fn option_row(error: &OptionError) -> Row {
+    let row = Row::new(Code::InvalidArgument, "INVALID_OPTION").fact("option", error.option);
+    row.fact("value", error.value).fact("allowed", &error.allowed)
 }
 
 fn filter_row(error: &FilterError) -> Row {

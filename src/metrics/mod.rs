@@ -434,17 +434,7 @@ mod tests {
         GroupReadings { groups: vec![GroupLagReading { group: "billing".to_owned(), lag }], partitions: vec![group] }
     }
 
-    #[test]
-    fn readings_are_gauges_by_partition_and_group() {
-        let partition = PartitionReading {
-            topic: topic("orders"),
-            partition: 2,
-            log_start_offset: 5,
-            high_watermark: 90,
-            log_end_offset: 100,
-            log_bytes: 4096,
-            segments: 1,
-        };
+    fn work() -> (QueueReading, QueueTotals) {
         let queue = QueueReading {
             queue: "work".to_owned(),
             topic: topic("orders"),
@@ -458,6 +448,21 @@ mod tests {
         let (delivered, acked, failed, dead_lettered, filtered) = (21, 22, 23, 24, 25);
         let (queue_name, is_paused) = ("work".to_owned(), true);
         let totals = QueueTotals { queue: queue_name, delivered, acked, failed, dead_lettered, filtered, is_paused };
+        (queue, totals)
+    }
+
+    #[test]
+    fn readings_are_gauges_by_partition_and_group() {
+        let partition = PartitionReading {
+            topic: topic("orders"),
+            partition: 2,
+            log_start_offset: 5,
+            high_watermark: 90,
+            log_end_offset: 100,
+            log_bytes: 4096,
+            segments: 1,
+        };
+        let (queue, totals) = work();
         let files = OpenFilesReading { open: 7, unsynced: 2, open_max: 512, evictions: 33 };
         let page = Metrics::default().render(Readings {
             partitions: vec![partition],

@@ -211,13 +211,7 @@ async fn a_queue_has_delayed_messages_too_and_a_keyless_one_goes_by_its_id() {
     let options = TopicOptions { dedup_window_ms: Some(60_000), ..TopicOptions::default() };
     broker.create_topic_with("work", 4, options).await;
     let start = Some(Position { at: Some(position::At::Edge(Edge::Earliest as i32)) });
-    let create = CreateQueueRequest {
-        name: "work".into(),
-        topics: vec!["work".into()],
-        policy: None,
-        start,
-        ..CreateQueueRequest::default()
-    };
+    let create = CreateQueueRequest { name: "work".into(), topics: vec!["work".into()], start, ..Default::default() };
     broker.queues().create_queue(create).await.expect("created");
     let delayed = |number: u32| {
         let asked = schedule("", &record(format!("m{number}")), At::DelayMs(u64::from(number)));
