@@ -163,6 +163,9 @@ impl GroupState {
             stays.then_some((partition, owner))
         });
         let target = match chosen_assignor(members) {
+            _ if let Some(target) = succession.and_then(|(before, after)| self.same_target(before, after, members)) => {
+                target
+            }
             Assignor::Balanced => assignor::assign(&subscribers, partitions_of, undisturbed),
             Assignor::Range => range_assignor::assign(&subscribers, partitions_of),
         };
@@ -191,6 +194,25 @@ impl GroupState {
             }
         }
         moves.decide()
+    }
+
+    /// Where partitions are and go to already, if whoever takes a place wants what the one before it wanted: computed anew,
+    /// with moves under way, the target could be another one, and somebody else would notice.
+    fn same_target(
+        &self,
+        before: &MemberId,
+        after: &MemberId,
+        members: &[&Member],
+    ) -> Option<BTreeMap<TopicPartition, MemberId>> {
+        let (gone, new) = (self.members.get(before)?, members.iter().find(|member| member.id == *after)?);
+        if gone.interest != new.interest || gone.assignor != new.assignor {
+            return None;
+        }
+        let next = self.ownership.iter().filter_map(|(partition, held)| {
+            let next = held.revocation.as_ref().map_or(Some(&held.owner), |revocation| revocation.next.as_ref())?;
+            Some((partition.clone(), if next == before { after.clone() } else { next.clone() }))
+        });
+        Some(next.collect())
     }
 
     fn is_away(&self, member: &MemberId) -> bool {
