@@ -16,7 +16,7 @@ use super::state::{GroupState, Member, Ownership, Revocation};
 use super::topics::TopicsSnapshot;
 use crate::limits;
 use crate::types::topic::NAME_BYTES_MAX;
-use crate::types::{Offset, TopicPartition};
+use crate::types::{Offset, TopicName, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a member may keep a partition that was revoked, in milliseconds.
@@ -163,7 +163,10 @@ impl GroupState {
             stays.then_some((partition, owner))
         });
         let target = match chosen_assignor(members) {
-            _ if let Some(target) = succession.and_then(|(before, after)| self.same_target(before, after, members)) => {
+            _ if let Some((before, after)) = succession
+                && self.covers(wanted.iter().flat_map(|topics| topics.iter()), topics)
+                && let Some(target) = self.same_target(before, after, members) =>
+            {
                 target
             }
             Assignor::Balanced => assignor::assign(&subscribers, partitions_of, undisturbed),
@@ -194,6 +197,14 @@ impl GroupState {
             }
         }
         moves.decide()
+    }
+
+    /// Whether the partitions of these topics, and no others, belong to somebody.
+    fn covers<'t>(&self, wanted: impl Iterator<Item = &'t TopicName>, topics: &TopicsSnapshot) -> bool {
+        let wanted: BTreeSet<&TopicName> = wanted.collect();
+        let partitions = wanted.iter().filter_map(|topic| topics.get(topic)).map(|topic| topic.partitions as usize);
+        partitions.sum::<usize>() == self.ownership.len()
+            && self.ownership.iter().all(|(partition, held)| topics.has(partition, held.topic_id))
     }
 
     /// Where partitions are and go to already, if whoever takes a place wants what the one before it wanted: computed anew,
