@@ -2,13 +2,15 @@
 
 use crate::common::TestBroker;
 use crate::common::queue_stream::nack;
-use crate::common::records::{numbered, set};
+use crate::common::records::{numbered, record, set};
 use crate::common::refusal::refusal;
 use crate::common::until;
 use crate::queues::{create, expect, get, receive, receive_now, seen, settle};
 use millstream::clock::AdvancingClock;
 use millstream::proto::admin_service_client::AdminServiceClient;
-use millstream::proto::{AdvanceClockRequest, QueuePolicy, TopicOptions};
+use millstream::proto::when::At;
+use millstream::proto::{AddSchedulesRequest, AdvanceClockRequest, NewSchedule, QueuePolicy, TopicOptions, When};
+use prost::Message as _;
 use std::sync::Arc;
 use tonic::Code;
 
@@ -84,4 +86,18 @@ async fn nobody_moves_the_clock_of_a_broker_that_is_not_for_tests() {
     assert_eq!(refused.kind(), (Code::FailedPrecondition, "CLOCK_NOT_MANUAL"));
     let refused = refusal(admin.advance_clock(AdvanceClockRequest { advance_ms: u64::MAX }).await);
     assert_eq!(refused.reason, "INVALID_ARGUMENT");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_of_tomorrow_is_delivered_when_the_day_was_let_pass_and_not_before() {
+    let broker = broker_of_tests().await;
+    let record = record("good morning").encode_to_vec().into();
+    let when = Some(When { at: Some(At::DelayMs(24 * HOUR_MS)) });
+    let schedule = NewSchedule { topic: "orders".into(), record, when, ..NewSchedule::default() };
+    broker.schedules().add_schedules(AddSchedulesRequest { schedules: vec![schedule] }).await.expect("added");
+    advance(&broker, 23 * HOUR_MS).await;
+    assert_eq!(broker.partition_state("orders", 0).await.high_watermark, 0, "not a minute early");
+    advance(&broker, HOUR_MS).await;
+    let delivered = async || (broker.partition_state("orders", 0).await.high_watermark == 1).then_some(());
+    until("the delivery", delivered).await;
 }

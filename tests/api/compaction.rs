@@ -163,11 +163,16 @@ async fn tombstones_delete_at_once_and_go_after_the_grace_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sealed_segments_are_compacted_in_the_background_and_counted() {
     let broker = TestBroker::start().await;
-    broker.create_topic_with("profiles", 1, compacted()).await;
+    let as_before = TopicOptions { cleanup: Some(Cleanup::Delete as i32), ..compacted() };
+    broker.create_topic_with("profiles", 1, as_before).await;
     let large = Bytes::from(vec![b'x'; 900_000]);
     for _ in 0..6 {
         broker.append("profiles", 0, set(vec![keyed("a", large.clone())])).await;
     }
+    // Only now: a pass over half of it would leave the other half until there is more.
+    let options = Some(TopicOptions { cleanup: Some(Cleanup::Compact as i32), ..TopicOptions::default() });
+    let request = UpdateTopicRequest { name: "profiles".into(), options, ..UpdateTopicRequest::default() };
+    broker.topics().update_topic(request).await.expect("altered");
     let state = until("compaction", async || {
         Some(broker.partition_state("profiles", 0).await).filter(|state| state.log_bytes < 2_000_000)
     })
