@@ -259,6 +259,18 @@ impl Broker {
         self.process.log()
     }
 
+    /// Waits until its log says this: what it writes comes through a pipe.
+    pub(crate) async fn has_logged(&self, what: &str) {
+        let looking = async {
+            let mut looks = tokio::time::interval(Duration::from_millis(5));
+            while !self.log().contains(what) {
+                looks.tick().await;
+            }
+        };
+        let found = tokio::time::timeout(PATIENCE, looking).await;
+        assert!(found.is_ok(), "{what:?} is not in\n{}", self.log());
+    }
+
     /// A client of it.
     pub(crate) async fn client(&self) -> Client {
         connect(self.address).await

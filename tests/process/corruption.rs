@@ -165,7 +165,7 @@ async fn damage_before_valid_frames_costs_what_is_damaged_and_changes_nothing() 
         let broker = Launch::new(directory.path()).start();
         let client = broker.client().await;
         let error = read(&client, 1, 0, 2).await.expect_err("it is not read");
-        assert!(broker.log().contains("records are damaged and not served"), "{}", broker.log());
+        broker.has_logged("records are damaged and not served").await;
         assert_data_loss(&error, "1", active.to_str().expect("text"));
         let facts = &error.refusal().expect("it has a reason").metadata;
         assert_eq!((facts["first_offset"].as_str(), facts["next_offset"].as_str()), ("0", "1"));
