@@ -7,7 +7,7 @@
 //! cli::bench -> bench -> client                            workloads, measured; a broker as a child process
 //! cli::serve -> server -> { grpc, admin } -> broker        one process: doors, then the facade
 //! cli::log -> { inspect, repair } -> { topic, storage }      a data directory without a broker: looked at, mended
-//! broker -> { topic, group, producer, queue, schedule, requests } -> partition -> storage -> types, limits
+//! broker -> { topic, group, producer, queue, schedule, request } -> partition -> storage -> types, limits
 //! announce, clock, config, filter, metrics, planted, process_limits, shutdown, sync, units: leaves
 //! ```
 
@@ -32,7 +32,7 @@ pub mod producer;
 pub mod proto;
 pub mod queue;
 pub mod repair;
-pub mod requests;
+pub mod request;
 pub mod schedule;
 pub mod server;
 pub mod shutdown;

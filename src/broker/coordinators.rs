@@ -5,12 +5,12 @@
 //! groups must not begin at their first offsets again because a byte of `__groups` is damaged. All else is served.
 
 use crate::broker::Broker;
-use crate::broker::dead_letters::Undertaker;
-use crate::broker::disk_watch::DiskWatch;
-use crate::broker::dispatcher::{Dispatcher, DispatcherParts};
 use crate::broker::error::BrokerError;
-use crate::broker::schedule_log::{PartitionLog, Unreadable};
+use crate::broker::queues::dead_letters::Undertaker;
+use crate::broker::schedules::dispatcher::{Dispatcher, DispatcherParts};
+use crate::broker::schedules::log::{PartitionLog, Unreadable};
 use crate::broker::topic_table::{Topic, TopicTable};
+use crate::broker::upkeep::disk_watch::DiskWatch;
 use crate::clock::SharedClock;
 use crate::group::GroupCoordinator;
 use crate::metrics::CoordinatorReading;

@@ -5,7 +5,7 @@ use crate::group::{CommitError, GroupError};
 use crate::partition::AppendError;
 use crate::producer::ProducerError;
 use crate::queue::{QueueError, SettleError};
-use crate::requests::RequestError;
+use crate::request::RequestError;
 use crate::schedule::ScheduleError;
 use crate::storage::StorageError;
 use crate::storage::log::BatchRefusal;

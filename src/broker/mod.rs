@@ -1,21 +1,13 @@
 //! The broker as one thing: every operation a door can ask for, in the words of [`crate::types`].
 //!
-//! One file for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`] (with
-//! [`lag`]), `producers`, [`queues`] and [`receiving`] (with `queue_reading` and `dead_letters`), [`letters`],
-//! [`schedules`] (with `schedule_log` and `dispatcher`), [`requests`], `filtering` for three of them; `startup`, `opener` and
-//! `coordinators` open everything, `upkeep`, [`compaction`] and `scrubber` look after it, `clock_watch`, `disk_watch`,
-//! `expired` and `dead_groups` know when that needs a word. The state lives below: topics and partitions in the table of
-//! `topic_table`, groups and queues in their coordinators. Doors translate to and from these calls and own nothing.
+//! A file or a folder for each family of operations: [`topics`], [`produce`], [`fetch`], [`subscription`], [`groups`] (with
+//! [`lag`]), `producers`, [`queues`], [`letters`], [`schedules`], [`requests`], `filtering` for three of them; `startup`,
+//! `opener` and `coordinators` open everything, [`upkeep`] looks after it. The state lives below: topics and partitions in
+//! the table of `topic_table`, groups and queues in their coordinators. Doors translate to and from these calls and own
+//! nothing.
 
-mod clock_watch;
-pub mod compaction;
 mod coordinators;
-mod dead_groups;
-mod dead_letters;
-mod disk_watch;
-mod dispatcher;
 pub mod error;
-mod expired;
 pub mod fetch;
 mod filtering;
 pub mod groups;
@@ -24,20 +16,15 @@ pub mod letters;
 mod opener;
 pub mod produce;
 mod producers;
-mod queue_reading;
 pub mod queues;
 mod readings;
-pub mod receiving;
 pub mod requests;
-mod schedule_log;
 pub mod schedules;
-mod scrubber;
 mod startup;
 pub mod subscription;
 mod topic_table;
 pub mod topics;
-mod upkeep;
-mod upkeep_memory;
+pub mod upkeep;
 
 /// The words of the layers below that doors need: they see no further than here.
 pub use crate::group::{
@@ -51,7 +38,7 @@ pub use crate::queue::{
     Priority as QueuePriority, QueueConfig, QueueError, QueuePolicy, QueueStart, ReceiverKind, RetryPolicy, Settle,
     SettleError, Verb, Window,
 };
-pub use crate::requests::{Reply, RequestError};
+pub use crate::request::{Reply, RequestError};
 pub use crate::schedule::{
     Entry as ScheduleEntry, Listed as ListedSchedule, Missed, Place, Recurrence, Schedule, ScheduleError, ScheduleId,
     Stage as ScheduleStage,
@@ -60,17 +47,17 @@ pub use crate::storage::StorageError;
 pub use crate::storage::damage::DamagedRange;
 pub use crate::storage::log::{BatchRefusal, DuplicateRecord};
 pub use crate::storage::reader::StoredBatch;
-pub use disk_watch::DiskStatus;
 pub use error::BrokerError;
-pub use scrubber::{ScrubOptions, ScrubStatus};
 pub use startup::BrokerOptions;
 pub use topic_table::Topic;
 pub use upkeep::ClockStatus;
+pub use upkeep::disk_watch::DiskStatus;
+pub use upkeep::scrubber::{ScrubOptions, ScrubStatus};
 
 use crate::clock::SharedClock;
 use crate::metrics::{GroupReadings, LetterReading, Metrics, QueueReading, QueueTotals, ScheduleReading};
 use crate::partition::StoragePool;
-use crate::requests::Requests;
+use crate::request::Requests;
 use crate::shutdown::Shutdown;
 use crate::storage::StorageContext;
 use crate::storage::data_dir::DataDir;
@@ -78,12 +65,12 @@ use crate::storage::file_system::FileSystem;
 use crate::topic::Catalog;
 use crate::types::TimestampMs;
 use coordinators::Coordinators;
-use disk_watch::DiskWatch;
-use scrubber::Scrubber;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 use topic_table::TopicTable;
 use upkeep::Upkeep;
+use upkeep::disk_watch::DiskWatch;
+use upkeep::scrubber::Scrubber;
 
 /// An open broker.
 #[derive(Debug)]

@@ -4,9 +4,9 @@
 //! fixes the place of the records in the order, [`PendingProduce::finish`] waits until they are as durable as asked.
 
 use crate::broker::Broker;
-use crate::broker::disk_watch::DiskWatch;
 use crate::broker::error::BrokerError;
 use crate::broker::topic_table::{Topic, refuse_internal};
+use crate::broker::upkeep::disk_watch::DiskWatch;
 use crate::metrics::InFlightCounted;
 use crate::partition::{AppendAck, PendingAppend, Permit};
 use crate::producer::Identity;

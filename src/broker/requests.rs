@@ -1,6 +1,6 @@
 //! Requests and replies: a record that somebody waits for the answer to.
 //!
-//! A request is appended like any other record, with two headers more; then its call waits in [`crate::requests`]. A
+//! A request is appended like any other record, with two headers more; then its call waits in [`crate::request`]. A
 //! reply that names a topic is appended there before the caller gets it, so that what a caller has seen does not vanish.
 //! Unknown here: who works on a request, and when.
 
@@ -11,7 +11,7 @@ use crate::broker::topic_table::refuse_internal;
 use crate::clock::advanced;
 use crate::limits;
 use crate::partition::AppendAck;
-use crate::requests::{Reply, ReplyTo, ReplyToken, RequestError, Unawaited, WaitingCall};
+use crate::request::{Reply, ReplyTo, ReplyToken, RequestError, Unawaited, WaitingCall};
 use crate::types::record_set::{self, MESSAGE_ID_BYTES_MAX, Record, extended_record};
 use crate::types::reply_headers::{CORRELATION_ID, REPLY_BY_MS, REPLY_FAILURE, REPLY_TOKEN};
 use crate::types::{Durability, TopicName, TopicPartition};
@@ -138,7 +138,7 @@ impl Broker {
         refuse_internal(&topic.name)?;
         let correlation_id = match header(CORRELATION_ID) {
             Some(value) => String::from_utf8(value.to_vec()).ok(),
-            None => Some(crate::requests::CallId::random().to_string()),
+            None => Some(crate::request::CallId::random().to_string()),
         };
         let reply_to = correlation_id.and_then(|id| ReplyTo::new(topic.name.clone(), id));
         let invalid = || {

@@ -6,12 +6,12 @@
 
 use crate::broker::Broker;
 use crate::broker::coordinators::{self, Coordinators};
-use crate::broker::disk_watch::DiskWatch;
 use crate::broker::error::BrokerError;
 use crate::broker::opener::{Opener, create_directories, remove_directory};
 use crate::broker::produce::PERMIT_BYTES;
-use crate::broker::scrubber::{ScrubOptions, Scrubber};
 use crate::broker::upkeep::Upkeep;
+use crate::broker::upkeep::disk_watch::DiskWatch;
+use crate::broker::upkeep::scrubber::{ScrubOptions, Scrubber};
 use crate::clock::SharedClock;
 use crate::limits;
 use crate::metrics::Metrics;

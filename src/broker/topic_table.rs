@@ -4,7 +4,7 @@
 //! one goes on with it. The table is only changed by `topics` and `startup`, after the catalog.
 
 use crate::broker::error::BrokerError;
-use crate::broker::expired::Expired;
+use crate::broker::upkeep::expired::Expired;
 use crate::group::{TopicPartitions, TopicsSnapshot};
 use crate::limits;
 use crate::metrics::TopicMetrics;

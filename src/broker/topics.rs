@@ -6,9 +6,9 @@
 
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
-use crate::broker::expired::tell_of_unread;
 use crate::broker::opener::{create_directories, remove_directory, topic as open_topic};
 use crate::broker::topic_table::{Topic, partition_options, refuse_internal};
+use crate::broker::upkeep::expired::tell_of_unread;
 use crate::limits;
 use crate::partition::{PartitionHandle, PartitionOffsets};
 use crate::storage::StorageError;

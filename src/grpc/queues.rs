@@ -4,8 +4,8 @@ use super::Door;
 use super::convert::{at_most, durability_in, durability_out, filter_in, position_in};
 use super::receive_stream::{ResponseStream, streaming_receive};
 use super::status::{part_error, status};
+use crate::broker::queues::receiving::Received;
 use crate::broker::queues::{DescribedQueue, Peeked};
-use crate::broker::receiving::Received;
 use crate::broker::{
     BreakerPolicy, BreakerState, BrokerError, MessageStage, QueueConfig, QueueCounts, QueueOrdering, QueuePolicy,
     QueuePriority, QueueStart, RetryPolicy, Settle, SettleError, Verb,

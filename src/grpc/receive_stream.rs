@@ -9,7 +9,7 @@ use super::Door;
 use super::convert::at_most;
 use super::queues::{messages_out, refused_out, settles_in};
 use super::status::status;
-use crate::broker::receiving::{Receiver, ReceiverHandle};
+use crate::broker::queues::receiving::{Receiver, ReceiverHandle};
 use crate::broker::{BrokerError, Departure, ReceiverKind, SettleError, Window};
 use crate::limits;
 use crate::proto::{

@@ -4,7 +4,7 @@ use super::Door;
 use super::convert::{apply_options, reset_options, topic_out};
 use super::status::{part_error, status};
 use crate::broker::DamagedRange;
-use crate::broker::compaction::Compacted;
+use crate::broker::upkeep::compaction::Compacted;
 use crate::limits::LIST_PAGE_MAX;
 use crate::proto::{self, topic_service_server::TopicService};
 use crate::types::Offset;

@@ -1,6 +1,6 @@
 //! What the headers of a dead letter say of it, and the message that it was.
 //!
-//! The writer of dead letters (`crate::broker::dead_letters`) puts its headers behind those of the record, the reason
+//! The writer of dead letters (`crate::broker::queues::dead_letters`) puts its headers behind those of the record, the reason
 //! first. A letter that died again in a queue on a dead letter topic has two such blocks: the last one is of its last
 //! death, and sending it back takes off that one alone.
 

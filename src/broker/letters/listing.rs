@@ -8,7 +8,7 @@ use super::scan::LetterScan;
 use super::selection::LetterSelection;
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
-use crate::broker::queue_reading::read_one;
+use crate::broker::queues::reading::read_one;
 use crate::broker::topic_table::Topic;
 use crate::metrics::LetterReading;
 use crate::partition::PartitionHandle;

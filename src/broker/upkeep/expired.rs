@@ -16,14 +16,18 @@ const PLACES_MAX: usize = 256;
 
 /// Offsets of a partition that were deleted.
 #[derive(Debug, Clone)]
-pub(super) struct Expired {
-    pub(super) at: TopicPartition,
-    pub(super) topic_id: TopicId,
-    pub(super) offsets: Range<Offset>,
+pub(in crate::broker) struct Expired {
+    pub(in crate::broker) at: TopicPartition,
+    pub(in crate::broker) topic_id: TopicId,
+    pub(in crate::broker) offsets: Range<Offset>,
 }
 
 /// Tells which groups lost something by it.
-pub(super) async fn tell_of_unread(groups: Option<GroupCoordinator>, metrics: Arc<Metrics>, expired: Vec<Expired>) {
+pub(in crate::broker) async fn tell_of_unread(
+    groups: Option<GroupCoordinator>,
+    metrics: Arc<Metrics>,
+    expired: Vec<Expired>,
+) {
     if is_planted(Bug::ExpiredUnreadNotCounted) {
         return;
     }

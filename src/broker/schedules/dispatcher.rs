@@ -4,10 +4,10 @@
 //! promises, and then says what became of it. A crash between the two appends it again, under the same message id, by
 //! which a topic that looks for repeats knows it. What cannot be appended stays, and is tried again.
 
-use crate::broker::disk_watch::DiskWatch;
 use crate::broker::error::BrokerError;
-use crate::broker::schedule_log::PartitionLog;
+use crate::broker::schedules::log::PartitionLog;
 use crate::broker::topic_table::{Topic, TopicTable};
+use crate::broker::upkeep::disk_watch::DiskWatch;
 use crate::clock::SharedClock;
 use crate::limits;
 use crate::partition::PendingAppend;
@@ -39,17 +39,17 @@ const UNKNOWN_NEXT_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// What the dispatcher needs.
 #[derive(Debug)]
-pub(super) struct DispatcherParts {
-    pub(super) schedules: ScheduleCoordinator,
-    pub(super) log: PartitionLog,
-    pub(super) topics: Arc<TopicTable>,
-    pub(super) disk: Arc<DiskWatch>,
-    pub(super) clock: SharedClock,
+pub(in crate::broker) struct DispatcherParts {
+    pub(in crate::broker) schedules: ScheduleCoordinator,
+    pub(in crate::broker) log: PartitionLog,
+    pub(in crate::broker) topics: Arc<TopicTable>,
+    pub(in crate::broker) disk: Arc<DiskWatch>,
+    pub(in crate::broker) clock: SharedClock,
 }
 
 /// The task that delivers. Ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Dispatcher {
+pub(in crate::broker) struct Dispatcher {
     stop: watch::Sender<bool>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -64,13 +64,13 @@ impl Drop for Dispatcher {
 
 impl Dispatcher {
     /// Begins with what became due while the broker was away.
-    pub(super) fn start(parts: DispatcherParts) -> Self {
+    pub(in crate::broker) fn start(parts: DispatcherParts) -> Self {
         let (stop, stopped) = watch::channel(false);
         Self { stop, task: Mutex::new(Some(tokio::spawn(run(parts, stopped)))) }
     }
 
     /// Ends the task when what it has in hand is done: then nothing is delivered twice because of this stop.
-    pub(super) async fn stop(&self) {
+    pub(in crate::broker) async fn stop(&self) {
         self.stop.send_replace(true);
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = task {

@@ -24,21 +24,21 @@ const READ_BYTES: usize = 1 << 20;
 const NEIGHBOURS: u64 = 64;
 
 /// Entries read by their offsets.
-pub(super) type Entries = HashMap<Offset, Result<Entry, String>>;
+pub(in crate::broker) type Entries = HashMap<Offset, Result<Entry, String>>;
 
 /// See the head of this file. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct PartitionLog(pub(super) PartitionHandle);
+pub(in crate::broker) struct PartitionLog(pub(in crate::broker) PartitionHandle);
 
 /// What is wrong with the log when the broker starts.
-pub(super) enum Unreadable {
+pub(in crate::broker) enum Unreadable {
     Storage(StorageError),
     Entry(ScheduleError),
 }
 
 impl PartitionLog {
     /// Reads every entry, oldest first.
-    pub(super) async fn replay(&self) -> Result<Replayed, Unreadable> {
+    pub(in crate::broker) async fn replay(&self) -> Result<Replayed, Unreadable> {
         let mut replayed = Replayed::default();
         let offsets = self.0.offsets();
         let mut next = offsets.log_start;
@@ -56,7 +56,7 @@ impl PartitionLog {
     }
 
     /// Reads the entries at these offsets. One that is not there any more is not in the answer.
-    pub(super) async fn read(&self, wanted: BTreeSet<Offset>) -> Entries {
+    pub(in crate::broker) async fn read(&self, wanted: BTreeSet<Offset>) -> Entries {
         let mut entries = Entries::with_capacity(wanted.len());
         let mut wanted = wanted.into_iter().peekable();
         while let Some(first) = wanted.next() {

@@ -4,7 +4,7 @@
 //! topic promises; a crash between the write and its note in the queue writes the dead letter again. What cannot be
 //! written stays with its queue, and is tried again.
 
-use crate::broker::queue_reading::{partition, read_one};
+use crate::broker::queues::reading::{partition, read_one};
 use crate::broker::topic_table::TopicTable;
 use crate::limits;
 use crate::planted::{Bug, is_planted};
@@ -33,7 +33,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The task that writes dead letters. Ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Undertaker(JoinHandle<()>);
+pub(in crate::broker) struct Undertaker(JoinHandle<()>);
 
 impl Drop for Undertaker {
     fn drop(&mut self) {
@@ -43,7 +43,7 @@ impl Drop for Undertaker {
 
 impl Undertaker {
     /// Begins with what the last run left.
-    pub(super) fn start(queues: QueueCoordinator, topics: Arc<TopicTable>) -> Self {
+    pub(in crate::broker) fn start(queues: QueueCoordinator, topics: Arc<TopicTable>) -> Self {
         Self(tokio::spawn(run(queues, topics)))
     }
 }

@@ -5,7 +5,7 @@ use crate::metrics::Metrics;
 use crate::types::TimestampMs;
 
 /// Deletes groups that were dead for `retention_ms` at `now_ms`; what is left over is for the next round.
-pub(super) async fn forget_dead_groups(
+pub(in crate::broker) async fn forget_dead_groups(
     groups: &GroupCoordinator,
     metrics: &Metrics,
     now_ms: TimestampMs,

@@ -2,11 +2,11 @@
 //! can be believed; groups that lost records by it are told of.
 
 use crate::broker::Broker;
-use crate::broker::clock_watch::{ClockReading, ClockTurn, ClockWatch};
-use crate::broker::dead_groups::forget_dead_groups;
 use crate::broker::error::BrokerError;
-use crate::broker::expired::{Expired, tell_of_unread};
-use crate::broker::upkeep_memory::UpkeepMemory;
+use crate::broker::upkeep::clock_watch::{ClockReading, ClockTurn, ClockWatch};
+use crate::broker::upkeep::dead_groups::forget_dead_groups;
+use crate::broker::upkeep::expired::{Expired, tell_of_unread};
+use crate::broker::upkeep::memory::UpkeepMemory;
 use crate::clock::{Clock, advanced};
 use crate::limits;
 use crate::storage::file_system::FileSystem;
@@ -31,7 +31,7 @@ pub struct ClockStatus {
 
 /// The state of upkeep.
 #[derive(Debug)]
-pub(super) struct Upkeep {
+pub(in crate::broker) struct Upkeep {
     /// Never held while the disk is waited for.
     clock_watch: Mutex<ClockWatch>,
     boot_id: String,
@@ -42,7 +42,7 @@ pub(super) struct Upkeep {
 
 impl Upkeep {
     /// Takes up what the last process left at `path`.
-    pub(super) fn load(fs: &dyn FileSystem, path: &Path, clock: &dyn Clock) -> Self {
+    pub(in crate::broker) fn load(fs: &dyn FileSystem, path: &Path, clock: &dyn Clock) -> Self {
         let stored = UpkeepMemory::load(fs, path);
         let boot_id = clock.boot_id();
         let memory = stored.as_ref().map(|stored| &stored.clock);
@@ -51,7 +51,7 @@ impl Upkeep {
     }
 
     /// When the last scrub ended that an earlier process knew of.
-    pub(super) fn scrubbed_at_ms(&self) -> Option<TimestampMs> {
+    pub(in crate::broker) fn scrubbed_at_ms(&self) -> Option<TimestampMs> {
         self.stored.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.scrubbed_at_ms
     }
 
@@ -141,7 +141,7 @@ impl Broker {
     }
 
     /// The time of day if it can be believed, so that retention and the grace time of tombstones may go by it.
-    pub(super) fn watch_clock(&self) -> Option<TimestampMs> {
+    pub(in crate::broker) fn watch_clock(&self) -> Option<TimestampMs> {
         let now = read(&*self.clock);
         let mut watch = self.upkeep.clock_watch();
         let (turn, suspended) = (watch.observe(now), watch.is_suspended());
@@ -179,7 +179,7 @@ impl Broker {
     }
 
     /// Stores what the next process should know, if it is `news` or the last time is long ago.
-    pub(super) fn remember(&self, news: bool) -> Result<(), crate::storage::StorageError> {
+    pub(in crate::broker) fn remember(&self, news: bool) -> Result<(), crate::storage::StorageError> {
         let clock = self.upkeep.clock_watch().memory(read(&*self.clock), &self.upkeep.boot_id);
         let mut stored = self.upkeep.stored.lock().unwrap_or_else(PoisonError::into_inner);
         let is_fresh = stored.as_ref().is_some_and(|stored| {

@@ -1,6 +1,6 @@
 //! What upkeep keeps for the next start: a small file in the data directory. Losing it loses nothing but a warning.
 
-use crate::broker::clock_watch::ClockMemory;
+use crate::broker::upkeep::clock_watch::ClockMemory;
 use crate::storage::StorageError;
 use crate::storage::atomic_file;
 use crate::storage::file_system::FileSystem;
@@ -13,20 +13,20 @@ const VERSION: u32 = 1;
 /// The file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct UpkeepMemory {
+pub(in crate::broker) struct UpkeepMemory {
     version: u32,
-    pub(super) clock: ClockMemory,
+    pub(in crate::broker) clock: ClockMemory,
     /// When the last scrub of everything ended.
-    pub(super) scrubbed_at_ms: Option<TimestampMs>,
+    pub(in crate::broker) scrubbed_at_ms: Option<TimestampMs>,
 }
 
 impl UpkeepMemory {
-    pub(super) fn new(clock: ClockMemory, scrubbed_at_ms: Option<TimestampMs>) -> Self {
+    pub(in crate::broker) fn new(clock: ClockMemory, scrubbed_at_ms: Option<TimestampMs>) -> Self {
         Self { version: VERSION, clock, scrubbed_at_ms }
     }
 
     /// Reads the file. One that is missing, damaged or of a newer version is none.
-    pub(super) fn load(fs: &dyn FileSystem, path: &Path) -> Option<Self> {
+    pub(in crate::broker) fn load(fs: &dyn FileSystem, path: &Path) -> Option<Self> {
         let text = match atomic_file::read(fs, path) {
             Ok(text) => text?,
             Err(error) => {
@@ -44,7 +44,7 @@ impl UpkeepMemory {
     }
 
     /// Makes it durable.
-    pub(super) fn store(&self, fs: &dyn FileSystem, path: &Path) -> Result<(), StorageError> {
+    pub(in crate::broker) fn store(&self, fs: &dyn FileSystem, path: &Path) -> Result<(), StorageError> {
         let text = serde_json::to_string(self).expect("plain fields are JSON") + "\n";
         atomic_file::replace(fs, path, &text)
     }

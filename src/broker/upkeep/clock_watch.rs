@@ -16,22 +16,22 @@ const TOLERANCE_MS: i64 = 3_600_000;
 
 /// Both clocks at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ClockReading {
+pub(in crate::broker) struct ClockReading {
     /// The time of day.
-    pub(super) wall_ms: TimestampMs,
+    pub(in crate::broker) wall_ms: TimestampMs,
     /// See [`crate::clock::Clock::monotonic_ms`].
-    pub(super) monotonic_ms: u64,
+    pub(in crate::broker) monotonic_ms: u64,
 }
 
 /// What is kept of the watch for the next start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ClockMemory {
+pub(in crate::broker) struct ClockMemory {
     /// The time of day as it should have been.
-    pub(super) wall_ms: TimestampMs,
-    pub(super) monotonic_ms: u64,
-    pub(super) boot_id: String,
-    pub(super) suspended: bool,
+    pub(in crate::broker) wall_ms: TimestampMs,
+    pub(in crate::broker) monotonic_ms: u64,
+    pub(in crate::broker) boot_id: String,
+    pub(in crate::broker) suspended: bool,
 }
 
 /// What the time of day minus the other clock should be.
@@ -44,7 +44,7 @@ enum Expected {
 
 /// A change of opinion, to be told once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ClockTurn {
+pub(in crate::broker) enum ClockTurn {
     /// The clock cannot be believed any more.
     Jumped { off_by_ms: i64 },
     /// It fits again.
@@ -53,7 +53,7 @@ pub(super) enum ClockTurn {
 
 /// The watch over the time of day.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ClockWatch {
+pub(in crate::broker) struct ClockWatch {
     expected: Expected,
     suspended: bool,
 }
@@ -66,7 +66,7 @@ impl ClockReading {
 
 impl ClockWatch {
     /// Begins to watch, with what the last process knew.
-    pub(super) fn start(now: ClockReading, boot_id: &str, memory: Option<&ClockMemory>) -> Self {
+    pub(in crate::broker) fn start(now: ClockReading, boot_id: &str, memory: Option<&ClockMemory>) -> Self {
         let Some(memory) = memory else {
             return Self { expected: Expected::Exactly(now.difference_ms()), suspended: false };
         };
@@ -81,7 +81,7 @@ impl ClockWatch {
     }
 
     /// Looks at both clocks.
-    pub(super) fn observe(&mut self, now: ClockReading) -> Option<ClockTurn> {
+    pub(in crate::broker) fn observe(&mut self, now: ClockReading) -> Option<ClockTurn> {
         let off_by_ms = self.off_by_ms(now);
         let is_off = match self.expected {
             Expected::Exactly(_) => off_by_ms.saturating_abs() > TOLERANCE_MS,
@@ -99,23 +99,23 @@ impl ClockWatch {
     }
 
     /// Somebody says that the time is right as it is now.
-    pub(super) fn confirm(&mut self, now: ClockReading) {
+    pub(in crate::broker) fn confirm(&mut self, now: ClockReading) {
         *self = Self { expected: Expected::Exactly(now.difference_ms()), suspended: false };
     }
 
     /// Whether retention by time is suspended.
-    pub(super) fn is_suspended(&self) -> bool {
+    pub(in crate::broker) fn is_suspended(&self) -> bool {
         self.suspended
     }
 
     /// How far the time of day is from what it should be; negative = it is behind.
-    pub(super) fn off_by_ms(&self, now: ClockReading) -> i64 {
+    pub(in crate::broker) fn off_by_ms(&self, now: ClockReading) -> i64 {
         let (Expected::Exactly(expected) | Expected::AtLeast(expected)) = self.expected;
         now.difference_ms().saturating_sub(expected)
     }
 
     /// What the next process should know.
-    pub(super) fn memory(&self, now: ClockReading, boot_id: &str) -> ClockMemory {
+    pub(in crate::broker) fn memory(&self, now: ClockReading, boot_id: &str) -> ClockMemory {
         ClockMemory {
             wall_ms: now.wall_ms.saturating_sub(self.off_by_ms(now)),
             monotonic_ms: now.monotonic_ms,

@@ -5,8 +5,8 @@
 
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
-use crate::broker::queue_reading::{Reading, read};
 use crate::broker::queues::queue_name;
+use crate::broker::queues::reading::{Reading, read};
 use crate::broker::topic_table::TopicTable;
 use crate::limits;
 use crate::queue::{Departure, PendingSettle, QueueCoordinator, QueueReceiver, ReceiverKind, Settle, Window};
@@ -200,7 +200,7 @@ impl ReceiverHandle {
 }
 
 /// One call settles between 1 and [`limits::SETTLES_MAX`] messages.
-pub(super) fn check_settles(settles: &[Settle]) -> Result<(), BrokerError> {
+pub(in crate::broker) fn check_settles(settles: &[Settle]) -> Result<(), BrokerError> {
     if (1..=limits::SETTLES_MAX).contains(&settles.len()) {
         return Ok(());
     }

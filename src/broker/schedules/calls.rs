@@ -5,7 +5,7 @@
 
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
-use crate::broker::schedule_log::PartitionLog;
+use crate::broker::schedules::log::PartitionLog;
 use crate::broker::topic_table::{Topic, refuse_internal};
 use crate::limits;
 use crate::schedule::{
@@ -252,7 +252,7 @@ fn refuse_own_message_id(record: &Bytes) -> Result<(), BrokerError> {
 
 impl Broker {
     /// The schedules.
-    pub(super) fn schedules(&self) -> Result<&ScheduleCoordinator, BrokerError> {
+    pub(in crate::broker) fn schedules(&self) -> Result<&ScheduleCoordinator, BrokerError> {
         self.coordinators.schedules().map(|(coordinator, _)| coordinator)
     }
 

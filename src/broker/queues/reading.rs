@@ -25,11 +25,11 @@ const TTL_HEADER: &str = "ttl-ms";
 
 /// A record that was read for a queue.
 #[derive(Debug, Clone)]
-pub(super) struct ReadRecord {
-    pub(super) offset: Offset,
-    pub(super) append_time_ms: TimestampMs,
+pub(in crate::broker) struct ReadRecord {
+    pub(in crate::broker) offset: Offset,
+    pub(in crate::broker) append_time_ms: TimestampMs,
     /// The record as a message of its own.
-    pub(super) body: Bytes,
+    pub(in crate::broker) body: Bytes,
 }
 
 /// How much a reader takes.
@@ -43,12 +43,12 @@ struct Room {
 
 /// What a reservation has brought.
 #[derive(Debug)]
-pub(super) struct Reading {
-    pub(super) found: Found,
+pub(in crate::broker) struct Reading {
+    pub(in crate::broker) found: Found,
     /// One for each of `found.messages`, in order.
-    pub(super) records: Vec<ReadRecord>,
+    pub(in crate::broker) records: Vec<ReadRecord>,
     /// Nothing matched as far as was read, and there may be more.
-    pub(super) is_cut_short: bool,
+    pub(in crate::broker) is_cut_short: bool,
     room: Room,
     taken_bytes: u64,
     wants_ttl: bool,
@@ -61,7 +61,7 @@ pub(super) struct Reading {
 struct Full;
 
 /// Reads a reservation, up to `bytes_max` bytes of records, or one record.
-pub(super) async fn read(topics: &TopicTable, reservation: &Reservation, bytes_max: u64) -> Reading {
+pub(in crate::broker) async fn read(topics: &TopicTable, reservation: &Reservation, bytes_max: u64) -> Reading {
     let Reservation { at, topic, ranges, bytes_max: room_bytes, takes_oversize, wants_ttl, filter, reads_on } =
         reservation;
     let first_bytes = if *takes_oversize { u64::MAX } else { *room_bytes };
@@ -84,7 +84,7 @@ pub(super) async fn read(topics: &TopicTable, reservation: &Reservation, bytes_m
 }
 
 /// Reads one record; `None` if it is not there any more.
-pub(super) async fn read_one(
+pub(in crate::broker) async fn read_one(
     partition: &PartitionHandle,
     offset: Offset,
 ) -> Result<Option<(TimestampMs, record_set::Record)>, StorageError> {
@@ -98,7 +98,11 @@ pub(super) async fn read_one(
 }
 
 /// The open partition, if it is still one of that topic.
-pub(super) fn partition(topics: &TopicTable, topic: &TopicName, at: PartitionKey) -> Option<PartitionHandle> {
+pub(in crate::broker) fn partition(
+    topics: &TopicTable,
+    topic: &TopicName,
+    at: PartitionKey,
+) -> Option<PartitionHandle> {
     let topic = topics.get(topic).filter(|topic| topic.entry.id == at.topic_id)?;
     topic.partition(at.partition).ok().cloned()
 }

@@ -31,7 +31,7 @@ pub struct DiskStatus {
 
 /// The watch over the free bytes.
 #[derive(Debug)]
-pub(super) struct DiskWatch {
+pub(in crate::broker) struct DiskWatch {
     fs: Arc<dyn FileSystem>,
     path: PathBuf,
     metrics: Arc<Metrics>,
@@ -48,7 +48,12 @@ fn must_refuse(refuses: bool, free_bytes: u64, free_bytes_min: u64) -> bool {
 }
 
 impl DiskWatch {
-    pub(super) fn new(fs: Arc<dyn FileSystem>, path: PathBuf, metrics: Arc<Metrics>, free_bytes_min: u64) -> Self {
+    pub(in crate::broker) fn new(
+        fs: Arc<dyn FileSystem>,
+        path: PathBuf,
+        metrics: Arc<Metrics>,
+        free_bytes_min: u64,
+    ) -> Self {
         let (free_bytes, refuses) = (AtomicU64::new(u64::MAX), AtomicBool::new(false));
         let watch = Self { fs, path, metrics, free_bytes_min, free_bytes, refuses };
         watch.look();
@@ -56,13 +61,13 @@ impl DiskWatch {
     }
 
     /// Asks the file system, and changes its mind if need be.
-    pub(super) fn look(&self) {
+    pub(in crate::broker) fn look(&self) {
         self.decide(self.refuses.load(Ordering::Acquire));
     }
 
     /// An append found no room. That near the mark, all are refused; if there is more room than that, it was a matter
     /// of this one.
-    pub(super) fn look_after_refusal(&self) {
+    pub(in crate::broker) fn look_after_refusal(&self) {
         self.decide(true);
     }
 
@@ -92,7 +97,7 @@ impl DiskWatch {
         }
     }
 
-    pub(super) fn status(&self) -> DiskStatus {
+    pub(in crate::broker) fn status(&self) -> DiskStatus {
         DiskStatus {
             free_bytes: self.free_bytes.load(Ordering::Acquire),
             free_bytes_min: self.free_bytes_min,
@@ -101,7 +106,7 @@ impl DiskWatch {
     }
 
     /// Refuses records for `at` while there is no room for them.
-    pub(super) fn admit(&self, at: impl FnOnce() -> TopicPartition) -> Result<(), BrokerError> {
+    pub(in crate::broker) fn admit(&self, at: impl FnOnce() -> TopicPartition) -> Result<(), BrokerError> {
         let DiskStatus { free_bytes, free_bytes_min, refuses_produce } = self.status();
         if refuses_produce { Err(BrokerError::DiskLow { at: at(), free_bytes, free_bytes_min }) } else { Ok(()) }
     }
@@ -114,7 +119,7 @@ impl Broker {
     }
 
     /// Looks at the disk once a second, until the broker is gone or stops.
-    pub(super) fn start_disk_watch(self: &Arc<Self>) {
+    pub(in crate::broker) fn start_disk_watch(self: &Arc<Self>) {
         let (broker, shutdown) = (Arc::downgrade(self), self.shutdown.clone());
         tokio::spawn(async move {
             let mut ticks = tokio::time::interval(LOOK_INTERVAL);

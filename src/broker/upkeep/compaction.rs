@@ -32,7 +32,7 @@ pub struct Compacted {
 
 impl Broker {
     /// Looks each `interval` for partitions that are due, until the broker is gone or stops.
-    pub(super) fn start_compaction(self: &Arc<Self>, interval: Duration) {
+    pub(in crate::broker) fn start_compaction(self: &Arc<Self>, interval: Duration) {
         let broker = Arc::downgrade(self);
         let shutdown = self.shutdown.clone();
         tokio::spawn(async move {

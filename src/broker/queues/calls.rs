@@ -2,8 +2,8 @@
 
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
-use crate::broker::queue_reading::{partition, read_one};
-use crate::broker::receiving::check_settles;
+use crate::broker::queues::reading::{partition, read_one};
+use crate::broker::queues::receiving::check_settles;
 use crate::broker::topic_table::refuse_internal;
 use crate::filter::Filter;
 use crate::limits;
@@ -226,6 +226,6 @@ fn encode_body(record: &Record) -> bytes::Bytes {
 }
 
 /// Checks the name of a queue.
-pub(super) fn queue_name(name: &str) -> Result<QueueName, BrokerError> {
+pub(in crate::broker) fn queue_name(name: &str) -> Result<QueueName, BrokerError> {
     QueueName::new(name).map_err(|error| BrokerError::Queue(error.into()))
 }

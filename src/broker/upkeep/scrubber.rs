@@ -43,7 +43,7 @@ pub struct ScrubStatus {
 
 /// What the thread and those who ask of it share.
 #[derive(Debug)]
-pub(super) struct Scrubber {
+pub(in crate::broker) struct Scrubber {
     options: ScrubOptions,
     clock: SharedClock,
     metrics: Arc<Metrics>,
@@ -61,7 +61,7 @@ struct Wishes {
 }
 
 impl Scrubber {
-    pub(super) fn new(
+    pub(in crate::broker) fn new(
         options: ScrubOptions,
         clock: SharedClock,
         metrics: Arc<Metrics>,
@@ -79,7 +79,7 @@ impl Scrubber {
         }
     }
 
-    pub(super) fn status(&self) -> ScrubStatus {
+    pub(in crate::broker) fn status(&self) -> ScrubStatus {
         ScrubStatus {
             options: self.options,
             is_running: self.is_running.load(Ordering::Acquire),
@@ -88,7 +88,7 @@ impl Scrubber {
         }
     }
 
-    pub(super) fn ended_at_ms(&self) -> Option<TimestampMs> {
+    pub(in crate::broker) fn ended_at_ms(&self) -> Option<TimestampMs> {
         Some(self.ended_at_ms.load(Ordering::Acquire)).filter(|ended| *ended != NEVER)
     }
 
@@ -197,7 +197,7 @@ impl Broker {
     }
 
     /// Starts the thread; it ends when the broker is gone or stops.
-    pub(super) fn start_scrubber(self: &Arc<Self>) {
+    pub(in crate::broker) fn start_scrubber(self: &Arc<Self>) {
         let (broker, scrubber) = (Arc::downgrade(self), Arc::clone(&self.scrubber));
         let started = std::thread::Builder::new().name("scrub".to_owned()).spawn(move || {
             // Of this thread alone. Where it is not allowed, the limited rate has to do.
