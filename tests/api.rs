@@ -61,6 +61,8 @@ mod produce;
 mod produce_stream;
 #[path = "api/queue_filters.rs"]
 mod queue_filters;
+#[path = "api/queue_patterns.rs"]
+mod queue_patterns;
 #[path = "api/queue_policies.rs"]
 mod queue_policies;
 #[path = "api/queue_streams.rs"]

@@ -45,7 +45,7 @@ use std::time::Instant;
 const KILLS_PER_ROUND: u64 = 12;
 
 /// Kills of a run of which nobody asked for more.
-const KILLS_DEFAULT: u64 = 24;
+const KILLS_DEFAULT: u64 = 12;
 
 /// A number from the environment.
 fn asked(variable: &str) -> Option<u64> {

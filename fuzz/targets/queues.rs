@@ -11,7 +11,7 @@ use millstream::queue::{
     Found, FoundMessage, LogBounds, Logs, PartitionKey, QueueCoordinator, QueueError, QueueName, ReceiverKind, Settle,
     Verb, Window,
 };
-use millstream::types::{Offset, TopicId, TopicName};
+use millstream::types::{Offset, TopicId, TopicName, TopicPattern};
 use millstream_fuzz::bounded;
 use millstream_fuzz::damaged_log::Number;
 use std::pin::Pin;
@@ -138,6 +138,10 @@ struct TwoLogs;
 impl Logs for TwoLogs {
     fn topic(&self, name: &TopicName) -> Option<(TopicId, u32)> {
         (name.as_str() == "orders").then_some((TopicId(topic_id()), 2))
+    }
+
+    fn matching(&self, _: &TopicPattern) -> Vec<TopicName> {
+        Vec::new()
     }
 
     fn bounds(&self, _: &TopicName, at: PartitionKey) -> Option<LogBounds> {

@@ -15,7 +15,7 @@ use crate::storage::compaction::CompactionPolicy;
 use crate::storage::log::LogOptions;
 use crate::storage::retention::RetentionPolicy;
 use crate::topic::{TopicEntry, TopicOptions};
-use crate::types::{TopicId, TopicName, TopicPartition};
+use crate::types::{TopicId, TopicName, TopicPartition, TopicPattern};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -143,6 +143,10 @@ impl TopicTable {
 impl Logs for TopicTable {
     fn topic(&self, name: &TopicName) -> Option<(TopicId, u32)> {
         self.get(name).map(|topic| (topic.entry.id, topic.entry.partitions))
+    }
+
+    fn matching(&self, pattern: &TopicPattern) -> Vec<TopicName> {
+        self.all().into_iter().map(|topic| topic.name.clone()).filter(|name| pattern.matches(name)).collect()
     }
 
     fn bounds(&self, topic: &TopicName, at: PartitionKey) -> Option<LogBounds> {

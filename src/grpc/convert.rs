@@ -5,9 +5,10 @@ use crate::broker::groups::{Commit, RefusedCommits};
 use crate::broker::produce::ProduceOutcome;
 use crate::broker::{AppendAck, BrokerError, CommittedOffset, DuplicateRecord, StoredBatch, Topic};
 use crate::filter::Filter;
+use crate::limits;
 use crate::proto;
 use crate::topic::TopicOptions;
-use crate::types::{Cleanup, Durability, Offset, Position, ProducerId, ProducerStamp, TopicPartition};
+use crate::types::{Cleanup, Durability, Offset, Position, ProducerId, ProducerStamp, TopicPartition, TopicPattern};
 
 /// A durability as a request gives it; `None` = unspecified.
 pub(super) fn durability_in(value: i32) -> Result<Option<Durability>, BrokerError> {
@@ -242,4 +243,17 @@ pub(super) fn committed_out(committed: CommittedOffset) -> proto::PartitionOffse
         offset: committed.offset.0,
         metadata: committed.metadata,
     }
+}
+
+/// Patterns of topics as a request gives them.
+pub(super) fn patterns_in(patterns: &[String]) -> Result<Vec<TopicPattern>, BrokerError> {
+    let most = limits::SUBSCRIBE_PATTERNS_MAX;
+    if patterns.len() > most {
+        let what = format!("{} patterns were given; at most {most} are allowed", patterns.len());
+        return Err(BrokerError::invalid("topic_patterns", what));
+    }
+    let pattern_in = |text: &String| {
+        TopicPattern::new(text).map_err(|error| BrokerError::invalid("topic_patterns", error.to_string()))
+    };
+    patterns.iter().map(pattern_in).collect()
 }

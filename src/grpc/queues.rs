@@ -1,7 +1,7 @@
 //! `QueueService`.
 
 use super::Door;
-use super::convert::{at_most, durability_in, durability_out, filter_in, position_in};
+use super::convert::{at_most, durability_in, durability_out, filter_in, patterns_in, position_in};
 use super::receive_stream::{ResponseStream, streaming_receive};
 use super::status::{part_error, status};
 use crate::broker::queues::receiving::Received;
@@ -28,12 +28,13 @@ impl QueueService for Door {
         &self,
         request: Request<proto::CreateQueueRequest>,
     ) -> Result<Response<proto::CreateQueueResponse>, Status> {
-        let proto::CreateQueueRequest { name, topics, policy, start, filter } = request.into_inner();
+        let proto::CreateQueueRequest { name, topics, policy, start, filter, topic_patterns } = request.into_inner();
         let created = async {
             let start = start_in(start)?;
             let mut wanted = QueuePolicy::default();
             apply_policy(&mut wanted, &policy.unwrap_or_default())?;
-            self.broker.create_queue(&name, &topics, start, filter_in(&filter)?, wanted).await
+            let (patterns, filter) = (patterns_in(&topic_patterns)?, filter_in(&filter)?);
+            self.broker.create_queue(&name, &topics, patterns, start, filter, wanted).await
         };
         let queue = created.await.map_err(|error| status(&error))?;
         Ok(Response::new(proto::CreateQueueResponse { queue: Some(queue_out(queue)) }))
@@ -291,6 +292,7 @@ fn queue_out(queue: QueueConfig) -> proto::Queue {
         paused: queue.paused,
         created_at_ms: queue.created_at_ms,
         filter: queue.filter.map(String::from).unwrap_or_default(),
+        topic_patterns: queue.patterns.into_iter().map(String::from).collect(),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::Door;
 use super::convert::{
-    at_most, batches_out, commits_in, filter_in, partition_offset_out, partition_out, position_in, refused_out,
+    at_most, batches_out, commits_in, filter_in, partition_offset_out, partition_out, patterns_in, position_in,
+    refused_out,
 };
 use super::status::status;
 use crate::broker::subscription::{Credit, Delivery, OffsetExpired, OpenSubscription, Subscription};
@@ -11,7 +12,7 @@ use crate::limits;
 use crate::proto::{
     self, subscribe_request, subscribe_request::Request, subscribe_response, subscribe_response::Response,
 };
-use crate::types::{Position, TopicPattern};
+use crate::types::Position;
 use futures_util::Stream;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -142,18 +143,6 @@ pub(super) fn open_in(open: subscribe_request::Open, peer: String) -> Result<Ope
         partitions: open.partitions,
         peer,
     })
-}
-
-fn patterns_in(patterns: &[String]) -> Result<Vec<TopicPattern>, BrokerError> {
-    let most = limits::SUBSCRIBE_PATTERNS_MAX;
-    if patterns.len() > most {
-        let what = format!("{} patterns were given; at most {most} are allowed", patterns.len());
-        return Err(BrokerError::invalid("topic_patterns", what));
-    }
-    let pattern_in = |text: &String| {
-        TopicPattern::new(text).map_err(|error| BrokerError::invalid("topic_patterns", error.to_string()))
-    };
-    patterns.iter().map(pattern_in).collect()
 }
 
 /// The place that a member wants to keep; `None` = none.

@@ -26,6 +26,7 @@ async fn with_queue(journal: &Arc<MemoryJournal>, records: u64) -> QueueCoordina
     let queues = start(journal, records);
     let request = CreateQueue {
         filter: None,
+        patterns: Vec::new(),
         name: queue("work"),
         topics: vec![topic("orders")],
         start: QueueStart::Earliest,

@@ -4,7 +4,7 @@ use super::error::QueueError;
 use super::ids::{QueueId, QueueName};
 use crate::filter::Filter;
 use crate::limits;
-use crate::types::{Durability, TimestampMs, TopicName};
+use crate::types::{Durability, TimestampMs, TopicName, TopicPattern};
 use serde::{Deserialize, Serialize};
 
 /// A queue as it was created and last changed.
@@ -14,8 +14,11 @@ pub struct QueueConfig {
     pub id: QueueId,
     /// What it is called.
     pub name: QueueName,
-    /// Whose records are its messages; 1 to [`limits::QUEUE_TOPICS_MAX`].
+    /// Whose records are its messages; at most [`limits::QUEUE_TOPICS_MAX`], and at least one if there are no patterns.
     pub topics: Vec<TopicName>,
+    /// And those of every topic that one of these matches, also of later ones; not its dead letter topic.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patterns: Vec<TopicPattern>,
     /// Where it began in the partitions there were when it was created.
     pub start: QueueStart,
     /// Which records are its messages; the others are done without being handed out. `None` = all are. Never changes: what
@@ -29,6 +32,14 @@ pub struct QueueConfig {
     pub paused: bool,
     /// For people.
     pub created_at_ms: TimestampMs,
+}
+
+impl QueueConfig {
+    /// Whether the records of that topic are its messages.
+    pub fn covers(&self, topic: &TopicName) -> bool {
+        let matches = || self.patterns.iter().any(|pattern| pattern.matches(topic));
+        self.topics.contains(topic) || (self.policy.dead_letter_topic.as_ref() != Some(topic) && matches())
+    }
 }
 
 /// The first message of a new queue. In partitions that come later it is the first record.

@@ -15,7 +15,7 @@ use super::state::QueueState;
 use crate::filter::Filter;
 use crate::limits;
 use crate::partition::journal::JournalEntry;
-use crate::types::{Offset, TopicName};
+use crate::types::{Offset, TopicName, TopicPattern};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A queue is wanted.
@@ -25,6 +25,8 @@ pub struct CreateQueue {
     pub name: QueueName,
     /// Whose records are its messages.
     pub topics: Vec<TopicName>,
+    /// And those of all topics that one of these matches.
+    pub patterns: Vec<TopicPattern>,
     /// Where it begins, in words.
     pub start: QueueStart,
     /// And in each partition that there is.
@@ -150,16 +152,18 @@ impl Queues {
     pub(super) fn decide_topics_changed(&self, logs: &dyn Logs) -> Vec<Event> {
         let mut events = Vec::new();
         for queue in self.by_name.values() {
-            let mut wanted: BTreeMap<PartitionKey, &TopicName> = BTreeMap::new();
-            for topic in &queue.config.topics {
-                let Some((topic_id, partitions)) = logs.topic(topic) else { continue };
-                wanted.extend((0..partitions).map(|partition| (PartitionKey { topic_id, partition }, topic)));
+            let mut wanted: BTreeMap<PartitionKey, TopicName> = BTreeMap::new();
+            let matching = queue.config.patterns.iter().flat_map(|pattern| logs.matching(pattern));
+            let matching = matching.filter(|topic| queue.config.covers(topic));
+            for topic in queue.config.topics.iter().cloned().chain(matching) {
+                let Some((topic_id, partitions)) = logs.topic(&topic) else { continue };
+                wanted.extend((0..partitions).map(|partition| (PartitionKey { topic_id, partition }, topic.clone())));
             }
             let name = &queue.config.name;
             let gone = queue.partitions.keys().filter(|at| !wanted.contains_key(*at));
             events.extend(gone.map(|at| Event::PartitionDropped { queue: name.clone(), at: *at }));
             let new = wanted.into_iter().filter(|(at, _)| !queue.partitions.contains_key(at));
-            events.extend(new.map(|(at, topic)| partition_set(name, at, topic.clone(), Offset::ZERO)));
+            events.extend(new.map(|(at, topic)| partition_set(name, at, topic, Offset::ZERO)));
         }
         events.extend(self.letters.decide_topics_changed(logs));
         events
@@ -167,7 +171,7 @@ impl Queues {
 
     /// A queue is created.
     pub(super) fn decide_create(&self, request: &CreateQueue, now: Now) -> Result<Decision<QueueConfig>, QueueError> {
-        let CreateQueue { name, topics, start, frontiers, filter, policy } = request;
+        let CreateQueue { name, topics, patterns, start, frontiers, filter, policy } = request;
         if self.by_name.contains_key(name) {
             return Err(QueueError::Exists { queue: name.clone() });
         }
@@ -179,6 +183,7 @@ impl Queues {
             id: QueueId(self.next_queue),
             name: name.clone(),
             topics: topics.clone(),
+            patterns: patterns.clone(),
             start: *start,
             filter: filter.clone(),
             policy: policy.clone(),

@@ -4,7 +4,7 @@
 //! lost itself, so it goes by a list beside the inbox, which holds at most one entry per receiver.
 
 use super::ids::{QueueName, ReceiverId};
-use crate::types::TopicName;
+use super::policy::QueueConfig;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
@@ -15,8 +15,8 @@ pub struct QueueReceiver {
     pub queue: QueueName,
     /// Who this receiver is at it.
     pub id: ReceiverId,
-    /// The topics of the queue.
-    pub topics: Vec<TopicName>,
+    /// The queue as it was when the receiver came.
+    pub config: QueueConfig,
     pub(super) wake: Arc<Notify>,
     pub(super) departures: Arc<Departures>,
 }

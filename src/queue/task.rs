@@ -191,10 +191,7 @@ impl Task {
     fn carry_out(&mut self, command: Command, drain: &mut Drain) {
         let now = drain.now;
         match command {
-            Command::Create { request, reply } => {
-                let decided = self.queues.decide_create(&request, now);
-                self.settle(decided, reply, drain);
-            }
+            Command::Create { request, reply } => self.create(&request, reply, drain),
             Command::Update { queue, policy, paused, reply } => {
                 let decided = self.queues.decide_update_keeping(&queue, policy.as_ref(), paused, &*self.logs);
                 self.settle(decided, reply, drain);
@@ -269,6 +266,15 @@ impl Task {
         }
     }
 
+    fn create(&mut self, request: &CreateQueue, reply: Reply<QueueConfig>, drain: &mut Drain) {
+        let decided = self.queues.decide_create(request, drain.now);
+        let answer = decided.map(|decision| self.enact(decision, drain));
+        // Topics may have come since somebody looked where the queue begins.
+        let events = self.queues.decide_topics_changed(&*self.logs);
+        self.enact(Decision { reply: (), events }, drain);
+        drain.answer(reply, answer);
+    }
+
     fn settle_messages(
         &mut self,
         queue: &QueueName,
@@ -295,19 +301,18 @@ impl Task {
     ) {
         let opened = self.queues.get(&queue).and_then(|state| {
             if state.receivers.len() < limits::QUEUE_RECEIVERS_MAX {
-                return Ok(());
+                return Ok(state.config.clone());
             }
             Err(QueueError::TooManyReceivers { queue: queue.clone(), limit: limits::QUEUE_RECEIVERS_MAX })
         });
-        let receiver = opened.map(|()| {
+        let receiver = opened.map(|config| {
             self.memory.next_receiver += 1;
             let id = ReceiverId(self.memory.next_receiver);
             let events = vec![Event::ReceiverOpened { queue: queue.clone(), receiver: id, kind, window }];
             self.enact(Decision { reply: (), events }, drain);
             let wake = Arc::new(Notify::new());
             self.memory.wakers.insert(id, Arc::clone(&wake));
-            let topics = self.queues.get(&queue).map(|state| state.config.topics.clone()).unwrap_or_default();
-            QueueReceiver { queue, id, topics, wake, departures: Arc::clone(&self.memory.departures) }
+            QueueReceiver { queue, id, config, wake, departures: Arc::clone(&self.memory.departures) }
         });
         // Should the caller be gone, its receiver is dropped with the answer, and that is a departure.
         drain.answer_when(Durability::Written, reply, receiver);

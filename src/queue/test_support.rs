@@ -6,7 +6,7 @@ use super::ids::{PartitionKey, QueueId, QueueName};
 use super::logs::{LogBounds, Logs};
 use super::policy::{QueueConfig, QueuePolicy, QueueStart};
 use crate::partition::journal::{Appending, CutJournal, JournalEntry, JournalError};
-use crate::types::{Offset, TopicId, TopicName};
+use crate::types::{Offset, TopicId, TopicName, TopicPattern};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -33,6 +33,7 @@ pub(super) fn config(name: &str, change: impl FnOnce(&mut QueuePolicy)) -> Queue
         id: QueueId(1),
         name: queue(name),
         topics: vec![topic("orders")],
+        patterns: Vec::new(),
         start: QueueStart::Earliest,
         filter: None,
         policy,
@@ -62,6 +63,10 @@ impl Logs for ListedLogs {
     fn topic(&self, name: &TopicName) -> Option<(TopicId, u32)> {
         let partitions = u32::try_from(self.0.lock().unwrap().len()).unwrap();
         (name.as_str() == "orders").then_some((partition(0).topic_id, partitions))
+    }
+
+    fn matching(&self, pattern: &TopicPattern) -> Vec<TopicName> {
+        Some(topic("orders")).into_iter().filter(|name| pattern.matches(name)).collect()
     }
 
     fn bounds(&self, _: &TopicName, at: PartitionKey) -> Option<LogBounds> {

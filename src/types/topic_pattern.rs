@@ -5,12 +5,14 @@
 //! regular expressions.
 
 use super::topic::{NAME_BYTES_MAX, TopicName};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 use wildmatch::WildMatch;
 
 /// A valid pattern: 1 to [`NAME_BYTES_MAX`] characters of topic names, `*` and `?`. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct TopicPattern {
     text: Arc<str>,
     matcher: Arc<WildMatch>,
@@ -55,6 +57,20 @@ impl TopicPattern {
     /// Whether it stands for this topic.
     pub fn matches(&self, topic: &TopicName) -> bool {
         !topic.is_internal() && self.matcher.matches(topic.as_str())
+    }
+}
+
+impl TryFrom<String> for TopicPattern {
+    type Error = PatternError;
+
+    fn try_from(text: String) -> Result<Self, PatternError> {
+        Self::new(&text)
+    }
+}
+
+impl From<TopicPattern> for String {
+    fn from(pattern: TopicPattern) -> Self {
+        pattern.text.as_ref().to_owned()
     }
 }
 

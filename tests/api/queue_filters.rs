@@ -32,6 +32,7 @@ fn request(filter: &str, policy: QueuePolicy) -> CreateQueueRequest {
         policy: Some(policy),
         start: Some(edge(Edge::Earliest)),
         filter: filter.into(),
+        ..CreateQueueRequest::default()
     }
 }
 

@@ -88,6 +88,25 @@ fn keys_that_hold_up_others_are_shown_by_name() {
 }
 
 #[test]
+fn a_queue_of_a_pattern_takes_topics_made_later() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let broker = broker(directory.path());
+    let create = ["queue", "create", "audit", "--pattern", "orders.*", "--from", "earliest"];
+    let created = &objects(&broker, &[&create[..], &["--json"]].concat())[0];
+    assert_eq!(
+        (&created["topic_patterns"][0], created["topics"].as_array().map(Vec::len)),
+        (&"orders.*".into(), Some(0))
+    );
+    assert!(run(&broker, &["topic", "create", "orders.eu"]).status.success());
+    assert!(run(&broker, &["produce", "orders.eu", "one"]).status.success());
+    assert_eq!(lines(&run(&broker, &["queue", "receive", "audit", "--wait", "30s"])), ["one"]);
+    let listed = lines(&run(&broker, &["queue", "list"])).join("\n");
+    assert!(listed.contains("orders.*"), "{listed}");
+    assert!(refusal(&broker, &["queue", "create", "none"]).contains("--topic"));
+    broker.stop();
+}
+
+#[test]
 fn only_a_broker_for_tests_has_a_clock_that_can_be_moved() {
     let directory = tempfile::tempdir().expect("a directory");
     let refused = Launch::new(directory.path()).argument("--manual-clock").command().output().expect("it runs");

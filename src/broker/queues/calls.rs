@@ -4,7 +4,7 @@ use crate::broker::Broker;
 use crate::broker::error::BrokerError;
 use crate::broker::queues::reading::{partition, read_one};
 use crate::broker::queues::receiving::check_settles;
-use crate::broker::topic_table::refuse_internal;
+use crate::broker::topic_table::{Topic, refuse_internal};
 use crate::filter::Filter;
 use crate::limits;
 use crate::queue::{
@@ -13,7 +13,7 @@ use crate::queue::{
 };
 use crate::topic::TopicOptions;
 use crate::types::record_set::{self, Record};
-use crate::types::{Offset, Position, TimestampMs, TopicName, TopicPartition};
+use crate::types::{Offset, Position, TimestampMs, TopicName, TopicPartition, TopicPattern};
 use bytes::BytesMut;
 
 /// What [`Broker::peek_queue`] shows at most, in bytes of records.
@@ -56,17 +56,19 @@ impl Broker {
         &self,
         name: &str,
         topics: &[String],
+        patterns: Vec<TopicPattern>,
         start: QueueStart,
         filter: Option<Filter>,
         mut policy: QueuePolicy,
     ) -> Result<QueueConfig, BrokerError> {
         let name = queue_name(name)?;
         let queues = self.queue_coordinator()?;
-        if topics.is_empty() || topics.len() > limits::QUEUE_TOPICS_MAX {
-            let what = format!("{} were given; 1 to {} are allowed", topics.len(), limits::QUEUE_TOPICS_MAX);
+        let least = usize::from(patterns.is_empty());
+        if !(least..=limits::QUEUE_TOPICS_MAX).contains(&topics.len()) {
+            let what = format!("{} were given; {least} to {} are allowed", topics.len(), limits::QUEUE_TOPICS_MAX);
             return Err(BrokerError::invalid("topics", what));
         }
-        let (mut names, mut frontiers) = (Vec::new(), Vec::new());
+        let mut names = Vec::new();
         for name in topics {
             let topic = self.topic(name)?;
             refuse_internal(&topic.name)?;
@@ -74,21 +76,38 @@ impl Broker {
                 return Err(BrokerError::invalid("topics", format!("{name} is named twice")));
             }
             names.push(topic.name.clone());
-            for number in 0..topic.entry.partitions {
-                let position = match start {
-                    QueueStart::Earliest => Position::Earliest,
-                    QueueStart::Latest => Position::Latest,
-                    QueueStart::TimeMs(time_ms) => Position::Time(time_ms),
-                };
-                let (offset, _) = self.resolve(name, number, position).await?;
-                let at = PartitionKey { topic_id: topic.entry.id, partition: number };
-                frontiers.push((at, topic.name.clone(), offset));
-            }
         }
         self.name_dead_letter_topic(&name, &mut policy)?;
         policy.check()?;
         self.create_dead_letter_topic(&names, &policy).await?;
-        Ok(queues.create(CreateQueue { name, topics: names, start, frontiers, filter, policy }).await?)
+        let matches = |topic: &TopicName| patterns.iter().any(|pattern| pattern.matches(topic));
+        let mut frontiers = Vec::new();
+        for topic in self.topics.all() {
+            let is_matched = policy.dead_letter_topic.as_ref() != Some(&topic.name) && matches(&topic.name);
+            if is_matched || names.contains(&topic.name) {
+                self.begin_at(&topic, start, &mut frontiers).await?;
+            }
+        }
+        Ok(queues.create(CreateQueue { name, topics: names, patterns, start, frontiers, filter, policy }).await?)
+    }
+
+    /// Where a queue that begins at `start` begins in each partition of a topic.
+    async fn begin_at(
+        &self,
+        topic: &Topic,
+        start: QueueStart,
+        frontiers: &mut Vec<(PartitionKey, TopicName, Offset)>,
+    ) -> Result<(), BrokerError> {
+        let position = match start {
+            QueueStart::Earliest => Position::Earliest,
+            QueueStart::Latest => Position::Latest,
+            QueueStart::TimeMs(time_ms) => Position::Time(time_ms),
+        };
+        for partition in 0..topic.entry.partitions {
+            let (offset, _) = self.resolve(topic.name.as_str(), partition, position).await?;
+            frontiers.push((PartitionKey { topic_id: topic.entry.id, partition }, topic.name.clone(), offset));
+        }
+        Ok(())
     }
 
     /// Changes the policy of a queue.

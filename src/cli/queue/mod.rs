@@ -9,10 +9,10 @@ use super::consume::parse_position;
 use super::exit::CliError;
 use super::filter::parse_filter;
 use super::topic::{DurabilityArg, topic_name};
-use crate::client::admin::QueueSettings;
+use crate::client::admin::{NewQueue, QueueSettings};
 use crate::clock::{Clock as _, SystemClock};
 use crate::filter::Filter;
-use crate::types::Durability;
+use crate::types::{Durability, TopicPattern};
 use crate::units::parse_duration_ms;
 use clap::{Args, Subcommand};
 use receive::ReceiveArgs;
@@ -32,14 +32,18 @@ Examples:
   millstream queue create mail --topic orders
   millstream queue create mail --topic orders --from earliest --attempts 5
   millstream queue create billing --topic orders --topic returns --ordered-by-key --lease 5m
+  millstream queue create audit --pattern 'orders.*' --from earliest
   millstream queue create refunds --topic orders --filter 'attributes.type = \"refund\"'
   millstream queue create alerts --topic alerts --priority-by-partition --message-ttl 1h --breaker 50")]
     Create {
         /// Its name: letters, digits, dot, underscore, hyphen.
         name: String,
         /// Whose records are its messages; may be given more than once.
-        #[arg(short, long = "topic", value_name = "TOPIC", required = true)]
+        #[arg(short, long = "topic", value_name = "TOPIC", required_unless_present = "patterns")]
         topics: Vec<String>,
+        /// And of every topic that this matches, also of topics made later: * is any characters, ? one. More than once.
+        #[arg(long = "pattern", value_name = "PATTERN", value_parser = TopicPattern::new)]
+        patterns: Vec<TopicPattern>,
         /// Where to begin: earliest, latest, @TIME.
         #[arg(long, value_name = "PLACE", default_value = "latest", allow_hyphen_values = true)]
         from: String,
@@ -231,14 +235,14 @@ impl SettingsArgs {
 /// Does what was asked.
 pub(super) async fn run(args: QueueArgs) -> Result<(), CliError> {
     match args.verb {
-        QueueVerb::Create { name, topics, from, ordered_by_key, filter, settings, out } => {
+        QueueVerb::Create { name, topics, patterns, from, ordered_by_key, filter, settings, out } => {
             let topics = topics.iter().map(|topic| topic_name(topic)).collect::<Result<Vec<_>, _>>()?;
             let start = parse_position(&from, SystemClock.now_ms()).map_err(CliError::usage)?;
             let settings = QueueSettings { ordered_by_key: Some(ordered_by_key), ..settings.settings() };
             let client = out.broker.connect().await?;
-            let filter = filter.as_ref().map_or("", Filter::as_str);
-            let created = client.create_filtered_queue(&name, &topics, start, filter, &settings).await?;
-            print::changed("created", &created, out.json)
+            let filter = filter.as_ref().map_or("", Filter::as_str).to_owned();
+            let queue = NewQueue { name, topics, topic_patterns: patterns, start, filter, settings };
+            print::changed("created", &client.create_queue_of(&queue).await?, out.json)
         }
         QueueVerb::Describe { name, out } => {
             print::describe(&out.broker.connect().await?.describe_queue(&name).await?, out.json)

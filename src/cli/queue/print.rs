@@ -15,8 +15,7 @@ pub(super) fn changed(what: &str, queue: &QueueListing, json: bool) -> Result<()
     if json {
         return json::print_lines([listing_json(queue)]);
     }
-    let topics: Vec<_> = queue.topics.iter().map(ToString::to_string).collect();
-    eprintln!("{what} queue {} on {}: {}", queue.name, topics.join(", "), summary(queue));
+    eprintln!("{what} queue {} on {}: {}", queue.name, topics_of(queue).join(", "), summary(queue));
     Ok(())
 }
 
@@ -25,11 +24,14 @@ pub(super) fn list(queues: &[QueueListing], json: bool) -> Result<(), CliError> 
         return json::print_lines(queues.iter().map(listing_json));
     }
     let rows = queues.iter().map(|queue| {
-        let topics: Vec<_> = queue.topics.iter().map(ToString::to_string).collect();
         let state = if queue.paused { "paused" } else { "active" };
-        [queue.name.clone(), state.to_owned(), topics.join(" "), summary(queue)]
+        [queue.name.clone(), state.to_owned(), topics_of(queue).join(" "), summary(queue)]
     });
     table::print(["NAME", "STATE", "TOPICS", "DELIVERY"], rows)
+}
+
+fn topics_of(queue: &QueueListing) -> Vec<String> {
+    queue.topics.iter().map(ToString::to_string).chain(queue.topic_patterns.iter().cloned()).collect()
 }
 
 pub(super) fn describe(described: &QueueDescription, json: bool) -> Result<(), CliError> {
@@ -174,6 +176,7 @@ fn listing_json(queue: &QueueListing) -> Value {
     json!({
         "name": queue.name, "filter": queue.filter, "paused": queue.paused, "created_at_ms": queue.created_at,
         "topics": queue.topics.iter().map(TopicName::as_str).collect::<Vec<_>>(),
+        "topic_patterns": queue.topic_patterns,
         "lease_ms": settings.lease_ms, "max_lease_ms": settings.max_lease_ms,
         "retry_min_ms": settings.retry_min_ms, "retry_max_ms": settings.retry_max_ms,
         "retry_multiplier_percent": settings.retry_multiplier_percent,

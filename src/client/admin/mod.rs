@@ -17,7 +17,7 @@ pub use dead_letters::{
 };
 pub use groups::{GroupDescription, GroupLag, GroupListing, GroupMember, GroupPartition, GroupState};
 pub use offsets::{ListedOffset, OffsetQuery};
-pub use queues::{BlockedKey, BreakerState, QueueDescription, QueueListing, QueuePartition, QueueSettings};
+pub use queues::{BlockedKey, BreakerState, NewQueue, QueueDescription, QueueListing, QueuePartition, QueueSettings};
 pub use schedules::{AddedSchedule, Cron, NewSchedule, ScheduleListing, SchedulePage, ScheduleState, When};
 pub use server::{ClockStatus, DiskStatus, ScrubStatus, ServerInfo};
 pub use topics::{CompactedPartition, DamagedRange, PartitionDescription, TopicDescription, TopicSettings};

@@ -7,7 +7,7 @@ use crate::client::convert::{
 use crate::client::queue::PeekedMessage;
 use crate::client::{Client, ClientError};
 use crate::proto;
-use crate::types::{Durability, Offset, Position, TimestampMs, TopicName, TopicPartition};
+use crate::types::{Durability, Offset, Position, TimestampMs, TopicName, TopicPartition, TopicPattern};
 
 /// How a queue delivers. What is `None` is the broker's default on create, and stays as it is on update.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -48,6 +48,32 @@ pub struct QueueSettings {
     pub breaker_pause_ms: Option<u64>,
 }
 
+/// A queue that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewQueue {
+    /// What it is to be called.
+    pub name: String,
+    /// Whose records are its messages; beside patterns none are needed.
+    pub topics: Vec<TopicName>,
+    /// And those of every topic that one of these matches, also of topics made later. At most 10.
+    pub topic_patterns: Vec<TopicPattern>,
+    /// Where it begins: earliest, latest, or a time.
+    pub start: Position,
+    /// Only records that match, as `docs/filters.md` says; cannot be changed. Empty = all.
+    pub filter: String,
+    /// How it delivers.
+    pub settings: QueueSettings,
+}
+
+impl NewQueue {
+    /// One of nothing yet.
+    pub fn new(name: &str, start: Position) -> Self {
+        let (topics, topic_patterns) = (Vec::new(), Vec::new());
+        let (filter, settings) = (String::new(), QueueSettings::default());
+        Self { name: name.to_owned(), topics, topic_patterns, start, filter, settings }
+    }
+}
+
 /// A queue, as listed. Every setting is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueListing {
@@ -55,6 +81,8 @@ pub struct QueueListing {
     pub name: String,
     /// Whose records are its messages.
     pub topics: Vec<TopicName>,
+    /// And those of every topic that one of these matches.
+    pub topic_patterns: Vec<String>,
     /// How it delivers.
     pub settings: QueueSettings,
     /// Only records that match are its messages; empty = all are.
@@ -144,25 +172,20 @@ impl Client {
         start: Position,
         settings: &QueueSettings,
     ) -> Result<QueueListing, ClientError> {
-        self.create_filtered_queue(name, topics, start, "", settings).await
+        let (topics, settings) = (topics.to_vec(), settings.clone());
+        self.create_queue_of(&NewQueue { topics, settings, ..NewQueue::new(name, start) }).await
     }
 
-    /// The same with a filter, as `docs/filters.md` says; it cannot be changed. Empty = none.
-    pub async fn create_filtered_queue(
-        &self,
-        name: &str,
-        topics: &[TopicName],
-        start: Position,
-        filter: &str,
-        settings: &QueueSettings,
-    ) -> Result<QueueListing, ClientError> {
+    /// The same of anything that a queue may be of.
+    pub async fn create_queue_of(&self, queue: &NewQueue) -> Result<QueueListing, ClientError> {
         let mut queues = service!(self, queue_service_client, QueueServiceClient);
         let request = proto::CreateQueueRequest {
-            name: name.to_owned(),
-            topics: topics.iter().map(ToString::to_string).collect(),
-            policy: Some(policy_to_wire(settings)),
-            start: Some(position_to_wire(start)),
-            filter: filter.to_owned(),
+            name: queue.name.clone(),
+            topics: queue.topics.iter().map(ToString::to_string).collect(),
+            policy: Some(policy_to_wire(&queue.settings)),
+            start: Some(position_to_wire(queue.start)),
+            filter: queue.filter.clone(),
+            topic_patterns: queue.topic_patterns.iter().map(ToString::to_string).collect(),
         };
         queue_from_wire(self.answer(queues.create_queue(request)).await?.queue)
     }
@@ -310,6 +333,7 @@ fn queue_from_wire(queue: Option<proto::Queue>) -> Result<QueueListing, ClientEr
             breaker_pause_ms: policy.breaker_pause_ms,
         },
         filter: queue.filter,
+        topic_patterns: queue.topic_patterns,
         paused: queue.paused,
         created_at: queue.created_at_ms,
     })
