@@ -70,6 +70,8 @@ struct Log {
     must_reach: u64,
     /// Offsets below were judged for copies and order.
     scanned: u64,
+    /// Records were deleted before they were judged.
+    has_unjudged: bool,
     /// The last record of each producer among those.
     last_of: HashMap<u16, RecordId>,
     delete_asked: u64,
@@ -233,6 +235,7 @@ impl Logs {
         let log = &mut self.by_number[usize::from(number)];
         self.counts.deleted += range.start.saturating_sub(log.start);
         log.start = log.start.max(range.start);
+        log.has_unjudged |= range.start > log.scanned;
         for offset in log.scanned.max(range.start)..range.end {
             let cell = log.cells.get(usize::try_from(offset).expect("64-bit"));
             let Some(id) = cell.and_then(|cell| cell.record) else { continue };
@@ -247,9 +250,9 @@ impl Logs {
             let repeats = if is_idempotent { 0 } else { answered_after - record.sent_after };
             if record.copies == 1 {
                 let last = log.last_of.entry(record.producer).or_insert(id);
-                // Compaction may have taken the first copy before anyone looked, and left a later record that was
-                // sent with it.
-                let may_be_repeated = log.rule == Rule::Compact && repeats > 0;
+                // Compaction, or a deletion, may have taken the first copy before anyone looked, and left a later record
+                // that was sent with it.
+                let may_be_repeated = (log.rule == Rule::Compact || log.has_unjudged) && repeats > 0;
                 if *last > id && !may_be_repeated {
                     let (log, behind) = (log.name.clone(), *last);
                     found(Anomaly::Reordered { log, offset, record: id, behind });
@@ -292,6 +295,7 @@ impl Log {
             cells: Vec::new(),
             must_reach: 0,
             scanned: 0,
+            has_unjudged: false,
             last_of: HashMap::new(),
             delete_asked: 0,
             delete_done: 0,

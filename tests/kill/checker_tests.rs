@@ -184,6 +184,27 @@ fn what_compaction_left_of_a_first_copy_explains_the_order_of_the_second() {
     assert!(reordered(&history(Rule::Keep, false)), "nothing takes a first copy from a log that keeps all");
 }
 
+/// The same with a deletion in the middle of the first copy, before anyone looked.
+#[test]
+fn what_a_deletion_left_of_a_first_copy_explains_the_order_of_the_second() {
+    let history = |idempotent, deleted: bool| {
+        let mut events = before_the_kill();
+        events[3] = producer(0, "orders", idempotent);
+        let again = batch(15, &[5, 6, 7, 8, 9]);
+        if deleted {
+            events.push(Event::DeleteAsked { log: 0, before: 12 });
+            events.push(audited(12, vec![batch(12, &[7, 8, 9]), again]));
+        } else {
+            events.push(audited(0, vec![batch(0, KEPT), batch(10, &[7, 8, 9]), batch(13, &[5, 6, 7, 8, 9])]));
+        }
+        Checker::judge(&events)
+    };
+    assert_eq!(history(false, true), []);
+    let reordered = |found: &[Anomaly]| matches!(found, [Anomaly::Reordered { record: 5, behind: 9, .. }, ..]);
+    assert!(reordered(&history(true, true)), "an idempotent producer has one copy");
+    assert!(reordered(&history(false, false)), "nothing was taken");
+}
+
 #[test]
 fn two_records_at_one_offset_are_named() {
     let found = judged([acked(5, 1, 4)]);
