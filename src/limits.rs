@@ -163,7 +163,7 @@ pub const LETTER_WORKS_MAX: usize = 16;
 pub const LETTER_HEADERS_MAX: usize = 16;
 /// See [`LETTER_HEADERS_MAX`].
 pub const REDRIVE_RATE_MAX: u32 = 1_000_000;
-/// Most schedules of one broker, about 120 bytes of memory each.
+/// Most schedules of one broker, about 150 bytes of memory each.
 pub const SCHEDULES_MAX: usize = 10_000_000;
 
 /// Longest id of a schedule, in bytes: a message id is made of it.
