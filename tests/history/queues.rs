@@ -37,6 +37,8 @@ struct Queue {
     /// The first message was not known to be done when the last one of its key was handed out: only a dead
     /// letter explains it, after attempts that nobody heard.
     overtaken: Vec<(u16, u64, u64)>,
+    /// Those from before the queue was last audited: their letters are among those that are read after that.
+    to_judge: Vec<(u16, u64, u64)>,
 }
 
 /// Someone who takes messages: a stream, or calls whose leases end by time.
@@ -215,6 +217,7 @@ impl Queue {
             done_below: BTreeMap::new(),
             needs_letter: Vec::new(),
             overtaken: Vec::new(),
+            to_judge: Vec::new(),
         }
     }
 
@@ -237,6 +240,7 @@ impl Queue {
 
     /// Everything below is done: by an ack that somebody asked for, or else by a dead letter, which must then be there.
     fn check_done(&mut self, log: u16, done_below: u64, logs: &Logs, found: Found<'_>) {
+        self.to_judge.append(&mut self.overtaken);
         let before = self.done_below.get(&log).copied().unwrap_or_default();
         if done_below < before {
             let (queue, log) = (self.name.clone(), logs.name(log));
@@ -282,7 +286,7 @@ impl Queue {
                 found(Anomaly::MessageLost { queue: self.name.clone(), log: logs.name(log), offset });
             }
         }
-        for (log, offset, by) in std::mem::take(&mut self.overtaken) {
+        for (log, offset, by) in std::mem::take(&mut self.to_judge) {
             if !self.messages.get(&(log, offset)).is_some_and(|message| message.has_letter) {
                 found(Anomaly::Overtaken { queue: self.name.clone(), log: logs.name(log), offset, by });
             }

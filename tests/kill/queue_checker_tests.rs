@@ -147,6 +147,11 @@ fn of_one_key_nothing_is_overtaken_unless_it_is_dead() {
     assert!(matches!(found[..], [Anomaly::Overtaken { offset: 0, by: 1, .. }]), "{found:?}");
     let dead = overtaken().into_iter().chain(audited(1, vec![letter(0, 2, false)]));
     assert_eq!(judge(begin(true), dead), [], "its other attempts were not heard");
+    // Its letter was written while the letters were read; the next reading has it.
+    let read_before = audited(0, Vec::new()).into_iter().next().into_iter().chain(overtaken());
+    let late = read_before.chain([Event::DeadLetters { queue: 0, letters: Vec::new() }]);
+    let late = late.chain(audited(1, vec![letter(0, 2, false)]));
+    assert_eq!(judge(begin(true), late), []);
     assert_eq!(judge(begin(true), [received(3, 0, 1), received(3, 4, 1)]), [], "another key");
     assert_eq!(judge(begin(false), overtaken()), [], "no order was asked for");
     let acked = [received(1, 0, 1)].into_iter().chain(said(1, 0, 1, Said::Ack));
