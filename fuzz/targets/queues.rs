@@ -221,6 +221,7 @@ async fn take_all(queues: &QueueCoordinator, name: QueueName) {
             messages: offsets.map(message).collect(),
             absent: Vec::new(),
             unreadable: Vec::new(),
+            filtered: Vec::new(),
             starved: false,
         };
         let leased = queues.deliver(&receiver, found).await.expect("it is open");
