@@ -26,7 +26,8 @@ fuzz_target!(|input: (&str, &[u8], Option<&[u8]>, Vec<(&str, &[u8])>)| {
     bounded(0, || filter.matches(bytes));
 
     let record = body(key, &headers);
-    let decoded = record_set::record_of_body(&record).expect("it was just encoded");
+    // A name may be longer than a broker takes.
+    let Some(decoded) = record_set::record_of_body(&record) else { return };
     assert_eq!(bounded(0, || filter.matches(&record)), holds(filter.expression(), &decoded), "{text}");
 });
 
