@@ -191,7 +191,8 @@ async fn resolve_all(queues: &QueueCoordinator) {
             match queues.resolve_letters(topic.clone(), at, vec![Offset(5)..Offset(7), Offset(30)..Offset(31)]).await {
                 Ok(()) => {
                     let state = queues.letters(topic.clone()).await.expect("it has letters");
-                    let resolved = &state.resolved[&at];
+                    // No broker writes one partition under two names; a journal may say so.
+                    let Some(resolved) = state.resolved.get(&at) else { continue };
                     assert!([0, 2, 5, 6, 30].into_iter().all(|offset| resolved.contains(Offset(offset))));
                 }
                 Err(QueueError::NotDeadLetters { .. } | QueueError::TooManyRanges { .. }) => {}
