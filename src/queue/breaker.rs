@@ -1,15 +1,14 @@
 //! The circuit breaker of a queue: while most deliveries fail, nothing is handed out.
 //!
 //! ```text
-//! closed --(most of the last deliveries failed)--> tripped --(at once)--> open --(pause over)--> probing
-//!    ^                                                ^                                             |
-//!    +----------(the one message was acked)-----------)---------------------------------------------+
-//!                                                     +------(it failed: a longer pause)------------+
+//! closed  --most of the last deliveries failed-->  tripped  --at once-->  open  --pause over-->  probing
+//! probing --one was acked-->  closed               probing  --one failed: a longer pause-->  tripped
 //! ```
 //!
 //! In memory only: after a restart it is closed, and the next failures open it again.
 
 use super::event::{Event, Moment, Now};
+use super::ids::DeliveryId;
 use super::policy::BreakerPolicy;
 use super::state::QueueState;
 use std::collections::VecDeque;
@@ -37,7 +36,10 @@ enum Position {
     Open {
         until: Moment,
     },
-    Probing,
+    Probing {
+        /// The last delivery before: what is out of it may be for hours, and is no probe.
+        before: Option<DeliveryId>,
+    },
 }
 
 /// Whether a queue hands out, as it is shown outside.
@@ -58,10 +60,10 @@ impl Breaker {
     /// Takes note of deliveries that were done, and that failed.
     pub(super) fn note(&mut self, policy: BreakerPolicy, acked: u64, failed: u64) {
         match self.position {
-            Position::Probing if failed > 0 => self.position = Position::Tripped,
-            Position::Probing if acked > 0 => *self = Self::default(),
+            Position::Probing { .. } if failed > 0 => self.position = Position::Tripped,
+            Position::Probing { .. } if acked > 0 => *self = Self::default(),
             // What was out when it opened says nothing of now, nor does what was given back.
-            Position::Tripped | Position::Open { .. } | Position::Probing => {}
+            Position::Tripped | Position::Open { .. } | Position::Probing { .. } => {}
             Position::Closed => {
                 let most = u64::from(policy.deliveries);
                 (0..acked.min(most)).for_each(|_| self.push(false, policy.deliveries));
@@ -99,17 +101,17 @@ impl Breaker {
         match self.position {
             Position::Tripped => Some(0),
             Position::Open { until } => Some(until.monotonic_ms),
-            Position::Closed | Position::Probing => None,
+            Position::Closed | Position::Probing { .. } => None,
         }
     }
 
     pub(super) fn state(&self) -> BreakerState {
         match self.position {
-            // Its pause begins with the next look at the clock, which is at once.
             Position::Closed => BreakerState::Closed,
+            // Its pause begins with the next look at the clock, which is at once.
             Position::Tripped => BreakerState::Open { until_ms: 0 },
             Position::Open { until } => BreakerState::Open { until_ms: until.wall_ms },
-            Position::Probing => BreakerState::Probing,
+            Position::Probing { .. } => BreakerState::Probing,
         }
     }
 }
@@ -120,9 +122,9 @@ impl QueueState {
         match self.breaker.position {
             Position::Closed => u32::MAX,
             Position::Tripped | Position::Open { .. } => 0,
-            Position::Probing => {
-                let is_out = !self.deliveries.is_empty()
-                    || self.receivers.values().any(|receiver| !receiver.reserved.is_empty());
+            Position::Probing { before } => {
+                let last = self.deliveries.last_key_value().map(|(id, _)| *id);
+                let is_out = last > before || self.receivers.values().any(|receiver| !receiver.reserved.is_empty());
                 u32::from(!is_out)
             }
         }
@@ -132,7 +134,8 @@ impl QueueState {
         match event {
             Event::BreakerOpened { until, .. } => self.breaker.open(*until),
             Event::BreakerProbed { .. } => {
-                self.breaker.position = Position::Probing;
+                let before = self.deliveries.last_key_value().map(|(id, _)| *id);
+                self.breaker.position = Position::Probing { before };
                 self.stirred = true;
             }
             Event::BreakerClosed { .. } => {
@@ -160,7 +163,7 @@ impl QueueState {
                 Some(Event::BreakerOpened { queue, until: now.after(pause_ms) })
             }
             Position::Open { until } if until.monotonic_ms <= now.monotonic_ms => Some(Event::BreakerProbed { queue }),
-            Position::Open { .. } | Position::Probing | Position::Closed => None,
+            Position::Open { .. } | Position::Probing { .. } | Position::Closed => None,
         }
     }
 }

@@ -146,6 +146,21 @@ fn a_queue_pauses_itself_when_most_deliveries_fail_and_tries_one_after_the_pause
     assert_eq!(desk.receive(TWO, 10).len(), 10);
 }
 
+/// A message that takes a worker hours was out when the breaker opened: nothing was tried until it was done.
+#[test]
+fn what_was_out_before_does_not_keep_the_breaker_from_trying() {
+    let mut desk = with_breaker(100, 1);
+    let messages = desk.receive(ONE, 2);
+    desk.settle(&messages[..1], &NACK);
+    desk.wait(0);
+    desk.wait(100);
+    assert_eq!(state(&desk), BreakerState::Probing);
+    let probe = desk.receive(TWO, 10);
+    assert_eq!((probe.len(), desk.receive(TWO, 10).len()), (1, 0), "one, although another one is out");
+    desk.settle(&probe, &Verb::Ack);
+    assert_eq!(state(&desk), BreakerState::Closed);
+}
+
 #[test]
 fn a_lost_worker_is_one_failure_however_much_it_had() {
     let mut desk = with_breaker(100, 2);

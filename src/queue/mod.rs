@@ -9,8 +9,9 @@
 //!
 //! Promises: a message has at most one valid lease at any moment; a delivery that left is written with its attempt, and
 //! a settlement that was answered is as durable as its queue promises; a message is done by an ack, a dead letter, or
-//! because the log has it no more or the filter of the queue passes it over, and by nothing else; with order by key, of one key at most one message is out, in order
-//! of offsets. Memory is bounded by `max_in_flight`. Deliberately unknown here: the wire, and records. The receiver reads the log.
+//! because the log has it no more or the filter of the queue passes it over, and by nothing else; with order by key, of
+//! one key at most one message is out, in order of offsets. Memory is bounded by `max_in_flight`. Deliberately unknown
+//! here: the wire, and records. The receiver reads the log.
 
 mod breaker;
 mod coordinator;

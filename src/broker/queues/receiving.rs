@@ -168,8 +168,13 @@ impl Receiver {
     fn note_ends(&mut self) {
         if self.changes.has_changed().unwrap_or(false) {
             self.changes.mark_unchanged();
-            let topics = self.topics.all().into_iter().filter(|topic| self.place.config.covers(&topic.name));
-            let ends = topics.flat_map(|topic| {
+            let config = &self.place.config;
+            let topics: Vec<_> = if config.patterns.is_empty() {
+                config.topics.iter().filter_map(|topic| self.topics.get(topic)).collect()
+            } else {
+                self.topics.all().into_iter().filter(|topic| config.covers(&topic.name)).collect()
+            };
+            let ends = topics.iter().flat_map(|topic| {
                 let open = topic.partitions.iter().flatten();
                 open.map(crate::partition::PartitionHandle::watch_high_watermark).collect::<Vec<_>>()
             });
