@@ -126,6 +126,7 @@ fn decode_parts(entry: &JournalEntry) -> Result<Event, String> {
             let (queue, at) = (queue_name(queue)?, partition_of(topic_id, partition)?);
             let Some(value) = value else { return Ok(Event::PartitionDropped { queue, at }) };
             let stored: StoredProgress = parse_json(value)?;
+            check_open(&stored)?;
             Ok(Event::PartitionSet { queue, at, stored })
         }
         [DELIVERED_KIND, queue, topic_id, partition] => {
@@ -165,6 +166,14 @@ fn check_ranges(ranges: &[Range<Offset>]) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("it speaks of {offsets} messages; at most {} can be open", limits::QUEUE_IN_FLIGHT_MAX))
+}
+
+/// What is open lies below the frontier: from there on messages are new, and one that is both would be handed out twice.
+fn check_open(stored: &StoredProgress) -> Result<(), String> {
+    match stored.open.iter().find(|message| message.offset >= stored.frontier) {
+        None => Ok(()),
+        Some(message) => Err(format!("{} is open and not below the frontier, {}", message.offset, stored.frontier)),
+    }
 }
 
 /// No range ends before it begins.
@@ -274,6 +283,10 @@ mod tests {
             ),
             ("queue/q", Some("{}")),
             ("progress/q/7/0", Some(r#"{"topic":"t","frontier":1}"#)),
+            (
+                "progress/q/00000000-0000-0000-0000-000000000007/0",
+                Some(r#"{"topic":"t","frontier":3,"open":[{"offset":3}]}"#),
+            ),
             ("delivered/q/00000000-0000-0000-0000-000000000007/0", None),
             ("settled/q/00000000-0000-0000-0000-000000000007/0", Some(r#"{"acked":[{"start":5,"end":4}]}"#)),
             (
