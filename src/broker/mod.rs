@@ -35,8 +35,8 @@ pub use crate::partition::{AppendAck, PartitionOffsets};
 pub use crate::producer::ProducerError;
 pub use crate::queue::{
     BreakerPolicy, BreakerState, Counts as QueueCounts, Departure, MessageStage, Ordering as QueueOrdering,
-    Priority as QueuePriority, QueueConfig, QueueError, QueuePolicy, QueueStart, ReceiverKind, RetryPolicy, Settle,
-    SettleError, Verb, Window,
+    PendingSettle, Priority as QueuePriority, QueueConfig, QueueError, QueuePolicy, QueueStart, ReceiverKind,
+    RetryPolicy, Settle, SettleError, Verb, Window,
 };
 pub use crate::request::{Reply, RequestError};
 pub use crate::schedule::{

@@ -35,6 +35,7 @@ mod whole_input;
 mod worker;
 
 use crate::client::{Client, ClientError};
+use crate::process_limits::use_small_pages;
 use clap::{Args, Parser, Subcommand};
 use exit::CliError;
 use std::ffi::OsString;
@@ -121,6 +122,7 @@ pub fn main_as(verb: &str) -> ExitCode {
 }
 
 fn run(arguments: Vec<OsString>) -> ExitCode {
+    use_small_pages();
     match Cli::parse_from(arguments).verb {
         Verb::Serve(args) => serve::run(args),
         Verb::Topic(args) => exit::report(block_on(topic::run(args))),

@@ -16,6 +16,7 @@ mod queues;
 mod receive_stream;
 mod requests;
 mod schedules;
+mod settling;
 mod status;
 mod subscribe;
 mod topics;

@@ -1,8 +1,8 @@
 //! `ProducerService`: one request, or a pipeline of them.
 //!
-//! A stream has two sides that meet in a bounded queue of pending answers: one reads requests and queues their records,
-//! the other waits for each answer in turn. The queue's bound and the broker's in-flight budget are what stops the
-//! reading; HTTP/2 flow control then stops the sender.
+//! A stream is one task, that of its answers: while it waits for the oldest it reads requests and queues their records. The
+//! bound of what is pending and the broker's in-flight budget are what stops the reading, and so does a client that does not
+//! read its answers; HTTP/2 flow control then stops the sender.
 
 use super::Door;
 use super::convert::{durability_in, outcome_out, producer_in};
@@ -12,11 +12,10 @@ use crate::broker::produce::{PendingProduce, Produce};
 use crate::metrics::Metrics;
 use crate::proto::{self, producer_service_server::ProducerService};
 use crate::types::Offset;
-use futures_util::Stream;
+use futures_util::stream::{self, Stream, StreamExt as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 /// How long a single call waits for the in-flight budget before it is told to come back.
@@ -25,7 +24,7 @@ const UNARY_PATIENCE: Duration = Duration::from_secs(1);
 /// Requests of one stream that are queued and not answered. More than any client has reason to keep open.
 const PENDING_MAX: usize = 1024;
 
-/// What the answering side of a stream is handed, in order.
+/// What is to be said on a stream, in order.
 enum Pending {
     Answer { correlation_id: u64, produce: Result<PendingProduce, BrokerError> },
     End(Status),
@@ -62,16 +61,13 @@ impl ProducerService for Door {
         &self,
         request: Request<Streaming<proto::ProduceStreamRequest>>,
     ) -> Result<Response<ResponseStream>, Status> {
-        let (queue, pending) = mpsc::channel(PENDING_MAX);
-        tokio::spawn(read_requests(self.clone(), request.into_inner(), queue));
         let metrics = Arc::clone(self.broker.metrics());
-        let responses = futures_util::stream::unfold((pending, metrics), |(mut pending, metrics)| async move {
-            let response = match pending.recv().await? {
-                Pending::Answer { correlation_id, produce } => Ok(answer(correlation_id, produce, &metrics).await),
-                Pending::End(status) => Err(status),
-            };
-            Some((response, (pending, metrics)))
+        let reader = Reader::new(self.clone(), request.into_inner());
+        let pending = stream::unfold(reader, |mut reader| async move {
+            let pending = reader.next().await?;
+            Some((pending, reader))
         });
+        let responses = pending.map(move |pending| answer(pending, Arc::clone(&metrics))).buffered(PENDING_MAX);
         Ok(Response::new(Box::pin(responses)))
     }
 
@@ -121,51 +117,69 @@ impl Door {
 }
 
 /// Queues what a client sends until it stops, or the broker does.
-async fn read_requests(door: Door, mut requests: Streaming<proto::ProduceStreamRequest>, queue: mpsc::Sender<Pending>) {
-    let shutdown = door.broker.shutdown().clone();
-    let mut topic = String::new();
-    loop {
-        let message = tokio::select! {
-            message = requests.message() => message,
-            () = shutdown.draining() => {
-                let _ = queue.send(Pending::End(status(&BrokerError::Draining))).await;
-                return;
+struct Reader {
+    door: Door,
+    requests: Streaming<proto::ProduceStreamRequest>,
+    /// The last one that was named.
+    topic: String,
+    /// Ends when the broker begins to drain. One for the whole stream: it is looked at with every request.
+    draining: Pin<Box<dyn Future<Output = ()> + Send>>,
+    is_over: bool,
+}
+
+impl Reader {
+    fn new(door: Door, requests: Streaming<proto::ProduceStreamRequest>) -> Self {
+        let shutdown = door.broker.shutdown().clone();
+        let draining = Box::pin(async move { shutdown.draining().await });
+        Self { door, requests, topic: String::new(), draining, is_over: false }
+    }
+
+    /// Reads a request and queues its records; `None` when nothing more comes.
+    async fn next(&mut self) -> Option<Pending> {
+        if self.is_over {
+            return None;
+        }
+        // However fast requests come, the end of the broker is noticed.
+        let message = if self.door.broker.shutdown().is_draining() {
+            Err(status(&BrokerError::Draining))
+        } else {
+            tokio::select! {
+                biased;
+                message = self.requests.message() => message,
+                () = &mut self.draining => Err(status(&BrokerError::Draining)),
             }
         };
         let proto::ProduceStreamRequest { correlation_id, request } = match message {
-            Ok(Some(message)) => message,
-            Ok(None) => return,
+            Ok(message) => message?,
             Err(error) => {
-                let _ = queue.send(Pending::End(error)).await;
-                return;
+                self.is_over = true;
+                return Some(Pending::End(error));
             }
         };
         let mut request = request.unwrap_or_default();
         if !request.topic.is_empty() {
-            topic = std::mem::take(&mut request.topic);
+            self.topic = std::mem::take(&mut request.topic);
         }
-        let produce = door.queue(request, &topic, None).await;
-        if queue.send(Pending::Answer { correlation_id, produce }).await.is_err() {
-            return;
-        }
+        let produce = self.door.queue(request, &self.topic, None).await;
+        Some(Pending::Answer { correlation_id, produce })
     }
 }
 
-async fn answer(
-    correlation_id: u64,
-    produce: Result<PendingProduce, BrokerError>,
-    metrics: &Metrics,
-) -> proto::ProduceStreamResponse {
+async fn answer(pending: Pending, metrics: Arc<Metrics>) -> Result<proto::ProduceStreamResponse, Status> {
+    let (correlation_id, produce) = match pending {
+        Pending::Answer { correlation_id, produce } => (correlation_id, produce),
+        Pending::End(status) => return Err(status),
+    };
     match produce {
         Ok(pending) => {
             let (_, outcomes) = pending.finish().await;
-            let results = results_out(outcomes, metrics);
-            proto::ProduceStreamResponse { correlation_id, results, error: None }
+            let results = results_out(outcomes, &metrics);
+            Ok(proto::ProduceStreamResponse { correlation_id, results, error: None })
         }
         Err(error) => {
             metrics.produce_failed(reason(&error));
             let error = Some(part_error(&error));
-            proto::ProduceStreamResponse { correlation_id, results: Vec::new(), error }
+            Ok(proto::ProduceStreamResponse { correlation_id, results: Vec::new(), error })
         }
     }
 }

@@ -173,7 +173,7 @@ pub(super) fn settles_in(settlements: Vec<proto::Settlement>) -> Result<Vec<Sett
 }
 
 /// The verbs that were refused.
-pub(super) fn refused_out(results: Vec<Result<(), SettleError>>) -> Vec<proto::RefusedSettlement> {
+pub(super) fn refused_out(results: impl IntoIterator<Item = Result<(), SettleError>>) -> Vec<proto::RefusedSettlement> {
     let refused = (0..).zip(results).filter_map(|(index, result)| Some((index, result.err()?)));
     let refused =
         refused.map(|(index, error)| proto::RefusedSettlement { index, error: Some(part_error(&error.into())) });

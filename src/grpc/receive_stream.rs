@@ -7,18 +7,21 @@
 
 use super::Door;
 use super::convert::at_most;
-use super::queues::{messages_out, refused_out, settles_in};
+use super::queues::messages_out;
+use super::settling::{Group, UnderWay};
 use super::status::status;
 use crate::broker::queues::receiving::{Receiver, ReceiverHandle};
-use crate::broker::{BrokerError, Departure, ReceiverKind, SettleError, Window};
+use crate::broker::{BrokerError, Departure, ReceiverKind, Window};
 use crate::limits;
 use crate::proto::{
-    self, streaming_receive_request, streaming_receive_request::Request, streaming_receive_response,
-    streaming_receive_response::Response,
+    self, streaming_receive_request,
+    streaming_receive_request::Request,
+    streaming_receive_response,
+    streaming_receive_response::{Response, Settled},
 };
 use crate::shutdown::Shutdown;
-use futures_util::stream::{FuturesOrdered, Stream, StreamExt as _};
-use std::future::Future;
+use futures_util::future::FutureExt as _;
+use futures_util::stream::{self, Stream, StreamExt as _};
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -27,10 +30,6 @@ use tonic::{Status, Streaming};
 
 /// Messages between the task and the connection: enough to keep it busy, few enough to bound memory.
 const OUTBOX_MESSAGES_MAX: usize = 4;
-
-/// Settle requests that may be on their way at the same time: enough for a worker that acknowledges each message by itself
-/// while the disk syncs. No further one is read while they carry [`limits::SETTLES_MAX`] settlements, which bounds memory.
-const SETTLES_UNDER_WAY_MAX: usize = 256;
 
 /// How long a client has to settle and close after it was told that the broker is stopping.
 const DRAIN_GRACE: Duration = Duration::from_secs(3);
@@ -41,37 +40,18 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// The window of a client that does not say.
 const WINDOW_DEFAULT: Window = Window { messages: 100, bytes: 4 << 20 };
 
-pub(super) type ResponseStream = Pin<Box<dyn Stream<Item = Result<proto::StreamingReceiveResponse, Status>> + Send>>;
-type Outbox = mpsc::Sender<Result<proto::StreamingReceiveResponse, Status>>;
-type Settled = Result<(u64, Vec<Result<(), SettleError>>), BrokerError>;
-type PendingSettled = Pin<Box<dyn Future<Output = Settled> + Send>>;
+pub(super) type ResponseStream = Pin<Box<dyn Stream<Item = Sent> + Send>>;
+type Sent = Result<proto::StreamingReceiveResponse, Status>;
+/// What is sent together goes through it together.
+type Outbox = mpsc::Sender<Vec<Sent>>;
+type Heard = Result<Option<proto::StreamingReceiveRequest>, Status>;
 
-/// Settle requests on their way, in the order they came in.
-#[derive(Default)]
-struct UnderWay {
-    requests: FuturesOrdered<PendingSettled>,
-    settlements: usize,
-}
-
-impl UnderWay {
-    fn has_room(&self) -> bool {
-        self.requests.len() < SETTLES_UNDER_WAY_MAX && self.settlements < limits::SETTLES_MAX
-    }
-
-    /// A request with so many settlements.
-    fn push(&mut self, settlements: usize, settled: impl Future<Output = Settled> + Send + 'static) {
-        self.settlements += settlements;
-        self.requests.push_back(Box::pin(settled));
-    }
-
-    /// The answer of the oldest; `None` if none is under way. May be interrupted.
-    async fn next(&mut self) -> Option<Settled> {
-        let settled = self.requests.next().await?;
-        if let Ok((_, results)) = &settled {
-            self.settlements -= results.len();
-        }
-        Some(settled)
-    }
+/// What a client says, and what it is answered.
+struct Conversation<'a> {
+    handle: ReceiverHandle,
+    requests: Streaming<proto::StreamingReceiveRequest>,
+    outbox: &'a Outbox,
+    under_way: UnderWay,
 }
 
 /// Why a stream ends.
@@ -95,10 +75,10 @@ pub(super) fn streaming_receive(door: Door, requests: Streaming<proto::Streaming
     let (outbox, responses) = mpsc::channel(OUTBOX_MESSAGES_MAX);
     tokio::spawn(async move {
         if let Err(status) = run(door, requests, &outbox).await {
-            let _ = outbox.send(Err(status)).await;
+            let _ = outbox.send(vec![Err(status)]).await;
         }
     });
-    Box::pin(ReceiverStream::new(responses))
+    Box::pin(ReceiverStream::new(responses).flat_map(stream::iter))
 }
 
 async fn run(
@@ -116,7 +96,11 @@ async fn run(
     let handle = receiver.handle();
     let shutdown = door.broker.shutdown().clone();
     let end = match send(outbox, Response::Opened(streaming_receive_response::Opened {})).await {
-        Ok(()) => serve(receiver, handle.clone(), requests, outbox, bytes_max, &shutdown).await,
+        Ok(()) => {
+            let handle = handle.clone();
+            let conversation = Conversation { handle, requests, outbox, under_way: UnderWay::default() };
+            serve(receiver, conversation, bytes_max, &shutdown).await
+        }
         Err(end) => end,
     };
     let departure = if matches!(end, End::InOrder) { Departure::InOrder } else { Departure::Lost };
@@ -128,14 +112,8 @@ async fn run(
     }
 }
 
-async fn serve(
-    receiver: Receiver,
-    handle: ReceiverHandle,
-    mut requests: Streaming<proto::StreamingReceiveRequest>,
-    outbox: &Outbox,
-    bytes_max: u64,
-    shutdown: &Shutdown,
-) -> End {
+async fn serve(receiver: Receiver, mut conversation: Conversation<'_>, bytes_max: u64, shutdown: &Shutdown) -> End {
+    let outbox = conversation.outbox;
     let hand_out = hand_out(receiver, outbox, bytes_max, shutdown);
     let too_late = async {
         shutdown.draining().await;
@@ -144,9 +122,9 @@ async fn serve(
     };
     tokio::pin!(hand_out, too_late);
     let mut is_handing_out = true;
-    let mut under_way = UnderWay::default();
     let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
     loop {
+        let Conversation { requests, under_way, .. } = &mut conversation;
         let has_room = under_way.has_room();
         let step = tokio::select! {
             handed_out = &mut hand_out, if is_handing_out => {
@@ -154,20 +132,7 @@ async fn serve(
                 handed_out
             }
             Some(settled) = under_way.next() => answer(outbox, settled).await,
-            message = requests.message(), if has_room => match message {
-                Ok(Some(proto::StreamingReceiveRequest { request: Some(Request::Close(_)) })) => {
-                    return finish(outbox, under_way).await;
-                }
-                Ok(Some(message)) => obey(&handle, message, &mut under_way).await,
-                // Not the same as closed: a call that the client has cancelled ends like this, too.
-                Ok(None) => {
-                    return match finish(outbox, under_way).await {
-                        End::InOrder => End::Lost,
-                        end => end,
-                    };
-                }
-                Err(_) => Err(End::Lost),
-            },
+            heard = requests.message(), if has_room => conversation.hear(heard).await,
             _ = heartbeat.tick() => {
                 send(outbox, Response::Heartbeat(streaming_receive_response::Heartbeat {})).await
             }
@@ -198,56 +163,73 @@ async fn hand_out(mut receiver: Receiver, outbox: &Outbox, bytes_max: u64, shutd
             continue;
         }
         let messages = streaming_receive_response::Messages { messages: messages_out(messages) };
-        room.send(Ok(proto::StreamingReceiveResponse { response: Some(Response::Messages(messages)) }));
+        room.send(vec![sent(Response::Messages(messages))]);
     }
 }
 
-/// Does what a client's message asks for.
-async fn obey(
-    handle: &ReceiverHandle,
-    message: proto::StreamingReceiveRequest,
-    under_way: &mut UnderWay,
-) -> Result<(), End> {
-    match message.request {
-        Some(Request::Settle(streaming_receive_request::Settle { settlements, correlation_id })) => {
-            let count = settlements.len();
-            let pending = handle.begin_settle(settles_in(settlements)?).await?;
-            under_way.push(count, async move {
-                let results = pending.finish().await.map_err(BrokerError::from)?;
-                Ok((correlation_id, results))
-            });
-            Ok(())
+impl Conversation<'_> {
+    /// Does what a client's message asks for, and what those ask for that have come behind it, if they settle.
+    async fn hear(&mut self, first: Heard) -> Result<(), End> {
+        let (mut group, mut heard) = (Group::default(), first);
+        let other = loop {
+            let Ok(Some(proto::StreamingReceiveRequest { request: Some(Request::Settle(settle)) })) = heard else {
+                break Ok(Some(heard));
+            };
+            if let Err(error) = group.add(settle) {
+                break Err(End::from(error));
+            }
+            if !self.under_way.has_room_beside(&group) {
+                break Ok(None);
+            }
+            heard = match self.requests.message().now_or_never() {
+                Some(next) => next,
+                None => break Ok(None),
+            };
+        };
+        self.under_way.send(group, &self.handle).await?;
+        match other? {
+            Some(heard) => self.obey(heard).await,
+            None => Ok(()),
         }
-        Some(Request::Credit(proto::QueueCredit { messages, bytes })) => {
-            Ok(handle.widen(Window { messages, bytes }).await?)
+    }
+
+    /// Does what a client says besides settling.
+    async fn obey(&mut self, heard: Heard) -> Result<(), End> {
+        // A call that its client has cancelled ends without an error, and says nothing about what the client has.
+        let Some(message) = heard.map_err(|_| End::Lost)? else { return self.finish(End::Lost).await };
+        match message.request {
+            Some(Request::Credit(proto::QueueCredit { messages, bytes })) => {
+                Ok(self.handle.widen(Window { messages, bytes }).await?)
+            }
+            Some(Request::Close(_)) => self.finish(End::InOrder).await,
+            Some(Request::Open(_)) => Err(BrokerError::invalid("open", "the stream is open already").into()),
+            None | Some(Request::Settle(_)) => {
+                let what = "the message is empty, or of a kind this broker does not know";
+                Err(BrokerError::invalid("request", what).into())
+            }
         }
-        Some(Request::Close(_)) => Err(End::InOrder),
-        Some(Request::Open(_)) => Err(BrokerError::invalid("open", "the stream is open already").into()),
-        None => {
-            Err(BrokerError::invalid("request", "the message is empty, or of a kind this broker does not know").into())
+    }
+
+    /// The client says nothing more: it still gets its answers.
+    async fn finish(&mut self, end: End) -> Result<(), End> {
+        while let Some(settled) = self.under_way.next().await {
+            answer(self.outbox, settled).await?;
         }
+        Err(end)
     }
 }
 
-/// The client says nothing more: it still gets its answers.
-async fn finish(outbox: &Outbox, mut under_way: UnderWay) -> End {
-    while let Some(settled) = under_way.next().await {
-        if let Err(end) = answer(outbox, settled).await {
-            return end;
-        }
-    }
-    End::InOrder
-}
-
-async fn answer(outbox: &Outbox, settled: Settled) -> Result<(), End> {
-    let (correlation_id, results) = settled?;
-    let refused = refused_out(results);
-    send(outbox, Response::Settled(streaming_receive_response::Settled { correlation_id, refused })).await
+async fn answer(outbox: &Outbox, settled: Result<Vec<Settled>, BrokerError>) -> Result<(), End> {
+    let answers = settled?.into_iter().map(|settled| sent(Response::Settled(settled))).collect();
+    outbox.send(answers).await.map_err(|_| End::Lost)
 }
 
 async fn send(outbox: &Outbox, response: Response) -> Result<(), End> {
-    let message = proto::StreamingReceiveResponse { response: Some(response) };
-    outbox.send(Ok(message)).await.map_err(|_| End::Lost)
+    outbox.send(vec![sent(response)]).await.map_err(|_| End::Lost)
+}
+
+fn sent(response: Response) -> Sent {
+    Ok(proto::StreamingReceiveResponse { response: Some(response) })
 }
 
 fn open_in(open: &streaming_receive_request::Open) -> Result<(Window, u64), BrokerError> {

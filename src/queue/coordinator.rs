@@ -20,7 +20,9 @@ use crate::clock::SharedClock;
 use crate::partition::journal::{CutJournal, JournalEntry};
 use crate::types::{Offset, TopicName};
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 /// The journal is cut when at least this much, and several times the last snapshot, was appended to it.
@@ -42,10 +44,13 @@ pub struct PendingSettle {
     coordinator: QueueCoordinator,
 }
 
-impl PendingSettle {
-    /// Waits until they are carried out and durable; one result for each, in order.
-    pub async fn finish(self) -> Result<SettleResults, QueueError> {
-        self.answer.await.unwrap_or_else(|_| Err(self.coordinator.stopped()))
+/// Ends when they are carried out and durable; one result for each, in order. Dropping it takes nothing back.
+impl Future for PendingSettle {
+    type Output = Result<SettleResults, QueueError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = Pin::new(&mut self.answer).poll(context);
+        answer.map(|answer| answer.unwrap_or_else(|_| Err(self.coordinator.stopped())))
     }
 }
 
@@ -163,7 +168,7 @@ impl QueueCoordinator {
 
     /// Settles messages; one result for each, in order.
     pub async fn settle(&self, queue: QueueName, settles: Vec<Settle>) -> Result<SettleResults, QueueError> {
-        self.begin_settle(queue, settles).await?.finish().await
+        self.begin_settle(queue, settles).await?.await
     }
 
     /// The same in two steps: when this returns, the place of the verbs among all others is fixed.

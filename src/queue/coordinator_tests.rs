@@ -138,7 +138,7 @@ async fn while_nothing_is_synced_requests_wait_in_the_inbox() {
     assert!((1..100).contains(&written), "{written} of 100 settlements were written");
     journal.hold_syncs(false);
     for settle in pending {
-        assert!(settle.finish().await.unwrap()[0].is_ok());
+        assert!(settle.await.unwrap()[0].is_ok());
     }
 }
 

@@ -192,9 +192,9 @@ impl ReceiverHandle {
         Ok(self.queues.widen(&self.place, more).await?)
     }
 
-    /// Sends verbs on their way; their order among those of this handle is fixed when this returns.
+    /// Sends verbs on their way; their order among those of this handle is fixed when this returns. Those of each request
+    /// were checked by [`check_settles`].
     pub async fn begin_settle(&self, settles: Vec<Settle>) -> Result<PendingSettle, BrokerError> {
-        check_settles(&settles)?;
         Ok(self.queues.begin_settle(self.place.queue.clone(), settles).await?)
     }
 
@@ -205,7 +205,7 @@ impl ReceiverHandle {
 }
 
 /// One call settles between 1 and [`limits::SETTLES_MAX`] messages.
-pub(in crate::broker) fn check_settles(settles: &[Settle]) -> Result<(), BrokerError> {
+pub fn check_settles(settles: &[Settle]) -> Result<(), BrokerError> {
     if (1..=limits::SETTLES_MAX).contains(&settles.len()) {
         return Ok(());
     }
