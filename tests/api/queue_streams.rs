@@ -1,12 +1,12 @@
 //! `StreamingReceive`: the window, verbs beside messages, leases that live with the stream, and how streams end.
 
-use crate::common::queue_stream::{QueueStream, ack, nack, open_with_window, release};
+use crate::common::queue_stream::{QueueStream, ack, extend, nack, open_with_window, release};
 use crate::common::records::{numbered, set};
 use crate::common::refusal::Refusal;
 use crate::common::{TestBroker, until};
 use crate::queues::{broker_with, get, patient, receive, seen, settle};
-use millstream::proto::streaming_receive_request::Request;
-use millstream::proto::{DeleteQueueRequest, QueueCredit, QueuePolicy};
+use millstream::proto::streaming_receive_request::{Request, Settle};
+use millstream::proto::{DeleteQueueRequest, QueueCredit, QueuePolicy, Settlement};
 use tonic::Code;
 
 async fn open(broker: &TestBroker, window: u32) -> QueueStream {
@@ -31,6 +31,33 @@ async fn a_window_bounds_what_is_out_and_acks_make_room() {
     broker.append("orders", 0, set(numbered("more", 1))).await;
     assert_eq!(stream.settle(vec![release(&messages[1])]).await, []);
     assert_eq!(seen(&stream.take(1).await), [("m1".to_owned(), 1)], "what was released comes first");
+}
+
+/// They may be carried out together; nobody can tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_sent_at_once_have_an_answer_each_in_order() {
+    let broker = broker_with(8, patient()).await;
+    let mut stream = open(&broker, 8).await;
+    let messages = stream.take(8).await;
+    let foreign = Settlement { lease_token: bytes::Bytes::from_static(b"?"), ..ack(&messages[0]) };
+    let requests = [
+        vec![ack(&messages[0])],
+        vec![foreign, ack(&messages[1]), ack(&messages[0])],
+        vec![extend(&messages[2], 1_000), ack(&messages[2])],
+        vec![ack(&messages[2]), ack(&messages[3])],
+    ];
+    for (correlation_id, settlements) in (1..).zip(requests) {
+        stream.send(Request::Settle(Settle { correlation_id, settlements })).await;
+    }
+    for expected in [(1, vec![]), (2, vec![0, 2]), (3, vec![]), (4, vec![0])] {
+        assert_eq!(stream.settled().await, expected);
+    }
+    // One that is refused as a whole ends the stream; what was asked for before it is done.
+    stream.send(Request::Settle(Settle { correlation_id: 5, settlements: vec![ack(&messages[4])] })).await;
+    stream.send(Request::Settle(Settle { correlation_id: 6, settlements: Vec::new() })).await;
+    assert_eq!(stream.end().await.code(), Code::InvalidArgument);
+    let again: Vec<u64> = receive(&broker, 8).await.iter().map(|message| message.offset).collect();
+    assert_eq!(again, [5, 6, 7], "4 was acknowledged");
 }
 
 #[tokio::test(flavor = "multi_thread")]

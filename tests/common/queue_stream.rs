@@ -57,6 +57,15 @@ impl QueueStream {
         settled.refused.into_iter().map(|refused| (refused.index, refused.error.unwrap_or_default().reason)).collect()
     }
 
+    /// The next answer to a settle request: its number, and which of its verbs were refused.
+    pub(crate) async fn settled(&mut self) -> (u64, Vec<u32>) {
+        while self.settled.is_empty() {
+            self.read().await.expect("the stream goes on");
+        }
+        let settled = self.settled.pop_front().expect("it is there");
+        (settled.correlation_id, settled.refused.into_iter().map(|refused| refused.index).collect())
+    }
+
     /// Messages that came and were not taken.
     pub(crate) fn waiting(&self) -> usize {
         self.messages.len()
