@@ -102,7 +102,7 @@ impl Case {
             | Self::OneInFlightSynced
             | Self::SmallProducers => Work::Topic(Workload::Produce),
             Self::Consume | Self::ConsumeLarge => {
-                Work::Topic(Workload::Consume { backlog_bytes: amounts.backlog_bytes, readers: 1 })
+                Work::Topic(Workload::Consume { backlog_bytes: amounts.backlog_bytes, readers: 1, in_groups: false })
             }
             Self::EndToEnd => Work::Topic(Workload::EndToEnd { rate: 20_000 }),
             Self::EndToEndSlow => Work::Topic(Workload::EndToEnd { rate: 1_000 }),

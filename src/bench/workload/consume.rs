@@ -12,13 +12,14 @@ pub(super) async fn run<T: Target>(
     topic: &str,
     backlog_bytes: u64,
     readers: u32,
+    in_groups: bool,
 ) -> Result<Outcome, BenchError<T::Error>> {
     let mut backlog = Filler::new(bench, topic);
     backlog.write(backlog_bytes).await?;
     check_count(bench, topic, backlog.records).await?;
     let mut run = Run::new(bench, topic);
     for reader in 1..=readers {
-        run.start_backlog_reader(format!("reader {reader}"), backlog.records);
+        run.start_backlog_reader(format!("reader {reader}"), backlog.records, in_groups);
     }
     let span = run.measure().await?;
     let done = run.finish().await?;

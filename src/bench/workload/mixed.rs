@@ -22,7 +22,7 @@ pub(super) async fn run<T: Target>(
         run.start_reader(format!("tail reader {reader}"), ReadFrom::End, None, None).await?;
     }
     run.start_senders(&load.shares(), &Rhythm::Rate(rate)).await?;
-    run.start_backlog_reader("the backlog reader".to_owned(), backlog.records);
+    run.start_backlog_reader("the backlog reader".to_owned(), backlog.records, false);
     let span = run.measure().await?;
     let done = run.finish().await?;
     check_count(bench, topic, backlog.records + done.acked).await?;

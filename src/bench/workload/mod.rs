@@ -60,6 +60,8 @@ pub enum Workload {
         backlog_bytes: u64,
         /// Each reads all of it.
         readers: u32,
+        /// As members of groups: one for each reader and pass.
+        in_groups: bool,
     },
     /// From the intended time of a record until it is read.
     EndToEnd {
@@ -137,7 +139,10 @@ impl Workload {
         let rate = |rate: u64| ("rate", rate.to_string());
         match *self {
             Self::Produce => Vec::new(),
-            Self::Consume { backlog_bytes, readers } => vec![bytes(backlog_bytes), ("readers", readers.to_string())],
+            Self::Consume { backlog_bytes, readers, in_groups } => {
+                let readers = ("readers", readers.to_string());
+                vec![bytes(backlog_bytes), readers, ("in_groups", in_groups.to_string())]
+            }
             Self::EndToEnd { rate: records } => vec![rate(records)],
             Self::Fanout { groups } => vec![("groups", groups.to_string())],
             Self::Mixed { rate: records, readers, backlog_bytes } => {
@@ -229,7 +234,9 @@ impl<T: Target> Bench<T> {
     async fn run_on(&self, workload: &Workload, topic: &str) -> Result<Outcome, BenchError<T::Error>> {
         match *workload {
             Workload::Produce => produce::run(self, topic).await,
-            Workload::Consume { backlog_bytes, readers } => consume::run(self, topic, backlog_bytes, readers).await,
+            Workload::Consume { backlog_bytes, readers, in_groups } => {
+                consume::run(self, topic, backlog_bytes, readers, in_groups).await
+            }
             Workload::EndToEnd { rate } => e2e::run(self, topic, rate).await,
             Workload::Fanout { groups } => fanout::run(self, topic, groups).await,
             Workload::Mixed { rate, readers, backlog_bytes } => {

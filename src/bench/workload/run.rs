@@ -13,6 +13,7 @@ use super::super::target::{ReadFrom, ReaderOptions, SenderOptions, Target};
 use super::Bench;
 use crate::units::format_duration_ms;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Partitions of a sender, with the records it sent to each.
@@ -121,12 +122,14 @@ impl<'b, T: Target> Run<'b, T> {
         Ok(())
     }
 
-    /// Lets a reader read what is there, again and again.
-    pub(super) fn start_backlog_reader(&mut self, who: String, records: u64) {
+    /// Lets a reader read what is there, again and again; each time in a new group, if in one.
+    pub(super) fn start_backlog_reader(&mut self, who: String, records: u64, in_groups: bool) {
         let (target, topic) = (self.bench.target.clone(), self.topic.to_owned());
+        let (name, passes) = (who.replace(' ', "-"), AtomicU32::new(0));
         let open = move || {
             let (target, topic) = (target.clone(), topic.clone());
-            let options = ReaderOptions { topic, group: None, from: ReadFrom::Beginning };
+            let group = in_groups.then(|| format!("{topic}-{name}-{}", passes.fetch_add(1, Ordering::Relaxed)));
+            let options = ReaderOptions { topic, group, from: ReadFrom::Beginning };
             async move { target.open_reader(&options).await }
         };
         let tally = self.tally(Begin::AtZero);

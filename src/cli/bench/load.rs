@@ -113,7 +113,7 @@ impl LoadArgs {
 
 fn check_workload(workload: &Workload) -> Result<(), CliError> {
     match *workload {
-        Workload::Consume { backlog_bytes, readers } | Workload::Mixed { backlog_bytes, readers, .. } => {
+        Workload::Consume { backlog_bytes, readers, .. } | Workload::Mixed { backlog_bytes, readers, .. } => {
             within("--readers", readers.into(), 1, READERS_MAX.into())?;
             within("--backlog-bytes", backlog_bytes, 1, u64::MAX)
         }

@@ -59,6 +59,9 @@ Examples:
         /// How many read, each all of it.
         #[arg(long, value_name = "N", default_value_t = 1)]
         readers: u32,
+        /// Read as members of consumer groups, a new one each time, and commit.
+        #[arg(long)]
+        in_groups: bool,
         #[command(flatten)]
         run: RunArgs,
     },
@@ -202,8 +205,8 @@ impl From<Workload> for Job {
 pub(super) fn run(args: BenchArgs) -> Result<(), CliError> {
     let (job, args) = match args.verb {
         BenchVerb::Produce(run) => (Workload::Produce.into(), run),
-        BenchVerb::Consume { backlog_bytes, readers, run } => {
-            (Workload::Consume { backlog_bytes, readers }.into(), run)
+        BenchVerb::Consume { backlog_bytes, readers, in_groups, run } => {
+            (Workload::Consume { backlog_bytes, readers, in_groups }.into(), run)
         }
         BenchVerb::E2e { rate, run } => (Workload::EndToEnd { rate }.into(), run),
         BenchVerb::Fanout { groups, run } => (Workload::Fanout { groups }.into(), run),
