@@ -119,15 +119,16 @@ pub(super) fn topic(
 pub(super) fn create_directories(
     fs: &dyn FileSystem,
     data_dir: &DataDir,
-    topic: TopicId,
-    numbers: std::ops::Range<u32>,
+    partitions: &[(TopicId, std::ops::Range<u32>)],
 ) -> Result<(), StorageError> {
-    let topic_path = data_dir.topic_path(topic);
-    for partition in numbers {
-        let path = data_dir.log_path(LogId { topic, partition });
-        fs.create_dir_all(&path).map_err(|error| StorageError::io("create", &path, error))?;
+    for (topic, numbers) in partitions {
+        for partition in numbers.clone() {
+            let path = data_dir.log_path(LogId { topic: *topic, partition });
+            fs.create_dir_all(&path).map_err(|error| StorageError::io("create", &path, error))?;
+        }
     }
-    for path in [topic_path, data_dir.topics_path()] {
+    let topic_paths = partitions.iter().map(|(topic, _)| data_dir.topic_path(*topic));
+    for path in topic_paths.chain([data_dir.topics_path()]) {
         fs.sync_dir(&path).map_err(|error| StorageError::io("sync", &path, error))?;
     }
     Ok(())

@@ -79,10 +79,7 @@ impl Broker {
         let pool = StoragePool::start(options.storage_threads)
             .map_err(|error| BrokerError::Files(StorageError::io("start threads for", data_dir.path(), error)))?;
         finish_deletions(&*fs, &data_dir, &mut catalog).map_err(BrokerError::Files)?;
-        for (name, cleanup) in coordinators::TOPICS {
-            let added = add_internal_topic(&*fs, &data_dir, &mut catalog, (name, cleanup), clock.now_ms());
-            added.map_err(BrokerError::Files)?;
-        }
+        add_internal_topics(&*fs, &data_dir, &mut catalog, clock.now_ms()).map_err(BrokerError::Files)?;
 
         let context = storage_context(&fs, &data_dir, options.open_files_max);
         let opener = Opener {
@@ -201,18 +198,27 @@ fn finish_deletions(fs: &dyn FileSystem, data_dir: &DataDir, catalog: &mut Catal
     catalog.store(fs, &data_dir.catalog_path())
 }
 
-/// A topic that the broker keeps its own state in is there from the first start on.
-fn add_internal_topic(
+/// Topics that the broker keeps its own state in are there from the first start on. All are made durable together: that is
+/// most of the time of a first start.
+fn add_internal_topics(
     fs: &dyn FileSystem,
     data_dir: &DataDir,
     catalog: &mut Catalog,
-    (name, cleanup): (&str, Cleanup),
     now_ms: i64,
 ) -> Result<(), StorageError> {
-    let name = TopicName::new(name).expect("a valid name");
-    if catalog.topics.contains_key(&name) {
+    let named = coordinators::TOPICS.map(|(name, cleanup)| (TopicName::new(name).expect("a valid name"), cleanup));
+    let missing = named.into_iter().filter(|(name, _)| !catalog.topics.contains_key(name));
+    let missing: Vec<_> = missing.map(|(name, cleanup)| (name, internal_topic(cleanup, now_ms))).collect();
+    if missing.is_empty() {
         return Ok(());
     }
+    let partitions: Vec<_> = missing.iter().map(|(_, entry)| (entry.id, 0..1)).collect();
+    create_directories(fs, data_dir, &partitions)?;
+    catalog.topics.extend(missing);
+    catalog.store(fs, &data_dir.catalog_path())
+}
+
+fn internal_topic(cleanup: Cleanup, now_ms: i64) -> TopicEntry {
     let options = TopicOptions {
         retention_ms: 0,
         retention_bytes: 0,
@@ -222,8 +228,5 @@ fn add_internal_topic(
         tombstone_grace_ms: INTERNAL_GRACE_MS,
         ..TopicOptions::default()
     };
-    let entry = TopicEntry { id: TopicId(Uuid::new_v4()), partitions: 1, created_at_ms: now_ms, options };
-    create_directories(fs, data_dir, entry.id, 0..1)?;
-    catalog.topics.insert(name, entry);
-    catalog.store(fs, &data_dir.catalog_path())
+    TopicEntry { id: TopicId(Uuid::new_v4()), partitions: 1, created_at_ms: now_ms, options }
 }

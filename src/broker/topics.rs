@@ -53,7 +53,7 @@ impl Broker {
         }
         let id = TopicId(Uuid::new_v4());
         let entry = TopicEntry { id, partitions, created_at_ms: self.clock.now_ms(), options };
-        self.blocking(|| create_directories(&*self.fs, &self.data_dir, id, 0..partitions))?;
+        self.blocking(|| create_directories(&*self.fs, &self.data_dir, &[(id, 0..partitions)]))?;
         self.change_catalog(&mut catalog, |catalog| {
             catalog.topics.insert(name.clone(), entry.clone());
         })?;
@@ -117,7 +117,7 @@ impl Broker {
         let mut entry = TopicEntry { partitions, ..topic.entry.clone() };
         change(&mut entry.options, &self.options.topic_defaults)?;
         entry.options.check()?;
-        self.blocking(|| create_directories(&*self.fs, &self.data_dir, entry.id, before..partitions))?;
+        self.blocking(|| create_directories(&*self.fs, &self.data_dir, &[(entry.id, before..partitions)]))?;
         self.change_catalog(&mut catalog, |catalog| {
             catalog.topics.insert(name.clone(), entry.clone());
         })?;

@@ -36,6 +36,7 @@ fn workloads_run_against_a_broker_of_their_own_and_leave_nothing() {
         &["mixed", "--rate", "500", "--backlog-bytes", "1MiB"],
         &["queue", "--messages", "2000", "--workers", "2"],
         &["queue", "--rate", "500", "--ack-each"],
+        &["consume", "--backlog-bytes", "1MiB", "--in-groups"],
     ] {
         let output = short_run(directory.path(), workload);
         let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -45,7 +46,7 @@ fn workloads_run_against_a_broker_of_their_own_and_leave_nothing() {
     let text = std::fs::read_to_string(directory.path().join("runs.json")).expect("results were added");
     let results: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
     let names: Vec<_> = results.iter().filter_map(|result| result["workload"].as_str()).collect();
-    assert_eq!(names, ["produce", "e2e", "fanout", "mixed", "queue", "queue"]);
+    assert_eq!(names, ["produce", "e2e", "fanout", "mixed", "queue", "queue", "consume"]);
     for result in &results {
         assert_eq!(result["system"], "millstream");
         assert_eq!(result["partial"], false);
