@@ -6,7 +6,6 @@ use crate::metrics::Metrics;
 use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Inbox, Permit, Request};
 use crate::partition::options::PartitionOptions;
 use crate::partition::pool::{RunQueue, StoragePool, Work};
-use crate::partition::tail_reads::TailReads;
 use crate::partition::writer::Writer;
 use crate::storage::compaction::{CompactionOutcome, Pace, When};
 use crate::storage::damage::DamagedRange;
@@ -60,7 +59,6 @@ struct Partition {
     reader: LogReader,
     keeper: LogKeeper,
     scrubber: LogScrubber,
-    tail_reads: Mutex<TailReads>,
     high_watermark: watch::Sender<Offset>,
     /// Deletions up to here were taken by [`PartitionHandle::take_expired`].
     told_start: AtomicU64,
@@ -95,7 +93,6 @@ impl PartitionHandle {
             reader: log.reader(),
             keeper: log.keeper(),
             scrubber: log.scrubber(),
-            tail_reads: Mutex::default(),
             high_watermark: watch::Sender::new(log.next_offset()),
             told_start: AtomicU64::new(log.reader().log_start().0),
             writer: Mutex::new(Writer::new(log, options.durability, metrics)),
@@ -133,25 +130,11 @@ impl PartitionHandle {
             return Ok(StoredBatches::none_at(from));
         }
         if self.0.reader.is_recent(from) {
-            return self.read_recent(from, below, bytes_max);
+            return self.0.reader.read(from, below, bytes_max);
         }
         // Older bytes may have to come from the disk: the thread that verifies them may wait, a tokio worker may not.
         let reader = self.0.reader.clone();
         blocking(move || reader.read(from, below, bytes_max)).await
-    }
-
-    /// Reads what was written lately: once, for all who follow the end.
-    fn read_recent(&self, from: Offset, below: Offset, bytes_max: usize) -> Result<StoredBatches, StorageError> {
-        let is_followed_by_many = self.0.high_watermark.receiver_count() > 1;
-        if !is_followed_by_many || from < self.0.reader.log_start() {
-            return self.0.reader.read(from, below, bytes_max);
-        }
-        if let Some(found) = lock(&self.0.tail_reads).find(from, bytes_max) {
-            return Ok(found);
-        }
-        let found = self.0.reader.read(from, below, bytes_max)?;
-        lock(&self.0.tail_reads).keep(from, &found);
-        Ok(found)
     }
 
     /// The present offsets.
@@ -236,7 +219,6 @@ impl PartitionHandle {
     /// because the clock may jump between the look at it and here.
     pub fn keep(&self, now_ms: Option<TimestampMs>) -> Result<Option<Offset>, StorageError> {
         let PartitionOptions { log, mut retention, .. } = *lock(&self.0.options);
-        lock(&self.0.tail_reads).forget_old();
         // The writer is asked only when there is something for it to do: there may be 10,000 of them.
         if self.0.keeper.must_seal(log.seal_age_ms, self.0.clock.now_ms())? {
             self.push(Request::SealIfOld);
@@ -356,7 +338,3 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-#[cfg(test)]
-#[path = "handle_tests.rs"]
-mod tests;

@@ -14,7 +14,6 @@ pub mod journal;
 mod options;
 mod partition_journal;
 mod pool;
-mod tail_reads;
 mod writer;
 
 pub use handle::{PartitionHandle, PartitionOffsets, PendingAppend};

@@ -73,7 +73,7 @@ impl SimFileSystem {
     }
 
     /// Turns one bit of a file over, on disk and in memory.
-    pub(crate) fn flip_bit(&self, path: &Path, bit: usize) {
+    pub(super) fn flip_bit(&self, path: &Path, bit: usize) {
         let mut disk = self.disk();
         let inode = disk.entries[path];
         let Inode { bytes, durable } = &mut disk.inodes[inode];
@@ -85,7 +85,7 @@ impl SimFileSystem {
     }
 
     /// Every file that a process sees, with its bytes.
-    pub(crate) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+    pub(super) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let disk = self.disk();
         disk.entries.iter().map(|(path, inode)| (path.clone(), disk.inodes[*inode].bytes.clone())).collect()
     }
