@@ -11,7 +11,7 @@ use millstream::queue::{
     Found, FoundMessage, LogBounds, Logs, PartitionKey, QueueCoordinator, QueueError, QueueName, ReceiverKind, Settle,
     Verb, Window,
 };
-use millstream::types::{Offset, TopicId, TopicName, TopicPattern};
+use millstream::types::{Durability, Offset, TopicId, TopicName, TopicPattern};
 use millstream_fuzz::bounded;
 use millstream_fuzz::damaged_log::Number;
 use std::pin::Pin;
@@ -122,8 +122,8 @@ impl Entry<'_> {
 struct Nowhere;
 
 impl CutJournal for Nowhere {
-    fn begin(&self, _: Vec<JournalEntry>) -> Appending {
-        Appending { written: Box::pin(async {}), synced: Box::pin(async { Ok(()) }) }
+    fn begin(&self, _: Vec<JournalEntry>, _: Durability) -> Appending {
+        Appending { written: Box::pin(async {}), durable: Box::pin(async { Ok(()) }) }
     }
 
     fn replace(&self, _: Vec<JournalEntry>) -> Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send + '_>> {
@@ -208,7 +208,8 @@ async fn take_all(queues: &QueueCoordinator, name: QueueName) {
     let receiver = queues.open(name.clone(), ReceiverKind::Stream, window).await.expect("there is room");
     // Fewer rounds than there are messages, more than any input can put off.
     for _ in 0..200 {
-        let Some(reservation) = queues.reserve(&receiver, 10).await.expect("it is open") else { return };
+        let reserving = queues.reserve(&receiver, 10).await.expect("it is open");
+        let Some(reservation) = reserving.messages() else { return };
         let offsets = reservation.ranges.iter().flat_map(|range| range.start.0..range.end.0);
         let message = |offset| FoundMessage {
             offset: Offset(offset),

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 const GROUPS_TOPIC: &str = "__groups";
 const PRODUCERS_TOPIC: &str = "__producers";
-const QUEUES_TOPIC: &str = "__queues";
+pub(super) const QUEUES_TOPIC: &str = "__queues";
 const SCHEDULES_TOPIC: &str = "__schedules";
 
 /// The internal topics that coordinators keep their state in.

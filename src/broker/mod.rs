@@ -65,6 +65,7 @@ use crate::storage::file_system::FileSystem;
 use crate::topic::Catalog;
 use crate::types::TimestampMs;
 use coordinators::Coordinators;
+use queues::arrivals::ArrivalsByQueue;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 use topic_table::TopicTable;
@@ -100,6 +101,7 @@ pub struct Broker {
     /// The groups as metrics last saw them.
     group_readings: Mutex<GroupReadings>,
     /// And the queues.
+    arrivals: ArrivalsByQueue,
     queue_readings: Mutex<(Vec<QueueReading>, Vec<QueueTotals>)>,
     /// And the topics of dead letters.
     letter_readings: Mutex<Vec<LetterReading>>,

@@ -9,6 +9,7 @@ use crate::broker::coordinators::{self, Coordinators};
 use crate::broker::error::BrokerError;
 use crate::broker::opener::{Opener, create_directories, remove_directory};
 use crate::broker::produce::PERMIT_BYTES;
+use crate::broker::queues::arrivals::ArrivalsByQueue;
 use crate::broker::upkeep::Upkeep;
 use crate::broker::upkeep::disk_watch::DiskWatch;
 use crate::broker::upkeep::scrubber::{ScrubOptions, Scrubber};
@@ -107,6 +108,7 @@ impl Broker {
             deletions: Semaphore::new(limits::DELETIONS_MAX),
             lag_measurements: Arc::new(Semaphore::new(limits::LAG_MEASUREMENTS_MAX)),
             group_readings: Mutex::default(),
+            arrivals: ArrivalsByQueue::default(),
             queue_readings: Mutex::default(),
             letter_readings: Mutex::default(),
             schedule_reading: Mutex::default(),

@@ -3,6 +3,7 @@
 //! A [`Topic`] is a snapshot; a change of options or partitions puts a new one in its place, and whoever holds the old
 //! one goes on with it. The table is only changed by `topics` and `startup`, after the catalog.
 
+use crate::broker::coordinators::QUEUES_TOPIC;
 use crate::broker::error::BrokerError;
 use crate::broker::upkeep::expired::Expired;
 use crate::group::{TopicPartitions, TopicsSnapshot};
@@ -15,7 +16,7 @@ use crate::storage::compaction::CompactionPolicy;
 use crate::storage::log::LogOptions;
 use crate::storage::retention::RetentionPolicy;
 use crate::topic::{TopicEntry, TopicOptions};
-use crate::types::{TopicId, TopicName, TopicPartition, TopicPattern};
+use crate::types::{Durability, TopicId, TopicName, TopicPartition, TopicPattern};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -71,7 +72,8 @@ pub(super) fn partition_options(name: &TopicName, options: &TopicOptions, reserv
             seal_age_ms: options.seal_age_ms(),
             reserve_bytes: if name.is_internal() { 0 } else { reserve_bytes },
         },
-        durability: options.durability,
+        // Their coordinator says of each append whether it must be synced.
+        durability: if name.as_str() == QUEUES_TOPIC { Durability::Written } else { options.durability },
         retention: if options.cleanup.deletes() {
             RetentionPolicy { retention_ms: options.retention_ms, retention_bytes: options.retention_bytes }
         } else {

@@ -115,10 +115,10 @@ impl PartitionHandle {
     }
 
     /// Queues a batch and tells of it twice: when it is written (never, if it is not), and, as the answer, when it is
-    /// synced.
-    pub fn append_in_steps(&self, batch: NewBatch) -> (oneshot::Receiver<()>, PendingAppend) {
+    /// as durable as `durability`.
+    pub fn append_in_steps(&self, batch: NewBatch, durability: Durability) -> (oneshot::Receiver<()>, PendingAppend) {
         let ((reply, answer), (told, written)) = (oneshot::channel(), oneshot::channel());
-        let (durability, written_to) = (Some(Durability::Synced), Some(told));
+        let (durability, written_to) = (Some(durability), Some(told));
         self.push(Request::Append(AppendRequest { batch, durability, reply, written: written_to, _permit: None }));
         (written, PendingAppend(answer))
     }

@@ -4,6 +4,7 @@
 //! entry, oldest first. Keys name the piece of state an entry replaces, so that compaction may drop older entries;
 //! an entry without a value says that the piece is gone.
 
+use crate::types::Durability;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -58,15 +59,15 @@ pub trait Journal: Send + Sync + 'static {
 pub struct Appending {
     /// Ends when they are written: from then on `kill -9` of the broker does not take them. Never ends if they are not.
     pub written: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// Ends when they are synced.
-    pub synced: Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send>>,
+    /// Ends when they are as durable as was asked.
+    pub durable: Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send>>,
 }
 
 /// A journal with one owner, who need not wait for one append before the next, and can replace all of it while it runs.
 pub trait CutJournal: Send + Sync + 'static {
     /// Sends entries on their way, behind all before; their place is fixed when this returns. Once one has failed, so
     /// does every later one, until a replacement was tried: the journal has no holes.
-    fn begin(&self, entries: Vec<JournalEntry>) -> Appending;
+    fn begin(&self, entries: Vec<JournalEntry>, durability: Durability) -> Appending;
 
     /// Replaces everything written so far by `snapshot`, which must say the same. A crash in between loses nothing.
     fn replace(

@@ -4,8 +4,8 @@ use crate::partition::handle::PartitionHandle;
 use crate::partition::journal::{Appending, CutJournal, Journal, JournalEntry, JournalError};
 use crate::storage::StorageError;
 use crate::storage::log::NewBatch;
-use crate::types::Offset;
 use crate::types::record_set::{self, encode_record};
+use crate::types::{Durability, Offset};
 use bytes::{Bytes, BytesMut};
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
@@ -51,7 +51,7 @@ impl PartitionJournal {
     /// old entries, then those are deleted (with whole segments), so that a crash in between loses nothing.
     pub async fn replace(&self, snapshot: Vec<JournalEntry>) -> Result<(), JournalError> {
         let before = self.partition.high_watermark();
-        let appended = self.send(&snapshot).synced.await;
+        let appended = self.send(&snapshot, Durability::Synced).durable.await;
         if appended.is_err() {
             // Without it nothing is missing: what comes next follows on what is there.
             *self.next_offset.lock().unwrap_or_else(PoisonError::into_inner) = self.partition.offsets().log_end;
@@ -72,14 +72,14 @@ impl PartitionJournal {
     }
 
     /// Queues all batches before any is waited for, so that they share a drain and its sync.
-    fn send(&self, entries: &[JournalEntry]) -> Appending {
+    fn send(&self, entries: &[JournalEntry], durability: Durability) -> Appending {
         // Held until all are queued: batches are queued in the order of their offsets.
         let mut next_offset = self.next_offset.lock().unwrap_or_else(PoisonError::into_inner);
         let steps = batches(entries).map(|mut batch| {
             // A disk that was full may have room again for what comes behind a batch that it refused.
             batch.terms.expected_offset = Some(*next_offset);
             *next_offset = next_offset.advance(batch.summary.record_count.into());
-            self.partition.append_in_steps(batch)
+            self.partition.append_in_steps(batch, durability)
         });
         let (written, answers): (Vec<_>, Vec<_>) = steps.unzip();
         let name = self.name.clone();
@@ -92,7 +92,7 @@ impl PartitionJournal {
                     }
                 }
             }),
-            synced: Box::pin(async move {
+            durable: Box::pin(async move {
                 for answer in answers {
                     answer.await.map_err(|cause| error(&name, &cause))?;
                 }
@@ -111,13 +111,13 @@ impl Journal for PartitionJournal {
         &self,
         entries: Vec<JournalEntry>,
     ) -> Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send + '_>> {
-        self.send(&entries).synced
+        self.send(&entries, Durability::Synced).durable
     }
 }
 
 impl CutJournal for PartitionJournal {
-    fn begin(&self, entries: Vec<JournalEntry>) -> Appending {
-        self.send(&entries)
+    fn begin(&self, entries: Vec<JournalEntry>, durability: Durability) -> Appending {
+        self.send(&entries, durability)
     }
 
     fn replace(
@@ -160,7 +160,7 @@ mod tests {
     use crate::storage::segment::header::LogId;
     use crate::storage::sim_disk::Fault;
     use crate::storage::sim_file_system::SimFileSystem;
-    use crate::types::{Durability, TopicId};
+    use crate::types::TopicId;
     use std::path::Path;
     use std::sync::Arc;
 
@@ -186,9 +186,9 @@ mod tests {
         let journal = journal_on(&disk, &pool);
         journal.append(entry("first")).await.expect("appended");
         disk.plan(disk.operations() + 1, Fault::ShortWrite);
-        journal.begin(entry("refused")).synced.await.expect_err("the disk is full");
-        let behind = journal.begin(entry("behind"));
-        behind.synced.await.expect_err("it would stand where another was to");
+        journal.begin(entry("refused"), Durability::Synced).durable.await.expect_err("the disk is full");
+        let behind = journal.begin(entry("behind"), Durability::Synced);
+        behind.durable.await.expect_err("it would stand where another was to");
         assert_eq!(journal.replay().await.expect("replays"), entry("first"));
     }
 
@@ -210,8 +210,8 @@ mod tests {
         let pool = StoragePool::start(1).expect("a thread");
         let journal = journal_on(&disk, &pool);
         disk.plan(disk.operations() + 1, Fault::Sync);
-        let Appending { written, synced } = journal.begin(entry("first"));
+        let Appending { written, durable } = journal.begin(entry("first"), Durability::Synced);
         written.await;
-        synced.await.expect_err("it was not synced");
+        durable.await.expect_err("it was not synced");
     }
 }

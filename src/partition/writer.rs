@@ -128,7 +128,7 @@ impl Writer {
                 }
                 Ok(appended) => {
                     let durability = wanted(&request);
-                    answer(request, Ok(AppendAck { appended, durability }));
+                    answer(request.told_that_it_is_written(), Ok(AppendAck { appended, durability }));
                 }
                 Err(refusal) => answer(request, Err(AppendError::Denied(refusal))),
             }

@@ -7,7 +7,7 @@
 use super::describe::{BlockingMessage, DyingMessage, PeekedPartition, QueueDescription};
 use super::error::QueueError;
 use super::event::{Departure, ReceiverKind, Window};
-use super::hand_out::{Found, LeasedMessage, Reservation};
+use super::hand_out::{Found, LeasedMessage, Reserving};
 use super::ids::{PartitionKey, Place, QueueName};
 use super::letters::LetterTopic;
 use super::logs::Logs;
@@ -153,9 +153,9 @@ impl QueueCoordinator {
         self.call(|reply| Command::Widen { queue, receiver, more, reply }).await
     }
 
-    /// Sets up to `most` messages aside for a receiver to read; `None` if there is nothing for it now. What it has
-    /// found, and be it nothing, must be told by [`Self::deliver`] before it can reserve again.
-    pub async fn reserve(&self, receiver: &QueueReceiver, most: u32) -> Result<Option<Reservation>, QueueError> {
+    /// Sets up to `most` messages aside for a receiver to read. What it has found, and be it nothing, must be told by
+    /// [`Self::deliver`] before it can reserve again.
+    pub async fn reserve(&self, receiver: &QueueReceiver, most: u32) -> Result<Reserving, QueueError> {
         let (queue, receiver) = (receiver.queue.clone(), receiver.id);
         self.call(|reply| Command::Reserve { queue, receiver, most, reply }).await
     }

@@ -42,7 +42,7 @@ async fn open(queues: &QueueCoordinator, kind: ReceiverKind) -> QueueReceiver {
 }
 
 async fn receive(queues: &QueueCoordinator, receiver: &QueueReceiver, most: u32) -> Vec<LeasedMessage> {
-    match queues.reserve(receiver, most).await.unwrap() {
+    match queues.reserve(receiver, most).await.unwrap().messages() {
         Some(reservation) => queues.deliver(receiver, all_found(&reservation, |_| None)).await.unwrap(),
         None => Vec::new(),
     }

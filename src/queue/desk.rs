@@ -53,7 +53,7 @@ impl Desk {
     pub(super) fn reserve(&mut self, receiver: ReceiverId, most: u32) -> Option<Reservation> {
         let state = self.queues.get(&queue("work")).unwrap();
         let reserved = state.decide_reserve(receiver, most, &self.logs).unwrap();
-        self.done(reserved)
+        self.done(reserved).messages()
     }
 
     pub(super) fn deliver(&mut self, receiver: ReceiverId, found: &Found) -> Vec<LeasedMessage> {

@@ -26,7 +26,7 @@ use std::ops::Range;
 /// How long records that cannot be read are left alone.
 const PUT_OFF_MS: u64 = 5_000;
 
-/// What a receiver is to read, in one partition. Empty ranges: there is nothing for it now.
+/// What a receiver is to read, in one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reservation {
     /// The partition.
@@ -45,6 +45,30 @@ pub struct Reservation {
     pub filter: Option<Filter>,
     /// Whether a reader that has found no message in all the ranges may read on behind them while nothing matches.
     pub reads_on: bool,
+    /// Whether there may be more for other receivers.
+    pub leaves_more: bool,
+}
+
+/// What came of asking for messages.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub enum Reserving {
+    /// These are set aside.
+    Messages(Reservation),
+    /// There is nothing now.
+    #[default]
+    Nothing,
+    /// There may be something, but not for this receiver, or not now. It is woken when that changes.
+    NoRoom,
+}
+
+impl Reserving {
+    /// What is set aside, if anything is.
+    pub fn messages(self) -> Option<Reservation> {
+        match self {
+            Self::Messages(reservation) => Some(reservation),
+            Self::Nothing | Self::NoRoom => None,
+        }
+    }
 }
 
 /// What a receiver has read of its reservation. What is not named goes back.
@@ -107,12 +131,13 @@ impl QueueState {
         id: ReceiverId,
         most: u32,
         logs: &dyn Logs,
-    ) -> Result<Decision<Option<Reservation>>, QueueError> {
+    ) -> Result<Decision<Reserving>, QueueError> {
         let receiver = self.receiver(id)?;
         let mut decision = Decision::default();
         let room = self.room(receiver).min(most).min(limits::DELIVERY_MESSAGES_MAX).min(self.breaker_room()) as usize;
         let bytes_max = receiver.window.bytes.saturating_sub(receiver.leased_bytes);
         if self.config.paused || room == 0 || bytes_max == 0 || receiver.starved || !receiver.reserved.is_empty() {
+            decision.reply = Reserving::NoRoom;
             return Ok(decision);
         }
         for (at, progress) in self.partitions_by_turn() {
@@ -141,8 +166,18 @@ impl QueueState {
             let (topic, takes_oversize) = (progress.topic.clone(), receiver.leased == 0);
             let wants_ttl = self.config.policy.message_ttl_ms > 0;
             let (at, filter) = (*at, self.config.filter.clone());
-            decision.reply =
-                Some(Reservation { at, topic, ranges, bytes_max, takes_oversize, wants_ttl, filter, reads_on });
+            let leaves_more = taken == room || self.partitions.len() > 1;
+            decision.reply = Reserving::Messages(Reservation {
+                at,
+                topic,
+                ranges,
+                bytes_max,
+                takes_oversize,
+                wants_ttl,
+                filter,
+                reads_on,
+                leaves_more,
+            });
             break;
         }
         Ok(decision)

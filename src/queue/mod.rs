@@ -62,7 +62,7 @@ pub use coordinator::{PendingSettle, QueueCoordinator};
 pub use describe::{BlockingMessage, DyingMessage, MessageStage, PeekedPartition, QueueDescription, QueuePartition};
 pub use error::{QueueError, SettleError};
 pub use event::{DeathReason, Departure, ReceiverKind, Window};
-pub use hand_out::{Found, FoundMessage, LeasedMessage, Reservation};
+pub use hand_out::{Found, FoundMessage, LeasedMessage, Reservation, Reserving};
 pub use ids::{PartitionKey, Place, QueueId, QueueName, ReceiverId};
 pub use letters::{LetterTopic, check_resolved};
 pub use logs::{LogBounds, Logs};

@@ -203,7 +203,7 @@ impl World {
         let state = self.queues.get(&queue("work")).unwrap();
         let reserved = state.decide_reserve(id, most, &self.logs).unwrap();
         self.enact(&reserved.events);
-        let Some(reservation) = reserved.reply else { return false };
+        let Some(reservation) = reserved.reply.messages() else { return false };
         assert!(!self.paused, "nothing is handed out while paused");
         let found = self.found(&reservation, found_max);
         self.deliveries += 1;

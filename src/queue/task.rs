@@ -12,7 +12,7 @@ use super::describe::{BlockingMessage, DyingMessage, PeekedPartition, QueueDescr
 use super::drain_entries::DrainEntries;
 use super::error::QueueError;
 use super::event::{Decision, Departure, Event, Now, ReceiverKind, Window};
-use super::hand_out::{Found, LeasedMessage, Reservation};
+use super::hand_out::{Found, LeasedMessage, Reserving};
 use super::ids::{DeliveryId, PartitionKey, Place, QueueName, ReceiverId};
 use super::letters::LetterTopic;
 use super::logs::Logs;
@@ -45,6 +45,9 @@ const DRAIN_BYTES_MAX: usize = 1 << 20;
 /// The journal is cut when so many times the last snapshot was appended to it.
 const CUT_SNAPSHOTS: usize = 4;
 
+/// While nobody waits for a sync, one is asked for this often.
+const SYNC_INTERVAL: Duration = Duration::from_millis(100);
+
 type Reply<R> = oneshot::Sender<Result<R, QueueError>>;
 
 /// What the handle asks of the task; each is described at the method that sends it.
@@ -59,7 +62,7 @@ pub(super) enum Command {
     List { prefix: String, reply: Reply<Vec<QueueDescription>> },
     Open { queue: QueueName, kind: ReceiverKind, window: Window, reply: Reply<QueueReceiver> },
     Widen { queue: QueueName, receiver: ReceiverId, more: Window, reply: Reply<()> },
-    Reserve { queue: QueueName, receiver: ReceiverId, most: u32, reply: Reply<Option<Reservation>> },
+    Reserve { queue: QueueName, receiver: ReceiverId, most: u32, reply: Reply<Reserving> },
     Deliver { queue: QueueName, receiver: ReceiverId, found: Found, reply: Reply<Vec<LeasedMessage>> },
     Settle { queue: QueueName, settles: Vec<Settle>, reply: Reply<SettleResults> },
     Close { queue: QueueName, receiver: ReceiverId, departure: Departure, reply: Reply<()> },
@@ -106,6 +109,8 @@ pub(super) struct TaskMemory {
     next_delivery: u64,
     bytes_since_cut: usize,
     snapshot_bytes: usize,
+    /// When a drain was last sent to be synced.
+    synced_at: Option<Instant>,
 }
 
 /// What one round has decided, and what is said of it when it is written and when it is synced.
@@ -128,7 +133,19 @@ impl TaskMemory {
             next_delivery: 0,
             bytes_since_cut: 0,
             snapshot_bytes: 0,
+            synced_at: None,
         }
+    }
+
+    /// What the next drain is sent for: to be synced if somebody waits for that; and otherwise now and then, so that an
+    /// attempt counts also when a message takes the whole machine with it each time.
+    fn durability(&mut self, is_awaited: bool) -> Durability {
+        let is_due = self.synced_at.is_none_or(|at| at.elapsed() >= SYNC_INTERVAL);
+        if !is_awaited && !is_due {
+            return Durability::Written;
+        }
+        self.synced_at = Some(Instant::now());
+        Durability::Synced
     }
 
     fn advanced_ms(&self) -> u64 {
@@ -351,7 +368,11 @@ impl Task {
         let Drain { entries, at_written, at_synced, .. } = drain;
         let (entries, entries_bytes) = entries.finish();
         self.memory.bytes_since_cut += entries_bytes;
-        let appending = (!entries.is_empty()).then(|| self.journal.begin(entries));
+        let is_awaited = !at_synced.is_empty();
+        let appending = (!entries.is_empty()).then(|| {
+            let durability = self.memory.durability(is_awaited);
+            self.journal.begin(entries, durability)
+        });
         self.memory.under_way.push(appending, at_written, at_synced);
         let mut woken: Vec<ReceiverId> = self.queues.take_wakes().into_iter().collect();
         // Another one is first each time: whoever is woken first gets what there is.

@@ -6,7 +6,7 @@ use super::ids::{PartitionKey, QueueId, QueueName};
 use super::logs::{LogBounds, Logs};
 use super::policy::{QueueConfig, QueuePolicy, QueueStart};
 use crate::partition::journal::{Appending, CutJournal, JournalEntry, JournalError};
-use crate::types::{Offset, TopicId, TopicName, TopicPattern};
+use crate::types::{Durability, Offset, TopicId, TopicName, TopicPattern};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -114,7 +114,7 @@ impl MemoryJournal {
 }
 
 impl CutJournal for MemoryJournal {
-    fn begin(&self, entries: Vec<JournalEntry>) -> Appending {
+    fn begin(&self, entries: Vec<JournalEntry>, durability: Durability) -> Appending {
         let taken = self.take(entries);
         let is_written = taken.is_ok();
         let mut held = self.syncs_held.subscribe();
@@ -124,8 +124,10 @@ impl CutJournal for MemoryJournal {
                     std::future::pending::<()>().await;
                 }
             }),
-            synced: Box::pin(async move {
-                let _ = held.wait_for(|held| !held).await;
+            durable: Box::pin(async move {
+                if durability == Durability::Synced {
+                    let _ = held.wait_for(|held| !held).await;
+                }
                 taken
             }),
         }

@@ -29,7 +29,7 @@ impl UnderWay {
     /// Takes up a drain that was sent, or one that had nothing to send: its answers come behind those of all before.
     pub(super) fn push(&mut self, appending: Option<Appending>, at_written: Answers, at_synced: Answers) {
         let (written, synced) = match appending {
-            Some(Appending { written, synced }) => (Some(written), Some(synced)),
+            Some(Appending { written, durable }) => (Some(written), Some(durable)),
             None => (None, None),
         };
         self.written.push_back(Box::pin(async move {

@@ -3,8 +3,10 @@
 //! ```text
 //! calls         create, change, describe, peek, settle        receiving     reserve, read, deliver, wait
 //! reading       from offsets set aside to records              dead_letters  what was given up is written, then done
+//! arrivals      which receiver is woken by a new record
 //! ```
 
+pub(in crate::broker) mod arrivals;
 mod calls;
 pub(in crate::broker) mod dead_letters;
 pub(in crate::broker) mod reading;

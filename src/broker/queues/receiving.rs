@@ -5,17 +5,18 @@
 
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
+use crate::broker::queues::arrivals::{Arrivals, Turn};
 use crate::broker::queues::queue_name;
 use crate::broker::queues::reading::{Reading, read};
 use crate::broker::topic_table::TopicTable;
 use crate::limits;
-use crate::queue::{Departure, PendingSettle, QueueCoordinator, QueueReceiver, ReceiverKind, Settle, Window};
+use crate::queue::{
+    Departure, PendingSettle, QueueCoordinator, QueueReceiver, ReceiverKind, Reserving, Settle, Window,
+};
 use crate::types::{Offset, TimestampMs, TopicName};
 use bytes::Bytes;
-use futures_util::future::{FutureExt as _, select_all};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 
 /// A message that a receiver may work on.
 #[derive(Debug, Clone)]
@@ -44,10 +45,11 @@ pub struct Receiver {
     place: Arc<QueueReceiver>,
     queues: QueueCoordinator,
     topics: Arc<TopicTable>,
-    /// The ends of all partitions, as they were when it last looked for messages.
-    ends: Vec<watch::Receiver<Offset>>,
-    /// When topics or partitions change, `ends` are found anew.
-    changes: watch::Receiver<u64>,
+    arrivals: Arc<Arrivals>,
+    /// From being woken until it has looked.
+    turn: Option<Turn>,
+    /// It waits for room, and leaves new records to others.
+    has_no_room: bool,
 }
 
 /// The same place at the queue, for whoever does not wait for messages.
@@ -67,9 +69,9 @@ impl Broker {
     ) -> Result<Receiver, BrokerError> {
         let queues = self.queue_coordinator()?.clone();
         let place = Arc::new(queues.open(queue_name(queue)?, kind, window).await?);
-        let (topics, mut changes) = (Arc::clone(&self.topics), self.topics.watch_changes());
-        changes.mark_changed();
-        Ok(Receiver { place, queues, topics, ends: Vec::new(), changes })
+        let topics = Arc::clone(&self.topics);
+        let arrivals = self.arrivals.of(&place.config, &topics);
+        Ok(Receiver { place, queues, topics, arrivals, turn: None, has_no_room: false })
     }
 
     /// Takes messages once: waits up to `wait_max` for the first.
@@ -103,8 +105,14 @@ impl Broker {
 impl Receiver {
     /// What can be had now: messages of one partition, about `bytes_max` bytes of them. Empty: wait for more.
     pub async fn take(&mut self, messages_max: u32, bytes_max: u64) -> Result<Vec<Received>, BrokerError> {
-        self.note_ends();
-        while let Some(reservation) = self.queues.reserve(&self.place, messages_max).await? {
+        let mut turn = self.turn.take();
+        loop {
+            let reserving = self.queues.reserve(&self.place, messages_max).await?;
+            self.has_no_room = reserving == Reserving::NoRoom;
+            if let Some(turn) = turn.take() {
+                turn.end(&reserving);
+            }
+            let Some(reservation) = reserving.messages() else { return Ok(Vec::new()) };
             let Reading { found, records, is_cut_short, .. } = read(&self.topics, &reservation, bytes_max).await;
             let leased = self.queues.deliver(&self.place, found).await?;
             if leased.is_empty() && is_cut_short {
@@ -132,57 +140,25 @@ impl Receiver {
             });
             return Ok(received.collect());
         }
-        Ok(Vec::new())
     }
 
     /// Ends when there may be more than [`Self::take`] found last. May be interrupted.
     pub async fn more(&mut self) {
-        let Self { place, ends, changes, .. } = self;
-        let appended = async {
-            if ends.is_empty() {
-                return std::future::pending().await;
-            }
-            // The end of a deleted topic never moves again.
-            let moved = ends.iter_mut().map(|end| {
-                async move {
-                    if end.changed().await.is_err() {
-                        std::future::pending::<()>().await;
-                    }
-                }
-                .boxed()
-            });
-            select_all(moved).await;
-        };
+        let Self { place, topics, arrivals, turn, has_no_room, .. } = self;
+        if *has_no_room {
+            place.stirred().await;
+            *has_no_room = false;
+            return;
+        }
         tokio::select! {
             () = place.stirred() => {}
-            () = appended => {}
-            _ = changes.changed() => changes.mark_changed(),
+            next = arrivals.next(&place.config, topics) => *turn = Some(next),
         }
     }
 
     /// For whoever settles beside.
     pub fn handle(&self) -> ReceiverHandle {
         ReceiverHandle { place: Arc::clone(&self.place), queues: self.queues.clone() }
-    }
-
-    fn note_ends(&mut self) {
-        if self.changes.has_changed().unwrap_or(false) {
-            self.changes.mark_unchanged();
-            let config = &self.place.config;
-            let topics: Vec<_> = if config.patterns.is_empty() {
-                config.topics.iter().filter_map(|topic| self.topics.get(topic)).collect()
-            } else {
-                self.topics.all().into_iter().filter(|topic| config.covers(&topic.name)).collect()
-            };
-            let ends = topics.iter().flat_map(|topic| {
-                let open = topic.partitions.iter().flatten();
-                open.map(crate::partition::PartitionHandle::watch_high_watermark).collect::<Vec<_>>()
-            });
-            self.ends = ends.collect();
-        }
-        for end in &mut self.ends {
-            end.mark_unchanged();
-        }
     }
 }
 
