@@ -96,8 +96,13 @@ async fn a_place_that_is_kept_for_a_member_that_is_away_can_be_given_up() {
     let member = goes.member_id.clone();
     drop(goes);
     until("the member to be away", async || describe(&broker).await.members[1].away.then_some(())).await;
+    for (metric, number) in [("members", 2), ("members_away", 1), ("partitions_unread", 1)] {
+        let line = format!("millstream_group_{metric}{{group=\"billing\"}} {number}");
+        assert!(broker.has_metric(&line).await, "{line}");
+    }
     evict(&broker, &member).await.expect("it is a member, although it is away");
     stays.follow_until_owning(2).await;
+    assert!(broker.has_metric("millstream_group_members_away{group=\"billing\"} 0").await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
