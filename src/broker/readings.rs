@@ -106,7 +106,7 @@ impl Broker {
                 group: group.name.to_string(),
                 members: described.description.members.len() as u64,
                 members_away: away.clone().count() as u64,
-                partitions_unread: away.map(|member| member.partitions.len() as u64).sum(),
+                partitions_kept: away.map(|member| member.partitions.len() as u64).sum(),
                 is_paused: described.description.summary.is_paused,
                 lag: lag_reading(&total),
             });

@@ -22,10 +22,10 @@ pub struct GroupTotals {
     pub group: String,
     /// Its members, those that are away among them.
     pub members: u64,
-    /// Members whose stream has ended, and whose partitions nobody reads until they are back or their time is over.
+    /// Members whose stream has ended, and who are expected back until their session timeout is over.
     pub members_away: u64,
-    /// Partitions that a member has which is away: nobody reads them.
-    pub partitions_unread: u64,
+    /// Partitions that are kept for them: nobody reads these.
+    pub partitions_kept: u64,
     /// Its members get no records, because somebody said so.
     pub is_paused: bool,
     /// How far it is behind in all its partitions together.
@@ -67,9 +67,7 @@ type NumberOf = (&'static str, &'static str, fn(&GroupTotals) -> u64);
 const NUMBERS: [NumberOf; 4] = [
     ("group_members", "Members, those that are away among them", |g| g.members),
     ("group_members_away", "Members whose place is kept while they are away", |g| g.members_away),
-    ("group_partitions_unread", "Partitions that a member has which is away: nobody reads them", |g| {
-        g.partitions_unread
-    }),
+    ("group_partitions_kept", "Partitions kept for members that are away: nobody reads them", |g| g.partitions_kept),
     ("group_paused", "1 if the members get no records, because somebody said so", |g| u64::from(g.is_paused)),
 ];
 

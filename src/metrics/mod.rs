@@ -435,7 +435,7 @@ mod tests {
             group: "billing".to_owned(),
             members: 3,
             members_away: 1,
-            partitions_unread: 2,
+            partitions_kept: 2,
             is_paused: true,
             lag,
         };
@@ -518,7 +518,7 @@ mod tests {
             "millstream_group_lag_seconds{group=\"billing\",topic=\"orders\",partition=\"2\"} 1.5",
             "millstream_group_members{group=\"billing\"} 3",
             "millstream_group_members_away{group=\"billing\"} 1",
-            "millstream_group_partitions_unread{group=\"billing\"} 2",
+            "millstream_group_partitions_kept{group=\"billing\"} 2",
             "millstream_group_paused{group=\"billing\"} 1",
             "millstream_group_total_lag_bytes{group=\"billing\"} 1000",
             "millstream_group_total_oldest_unread_seconds{group=\"billing\"} 60.0",

@@ -96,7 +96,7 @@ async fn a_place_that_is_kept_for_a_member_that_is_away_can_be_given_up() {
     let member = goes.member_id.clone();
     drop(goes);
     until("the member to be away", async || describe(&broker).await.members[1].away.then_some(())).await;
-    for (metric, number) in [("members", 2), ("members_away", 1), ("partitions_unread", 1)] {
+    for (metric, number) in [("members", 2), ("members_away", 1), ("partitions_kept", 1)] {
         let line = format!("millstream_group_{metric}{{group=\"billing\"}} {number}");
         assert!(broker.has_metric(&line).await, "{line}");
     }

@@ -44,7 +44,7 @@ impl Later {
         let headers = record.headers.iter().map(|(name, value)| name.len() + value.len());
         let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len) + headers.sum::<usize>();
         if bytes > SCHEDULE_RECORD_BYTES_MAX {
-            let what = format!("{bytes} bytes are more than a record that is delivered later may have");
+            let what = format!("{bytes} bytes; a record that is delivered later may have {SCHEDULE_RECORD_BYTES_MAX}");
             return Err(CliError::Input { line, what });
         }
         if self.waiting_bytes + bytes > CALL_BYTES || self.waiting.len() == SCHEDULES_PER_CALL_MAX {
