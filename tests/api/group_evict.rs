@@ -71,7 +71,7 @@ async fn a_stuck_member_is_taken_out_and_others_go_on_at_once() {
 async fn the_stream_says_why_also_when_it_was_just_committing() {
     let broker = TestBroker::start().await;
     broker.create_filled_topic("orders", 1).await;
-    for _ in 0..20 {
+    for _ in 0..5 {
         let mut member = Subscriber::open(&broker, as_member("orders", "billing")).await.expect("opens");
         member.follow_until_owning(1).await;
         let commit = millstream::proto::subscribe_request::Commit {
