@@ -29,6 +29,8 @@ mod fetch;
 mod filters;
 #[path = "api/group_commits.rs"]
 mod group_commits;
+#[path = "api/group_evict.rs"]
+mod group_evict;
 #[path = "api/group_fork.rs"]
 mod group_fork;
 #[path = "api/group_instances.rs"]

@@ -40,6 +40,8 @@ mod inspection;
 mod ledger;
 #[path = "process/pending_schedules.rs"]
 mod pending_schedules;
+#[path = "process/produce_later.rs"]
+mod produce_later;
 #[path = "process/queue.rs"]
 mod queue;
 #[path = "process/queue_verbs.rs"]

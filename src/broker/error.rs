@@ -226,6 +226,12 @@ pub enum BrokerError {
         /// Why.
         cause: String,
     },
+    /// Somebody has taken the member out of its group.
+    #[error(
+        "this member was taken out of its group by EvictMember; its partitions are with others, and its commits are \
+         refused"
+    )]
+    MemberEvicted,
     /// Another member has taken the place of this one.
     #[error(
         "another member has joined with instance id {instance_id} and taken over; give each process of a group an id of \

@@ -85,6 +85,11 @@ impl Broker {
         Ok(self.groups()?.pause(group_name(group)?, paused).await?)
     }
 
+    /// Takes a member out of a group, whatever it is doing.
+    pub async fn evict_member(&self, group: &str, member: &str) -> Result<(), BrokerError> {
+        Ok(self.groups()?.evict(group_name(group)?, MemberId::new(member)).await?)
+    }
+
     /// Deletes a group that has no members.
     pub async fn delete_group(&self, group: &str) -> Result<(), BrokerError> {
         self.groups()?.delete(group_name(group)?).await?;

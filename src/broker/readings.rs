@@ -3,7 +3,7 @@
 use crate::broker::Broker;
 use crate::broker::lag::{Lag, PartitionLag};
 use crate::metrics::{
-    GroupLagReading, GroupReading, GroupReadings, LagReading, OpenFilesReading, PartitionReading, QueueReading,
+    GroupReading, GroupReadings, GroupTotals, LagReading, OpenFilesReading, PartitionReading, QueueReading,
     QueueTotals, Readings, ScheduleReading,
 };
 use crate::queue::{BreakerState, Logs as _};
@@ -101,7 +101,15 @@ impl Broker {
             let described = timeout(COORDINATOR_PATIENCE, self.describe_group(group.name.as_str())).await.ok()?;
             let Ok(described) = described else { continue };
             let total = described.lag;
-            groups_read.push(GroupLagReading { group: group.name.to_string(), lag: lag_reading(&total) });
+            let away = described.description.members.iter().filter(|member| member.is_away);
+            groups_read.push(GroupTotals {
+                group: group.name.to_string(),
+                members: described.description.members.len() as u64,
+                members_away: away.clone().count() as u64,
+                partitions_kept: away.map(|member| member.partitions.len() as u64).sum(),
+                is_paused: described.description.summary.is_paused,
+                lag: lag_reading(&total),
+            });
             for (partition, lag) in described.description.partitions.iter().zip(&described.lags) {
                 let (Some(committed), Some(PartitionLag { lag, .. })) = (&partition.committed, lag) else { continue };
                 readings.push(GroupReading {

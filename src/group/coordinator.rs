@@ -63,6 +63,11 @@ impl GroupCoordinator {
         self.call(|reply| Command::Leave { group, member, reply }).await
     }
 
+    /// Takes a member out of its group: its partitions are free at once, it is told, and it may commit no more.
+    pub async fn evict(&self, group: GroupName, member: MemberId) -> Result<(), GroupError> {
+        self.call(|reply| Command::Evict { group, member, reply }).await
+    }
+
     /// Commits offsets; one result for each, in order. Those that were accepted are durable.
     pub async fn commit(&self, request: CommitRequest) -> Result<CommitResults, GroupError> {
         self.call(|reply| Command::Commit { request, reply }).await

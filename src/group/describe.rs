@@ -4,11 +4,13 @@
 
 use super::event::{Now, OffsetKey};
 use super::ids::{Generation, GroupName, MemberId};
+use super::membership::Assignor;
 use super::pace::PaceStart;
+use super::rebalance::chosen_assignor;
 use super::state::{GroupState, Member};
 use super::topics::TopicsSnapshot;
 use crate::filter::Filter;
-use crate::types::{Offset, TimestampMs, TopicName, TopicPartition};
+use crate::types::{Offset, TimestampMs, TopicName, TopicPartition, TopicPattern};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How far a group has come in one partition.
@@ -65,6 +67,12 @@ pub struct MemberDescription {
     pub instance_id: Option<String>,
     /// Its stream has ended, and it is expected back.
     pub is_away: bool,
+    /// The topics that it wants by name, in order.
+    pub topics: Vec<TopicName>,
+    /// And by pattern.
+    pub patterns: Vec<TopicPattern>,
+    /// How it wants partitions to be shared.
+    pub assignor: Assignor,
     /// Which records it wants.
     pub filter: Option<Filter>,
     /// What it may still commit to: its partitions, and those it has yet to release. In order.
@@ -89,6 +97,8 @@ pub struct PartitionDescription {
 pub struct GroupDescription {
     /// The line about it.
     pub summary: GroupSummary,
+    /// How partitions are shared, as most members want it; `None` while there are none.
+    pub assignor: Option<Assignor>,
     /// In the order in which they joined.
     pub members: Vec<MemberDescription>,
     /// Every partition that the group has committed to or is subscribed to, by topic and partition.
@@ -113,6 +123,7 @@ impl GroupState {
     pub(super) fn describe(&self, topics: &TopicsSnapshot, now: Now) -> GroupDescription {
         GroupDescription {
             summary: self.summary(),
+            assignor: (!self.members.is_empty()).then(|| chosen_assignor(&self.members_in_order())),
             members: self.describe_members(),
             partitions: self.describe_partitions(topics, now),
         }
@@ -129,6 +140,9 @@ impl GroupState {
             peer: member.peer.clone(),
             instance_id: member.instance.as_ref().map(|instance| instance.id.clone()),
             is_away: member.away_until_ms.is_some(),
+            topics: member.interest.topics.iter().cloned().collect(),
+            patterns: member.interest.patterns.clone(),
+            assignor: member.assignor,
             filter: member.filter.clone(),
             partitions: partitions.remove(&member.id).unwrap_or_default(),
         };

@@ -27,6 +27,14 @@ pub enum GroupError {
         /// The id given.
         member: MemberId,
     },
+    /// There is no such member to be taken out.
+    #[error("group {group} has no member {member}; millstream group describe {group} says which it has")]
+    NoSuchMember {
+        /// The group.
+        group: GroupName,
+        /// The id given.
+        member: MemberId,
+    },
     /// Only possible while the group has no members.
     #[error(
         "group {group} has {members} members; this needs a group without members, or the id of the member that asks"

@@ -115,6 +115,16 @@ impl Groups {
         self.existing_or_new(group).decide_leave(member, &self.topics, now)
     }
 
+    /// A member is taken out of its group.
+    pub(super) fn decide_evict(
+        &self,
+        group: &GroupName,
+        member: &MemberId,
+        now: Now,
+    ) -> Result<Decision<()>, GroupError> {
+        self.existing(group)?.decide_evict(member, &self.topics, now)
+    }
+
     /// The stream of a member has ended: it leaves, or is away.
     pub(super) fn decide_departure(
         &self,

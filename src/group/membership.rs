@@ -93,6 +93,8 @@ pub enum RemovalReason {
         /// The id of both.
         instance_id: String,
     },
+    /// Somebody has taken it out of the group.
+    Evicted,
     /// The coordinator has stopped.
     Stopped {
         /// Why it stopped.

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! GroupCoordinator (handle) -> inbox -> task (the one owner) -> groups -> state: decide, then apply
-//!                                         |                               rebalance, instance, commit, seek, fork, pause,
-//!                                         |                               assignor, range_assignor
+//!                                         |                               rebalance, instance, evict, commit, seek, fork,
+//!                                         |                               pause, assignor, range_assignor
 //!                                         +-> Journal: one append per drain, then answers and member events
 //! ```
 //!
@@ -18,6 +18,7 @@ mod coordinator;
 mod describe;
 mod error;
 mod event;
+mod evict;
 mod fork;
 mod groups;
 mod ids;

@@ -63,7 +63,7 @@ impl World {
                 }
             }
             MemberEvent::PauseChanged { paused } => assert_eq!(paused, self.paused.contains(&group)),
-            MemberEvent::Removed { reason: RemovalReason::Fenced { .. } } => {
+            MemberEvent::Removed { reason: RemovalReason::Fenced { .. } | RemovalReason::Evicted } => {
                 assert!(self.clients.iter().any(|client| client.id == member && client.gone));
             }
             MemberEvent::Removed { reason } => panic!("the state removes nobody by itself: {reason:?}"),

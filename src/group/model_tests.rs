@@ -57,6 +57,9 @@ pub(super) enum Step {
     Wait {
         ms: u64,
     },
+    Evict {
+        member: usize,
+    },
     Fork {
         group: usize,
     },
@@ -91,6 +94,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(group, topics, instance)| Step::Join { group, topics, instance }),
         3 => member.clone().prop_map(|member| Step::Depart { member }),
         3 => member.clone().prop_map(|member| Step::Leave { member }),
+        1 => member.clone().prop_map(|member| Step::Evict { member }),
         8 => (member.clone(), 0..3_usize).prop_map(|(member, back)| Step::Release { member, back }),
         12 => (member, prop::option::of(0..4_u64), topic.clone(), partition.clone(), offset.clone()).prop_map(
             |(member, generation, topic, partition, offset)| {

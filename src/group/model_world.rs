@@ -85,7 +85,8 @@ impl World {
         match step {
             Step::Join { group, topics, instance } => self.join(*group, topics, instance.map(|i| INSTANCES[i])),
             Step::Depart { member } => self.depart(*member),
-            Step::Leave { member } => self.leave(*member),
+            Step::Leave { member } => self.leave(*member, false),
+            Step::Evict { member } => self.leave(*member, true),
             Step::Release { member, back } => self.release(*member, *back),
             Step::Commit { member, generation, topic, partition, offset } => {
                 self.commit(*member, *generation, &offset_at(TOPICS[*topic], *partition, *offset));
@@ -190,13 +191,21 @@ impl World {
         }
     }
 
-    fn leave(&mut self, member: usize) {
+    /// By itself, or taken out by somebody; then it is told, unless it is away.
+    fn leave(&mut self, member: usize, evicted: bool) {
         let Some(client) = self.clients.get_mut(member) else { return };
-        let decided = self.groups.decide_leave(&client.group, &client.id, self.now);
+        let decide = if evicted { Groups::decide_evict } else { Groups::decide_leave };
+        let decided = decide(&self.groups, &client.group, &client.id, self.now);
         assert_eq!(decided.is_err(), client.gone, "only members can leave");
+        let is_told = evicted && client.away_until_ms.is_none();
         client.gone = true;
         client.reads.clear();
         if let Ok(decision) = decided {
+            let told = decision.effects.iter().filter(|told| matches!(told.event, MemberEvent::Removed { .. }));
+            assert_eq!(
+                told.map(|told| &told.member).collect::<Vec<_>>(),
+                Vec::from_iter(is_told.then_some(&client.id))
+            );
             self.enact(decision);
         }
     }

@@ -226,7 +226,7 @@ impl GroupState {
         Some(next.collect())
     }
 
-    fn is_away(&self, member: &MemberId) -> bool {
+    pub(super) fn is_away(&self, member: &MemberId) -> bool {
         self.members.get(member).is_some_and(|member| member.away_until_ms.is_some())
     }
 
@@ -247,7 +247,7 @@ impl GroupState {
 }
 
 /// What most members ask for.
-fn chosen_assignor(members: &[&Member]) -> Assignor {
+pub(super) fn chosen_assignor(members: &[&Member]) -> Assignor {
     let for_range = members.iter().filter(|member| member.assignor == Assignor::Range).count();
     if for_range * 2 > members.len() { Assignor::Range } else { Assignor::Balanced }
 }

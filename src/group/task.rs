@@ -45,6 +45,7 @@ pub(super) enum Command {
     Join { request: JoinRequest, reply: Reply<Membership> },
     Release { group: GroupName, member: MemberId, generation: Generation, reply: Reply<()> },
     Leave { group: GroupName, member: MemberId, reply: Reply<()> },
+    Evict { group: GroupName, member: MemberId, reply: Reply<()> },
     Commit { request: CommitRequest, reply: Reply<CommitResults> },
     Seek { group: GroupName, offsets: Vec<OffsetToCommit>, reply: Reply<CommitResults> },
     Fork { source: GroupName, target: GroupName, dry_run: bool, reply: Reply<Vec<CommittedOffset>> },
@@ -145,6 +146,10 @@ impl Task {
             Command::Leave { group, member, reply } => {
                 let decided = self.groups.decide_leave(&group, &member, now);
                 self.members.remove(&(group, member));
+                self.settle(decided, reply, drain);
+            }
+            Command::Evict { group, member, reply } => {
+                let decided = self.groups.decide_evict(&group, &member, now);
                 self.settle(decided, reply, drain);
             }
             Command::Commit { request, reply } => {

@@ -5,7 +5,7 @@ use super::convert::{check_count, committed_out, partition_out, position_in};
 use super::status::status;
 use crate::broker::groups::{Commit, DescribedGroup};
 use crate::broker::lag::{Lag, PartitionLag};
-use crate::broker::{GroupPhase, GroupSummary, MemberDescription, PartitionDescription};
+use crate::broker::{Assignor, GroupPhase, GroupSummary, MemberDescription, PartitionDescription};
 use crate::limits::SUBSCRIBE_TOPICS_MAX;
 use crate::proto::{self, group_service_server::GroupService};
 use tonic::{Request, Response, Status, async_trait};
@@ -29,6 +29,7 @@ impl GroupService for Door {
         let partitions = description.partitions.into_iter().zip(lags).map(group_partition_out).collect();
         Ok(Response::new(proto::DescribeGroupResponse {
             group: Some(summary_out(&description.summary)),
+            assignor: description.assignor.map(|assignor| assignor_out(assignor).into()),
             members: description.members.into_iter().map(member_out).collect(),
             partitions,
             lag: Some(lag_out(&lag)),
@@ -78,6 +79,15 @@ impl GroupService for Door {
         Ok(Response::new(proto::ResumeGroupResponse {}))
     }
 
+    async fn evict_member(
+        &self,
+        request: Request<proto::EvictMemberRequest>,
+    ) -> Result<Response<proto::EvictMemberResponse>, Status> {
+        let proto::EvictMemberRequest { group, member_id } = request.into_inner();
+        self.broker.evict_member(&group, &member_id).await.map_err(|error| status(&error))?;
+        Ok(Response::new(proto::EvictMemberResponse {}))
+    }
+
     async fn delete_group(
         &self,
         request: Request<proto::DeleteGroupRequest>,
@@ -109,8 +119,18 @@ fn member_out(member: MemberDescription) -> proto::GroupMember {
         peer: member.peer,
         instance_id: member.instance_id.unwrap_or_default(),
         away: member.is_away,
+        topics: member.topics.into_iter().map(Into::into).collect(),
+        topic_patterns: member.patterns.iter().map(ToString::to_string).collect(),
+        assignor: assignor_out(member.assignor).into(),
         filter: member.filter.map(String::from).unwrap_or_default(),
         partitions: member.partitions.into_iter().map(partition_out).collect(),
+    }
+}
+
+fn assignor_out(assignor: Assignor) -> proto::Assignor {
+    match assignor {
+        Assignor::Balanced => proto::Assignor::Balanced,
+        Assignor::Range => proto::Assignor::Range,
     }
 }
 

@@ -170,6 +170,7 @@ fn row(error: &BrokerError) -> Row {
         E::LettersBusy { topic } => Row::new(Code::Aborted, "LETTERS_BUSY").fact("topic", topic).next(LATER),
         E::MemberRemoved { .. } => Row::new(Code::Aborted, "MEMBER_REMOVED"),
         E::MemberFenced { instance_id } => Row::new(Code::Aborted, "MEMBER_FENCED").fact("instance_id", instance_id),
+        E::MemberEvicted => Row::new(Code::Aborted, "MEMBER_EVICTED"),
         E::Group(error) => group_row(error),
         E::Commit(error) => commit_row(error),
         E::Queue(error) => queue_row(error),
@@ -262,6 +263,9 @@ fn group_row(error: &GroupError) -> Row {
         E::NotFound { group } => Row::new(Code::NotFound, "GROUP_NOT_FOUND").fact("group", group),
         E::UnknownMember { group, member } => {
             Row::new(Code::Aborted, "MEMBER_UNKNOWN").fact("group", group).fact("member", member)
+        }
+        E::NoSuchMember { group, member } => {
+            Row::new(Code::NotFound, "MEMBER_NOT_FOUND").fact("group", group).fact("member", member)
         }
         E::HasMembers { group, members } => {
             Row::new(Code::FailedPrecondition, "GROUP_HAS_MEMBERS").fact("group", group).fact("members", members)

@@ -1,4 +1,4 @@
-//! Gauges of how far groups are behind, by partition and of each group as a whole.
+//! Gauges of how far groups are behind, by partition and of each group as a whole, and of who is there to read.
 //!
 //! What is not known has no series at that moment: a 0 would say that all is well.
 
@@ -10,17 +10,25 @@ use prometheus_client::encoding::DescriptorEncoder;
 #[derive(Debug, Default, Clone)]
 pub struct GroupReadings {
     /// Each as a whole.
-    pub groups: Vec<GroupLagReading>,
+    pub groups: Vec<GroupTotals>,
     /// Every partition that a group has committed to.
     pub partitions: Vec<GroupReading>,
 }
 
-/// How far one group is behind in all its partitions together.
+/// One group as a whole.
 #[derive(Debug, Clone)]
-pub struct GroupLagReading {
+pub struct GroupTotals {
     /// The group.
     pub group: String,
-    /// How far.
+    /// Its members, those that are away among them.
+    pub members: u64,
+    /// Members whose stream has ended, and who are expected back until their session timeout is over.
+    pub members_away: u64,
+    /// Partitions that are kept for them: nobody reads these.
+    pub partitions_kept: u64,
+    /// Its members get no records, because somebody said so.
+    pub is_paused: bool,
+    /// How far it is behind in all its partitions together.
     pub lag: LagReading,
 }
 
@@ -54,6 +62,15 @@ pub struct LagReading {
     pub drain_seconds: Option<f64>,
 }
 
+type NumberOf = (&'static str, &'static str, fn(&GroupTotals) -> u64);
+
+const NUMBERS: [NumberOf; 4] = [
+    ("group_members", "Members, those that are away among them", |g| g.members),
+    ("group_members_away", "Members whose place is kept while they are away", |g| g.members_away),
+    ("group_partitions_kept", "Partitions kept for members that are away: nobody reads them", |g| g.partitions_kept),
+    ("group_paused", "1 if the members get no records, because somebody said so", |g| u64::from(g.is_paused)),
+];
+
 type SecondsOf = (&'static str, &'static str, fn(&LagReading) -> Option<f64>);
 
 const SECONDS: [SecondsOf; 3] = [
@@ -72,6 +89,9 @@ impl GroupReadings {
         };
         let wholes = || self.groups.iter().map(|g| ([("group", g.group.clone())], &g.lag));
 
+        for (name, help, number) in NUMBERS {
+            gauge(encoder, name, help, self.groups.iter().map(|g| ([("group", g.group.clone())], number(g))))?;
+        }
         let committed = parts().map(|(labels, g)| (labels, g.committed_offset));
         gauge(encoder, "group_committed_offset", "The next record that the group reads", committed)?;
         let help = "Retained records from the committed offset to the high watermark";

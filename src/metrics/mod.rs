@@ -25,7 +25,7 @@ mod requests;
 mod schedules;
 
 use expired::ExpiredUnread;
-pub use groups::{GroupLagReading, GroupReading, GroupReadings, LagReading};
+pub use groups::{GroupReading, GroupReadings, GroupTotals, LagReading};
 pub use readings::{
     CoordinatorReading, LetterReading, OpenFilesReading, PartitionReading, QueueReading, QueueTotals, Readings,
 };
@@ -431,7 +431,15 @@ mod tests {
             committed_offset: 80,
             lag,
         };
-        GroupReadings { groups: vec![GroupLagReading { group: "billing".to_owned(), lag }], partitions: vec![group] }
+        let total = GroupTotals {
+            group: "billing".to_owned(),
+            members: 3,
+            members_away: 1,
+            partitions_kept: 2,
+            is_paused: true,
+            lag,
+        };
+        GroupReadings { groups: vec![total], partitions: vec![group] }
     }
 
     fn work() -> (QueueReading, QueueTotals) {
@@ -508,6 +516,10 @@ mod tests {
             "millstream_open_files_evictions_total 33",
             "millstream_group_lag_records{group=\"billing\",topic=\"orders\",partition=\"2\"} 10",
             "millstream_group_lag_seconds{group=\"billing\",topic=\"orders\",partition=\"2\"} 1.5",
+            "millstream_group_members{group=\"billing\"} 3",
+            "millstream_group_members_away{group=\"billing\"} 1",
+            "millstream_group_partitions_kept{group=\"billing\"} 2",
+            "millstream_group_paused{group=\"billing\"} 1",
             "millstream_group_total_lag_bytes{group=\"billing\"} 1000",
             "millstream_group_total_oldest_unread_seconds{group=\"billing\"} 60.0",
         ] {

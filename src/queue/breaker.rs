@@ -7,10 +7,12 @@
 //!
 //! In memory only: after a restart it is closed, and the next failures open it again.
 
-use super::event::{Event, Moment, Now};
-use super::ids::DeliveryId;
+use super::event::{DeathReason, Event, Moment, Now, Settlement, offsets};
+use super::ids::{DeliveryId, PartitionKey, Place};
 use super::policy::BreakerPolicy;
-use super::state::QueueState;
+use super::progress::MessageState;
+use super::state::{QueueState, messages_in};
+use crate::types::Offset;
 use std::collections::VecDeque;
 
 /// A pause is doubled no more often than this.
@@ -37,7 +39,7 @@ enum Position {
         until: Moment,
     },
     Probing {
-        /// The last delivery before: what is out of it may be for hours, and is no probe.
+        /// The last delivery before: what is out of it, or of an older one, may be for hours, and is no probe.
         before: Option<DeliveryId>,
     },
 }
@@ -143,6 +145,30 @@ impl QueueState {
                 self.stirred = true;
             }
             _ => {}
+        }
+    }
+
+    /// Whether what becomes of this message says anything to the breaker. While it probes only the probe does: what was out
+    /// before says how things were when it was handed out.
+    pub(super) fn concerns_breaker(&self, place: Place) -> bool {
+        let Position::Probing { before } = self.breaker.position else { return true };
+        let state = self.message(place).map(|message| &message.state);
+        matches!(state, Some(MessageState::Leased(lease)) if Some(lease.delivery) > before)
+    }
+
+    /// How many messages of a settlement, which is not carried out yet, were done and have failed, as far as the breaker
+    /// is concerned.
+    pub(super) fn outcomes_of(&self, at: PartitionKey, settlement: &Settlement) -> (u64, u64) {
+        let Settlement { acked, failed, dying, .. } = settlement;
+        let failed = failed.iter().map(|(offset, _)| *offset);
+        let died = dying.iter().filter(|(_, reason)| *reason != DeathReason::Expired).map(|(offset, _)| *offset);
+        let count = |offsets: &mut dyn Iterator<Item = Offset>| {
+            offsets.filter(|offset| self.concerns_breaker(Place { at, offset: *offset })).count() as u64
+        };
+        match self.breaker.position {
+            Position::Probing { .. } => (count(&mut offsets(acked)), count(&mut failed.chain(died))),
+            // A journal may bring ranges of any length; these are not to be walked through.
+            _ => (messages_in(acked), failed.chain(died).count() as u64),
         }
     }
 

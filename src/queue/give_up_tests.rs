@@ -161,6 +161,41 @@ fn what_was_out_before_does_not_keep_the_breaker_from_trying() {
     assert_eq!(state(&desk), BreakerState::Closed);
 }
 
+/// A long piece of work from before the outage ended well while the broker tried: the breaker closed, and the queue used up
+/// attempts on what was still down. One that ended badly made the pause twice as long, whatever became of the probe.
+#[test]
+fn only_the_probe_decides_while_the_breaker_tries() {
+    let mut desk = with_breaker(100, 1);
+    let messages = desk.receive(ONE, 4);
+    desk.settle(&messages[..1], &NACK);
+    desk.wait(0);
+    desk.wait(100);
+    assert_eq!(state(&desk), BreakerState::Probing);
+    desk.settle(&messages[1..2], &Verb::Ack);
+    assert_eq!(state(&desk), BreakerState::Probing, "it was out before");
+    let probe = desk.receive(TWO, 10);
+    assert_eq!(probe.len(), 1);
+    desk.settle(&messages[2..3], &NACK);
+    desk.wait(0);
+    assert_eq!(state(&desk), BreakerState::Probing);
+    let lost = desk.queues.get(&queue("work")).unwrap().decide_close(ONE, Departure::Lost).events;
+    desk.enact(lost);
+    desk.wait(0);
+    assert_eq!(state(&desk), BreakerState::Probing, "nor does it matter that a worker from before is lost");
+    assert_eq!(desk.receive(TWO, 10), [], "what it had waits for the outcome of the probe");
+    desk.settle(&probe, &NACK);
+    desk.wait(0);
+    assert!(matches!(state(&desk), BreakerState::Open { .. }), "the probe has failed");
+
+    desk.wait(200);
+    assert_eq!(state(&desk), BreakerState::Probing);
+    assert_eq!(desk.receive(TWO, 10).len(), 1);
+    let lost = desk.queues.get(&queue("work")).unwrap().decide_close(TWO, Departure::Lost).events;
+    desk.enact(lost);
+    desk.wait(0);
+    assert!(matches!(state(&desk), BreakerState::Open { .. }), "whoever has the probe and is lost has failed");
+}
+
 #[test]
 fn a_lost_worker_is_one_failure_however_much_it_had() {
     let mut desk = with_breaker(100, 2);

@@ -138,12 +138,13 @@ impl QueueState {
             Event::Extended { places, deadline_ms, .. } => self.extend(places, *deadline_ms),
             Event::Rescheduled { delivery, deadline_ms, .. } => self.reschedule(*delivery, *deadline_ms),
             Event::Freed { places, .. } => {
+                let is_counted = places.iter().any(|place| self.concerns_breaker(*place));
                 for place in places {
                     self.set_state(*place, MessageState::Available);
                 }
                 self.counts.failed = self.counts.failed.saturating_add(places.len() as u64);
                 // One worker was lost, however much it had.
-                self.note_outcomes(0, 1);
+                self.note_outcomes(0, u64::from(is_counted));
             }
             Event::Ripened { until_ms, .. } => {
                 while let Some((_, place)) = self.waiting.first().copied().filter(|(ms, _)| ms <= until_ms) {
@@ -298,6 +299,7 @@ impl QueueState {
 
     fn settle(&mut self, at: PartitionKey, settlement: &Settlement) {
         let Settlement { acked, buried, absent, filtered, released, failed, dying } = settlement;
+        let (judged_acked, judged_failed) = self.outcomes_of(at, settlement);
         let add = |count: &mut u64, more| *count = count.saturating_add(more);
         for ranges in [acked, buried] {
             for range in ranges {
@@ -314,7 +316,7 @@ impl QueueState {
         let finished = [acked, buried, absent, filtered].map(|ranges| messages_in(ranges));
         let died = dying.iter().filter(|(_, reason)| *reason != DeathReason::Expired).count();
         let all_failed = (failed.len() + died) as u64;
-        self.note_outcomes(finished[0], all_failed);
+        self.note_outcomes(judged_acked, judged_failed);
         add(&mut self.counts.failed, all_failed);
         add(&mut self.counts.acked, finished[0]);
         add(&mut self.counts.dead_lettered, finished[1]);
@@ -402,6 +404,6 @@ impl QueueState {
 }
 
 /// How many messages these ranges are.
-fn messages_in(ranges: &[Range<Offset>]) -> u64 {
+pub(super) fn messages_in(ranges: &[Range<Offset>]) -> u64 {
     ranges.iter().map(|range| range.end.records_since(range.start)).fold(0, u64::saturating_add)
 }

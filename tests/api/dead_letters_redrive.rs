@@ -7,8 +7,8 @@ use crate::common::{TestBroker, until, within};
 use crate::dead_letters::{all_of, broker_with_queue, giving_up, kill, open_offsets, purge};
 use crate::queues::{create, receive, seen, settle};
 use millstream::proto::{
-    GetTopicRequest, Header, LetterSelection, Record, RedriveDeadLettersRequest, RedriveDeadLettersResponse,
-    RedrivenLetter, TopicOptions,
+    FencePartitionRequest, GetTopicRequest, Header, LetterSelection, Record, RedriveDeadLettersRequest,
+    RedriveDeadLettersResponse, RedrivenLetter, TopicOptions,
 };
 use prost::Message as _;
 use std::collections::BTreeSet;
@@ -262,6 +262,65 @@ async fn a_broker_that_stops_ends_a_redrive_between_two_letters() {
     let left = open_offsets(&broker, all_of("work.dlq")).await;
     let sent = broker.partition_state("orders", 0).await.high_watermark - 20;
     assert_eq!(left, (sent..20).collect::<Vec<_>>());
+}
+
+async fn fence(broker: &TestBroker, topic: &str, token: Option<u64>) {
+    let request = FencePartitionRequest { topic: topic.into(), partition: 0, token, clear: token.is_none() };
+    broker.producer().fence_partition(request).await.expect("it is there");
+}
+
+/// A fence keeps everybody out who does not show the token, and the broker itself has none to show.
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_stay_open_while_their_topic_is_fenced() {
+    let broker = broker_with_queue().await;
+    kill(&broker, numbered("m", 3)).await;
+    fence(&broker, "orders", Some(7)).await;
+    let refused = redrive(&broker, redrive_of(all_of("work.dlq"))).await.expect_err("it has no token");
+    let refused = Refusal::from(refused);
+    assert_eq!((refused.kind(), refused.fact("topic")), ((Code::Aborted, "FENCED"), "orders"));
+    assert_eq!(open_offsets(&broker, all_of("work.dlq")).await, [0, 1, 2]);
+    assert_eq!(broker.partition_state("orders", 0).await.high_watermark, 3, "nothing was sent");
+    fence(&broker, "orders", None).await;
+    assert_eq!(
+        offsets(&redrive(&broker, redrive_of(all_of("work.dlq"))).await.expect("it redrives").letters),
+        [0, 1, 2]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fence_on_one_partition_ends_a_redrive_after_the_others_were_served() {
+    let broker = broker_with_queue().await;
+    broker.create_topic("spread", 2).await;
+    kill(&broker, (0..20).map(|number| keyed(format!("key-{number}"), "x")).collect()).await;
+    fence(&broker, "spread", Some(7)).await;
+    let to_spread = || RedriveDeadLettersRequest { to_topic: "spread".into(), ..redrive_of(all_of("work.dlq")) };
+    let refused = Refusal::from(redrive(&broker, to_spread()).await.expect_err("one partition is fenced"));
+    assert_eq!((refused.reason.as_str(), refused.fact("partition")), ("FENCED", "0"));
+    let sent = broker.partition_state("spread", 1).await.high_watermark;
+    assert!((1..20).contains(&sent), "{sent} keys of 20 belong to the other partition");
+    assert_eq!(open_offsets(&broker, all_of("work.dlq")).await.len() as u64, 20 - sent, "what was sent is resolved");
+    assert_eq!(broker.partition_state("spread", 0).await.high_watermark, 0);
+    fence(&broker, "spread", None).await;
+    assert_eq!(redrive(&broker, to_spread()).await.expect("it redrives").letters.len() as u64, 20 - sent);
+    assert_eq!(broker.partition_state("spread", 1).await.high_watermark, sent, "none was sent twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_stay_open_while_there_is_no_room_for_them() {
+    let disk = StallingDisk::default();
+    let broker = TestBroker::start_with(|setting| setting.fs = Arc::new(disk.clone())).await;
+    let topic = broker.create_topic("orders", 1).await;
+    create(&broker, "work", giving_up()).await.expect("the queue can be created");
+    kill(&broker, numbered("m", 3)).await;
+    disk.refuse(Some(topic.topic_id));
+    let full = Refusal::from(redrive(&broker, redrive_of(all_of("work.dlq"))).await.expect_err("there is no room"));
+    assert_eq!((full.kind(), full.fact("topic")), ((Code::ResourceExhausted, "DISK_FULL"), "orders"));
+    assert_eq!((full.fact("retryable"), full.fact("no_side_effects")), ("true", "true"));
+    assert_eq!(open_offsets(&broker, all_of("work.dlq")).await, [0, 1, 2]);
+    disk.refuse(None);
+    let rest = async || redrive(&broker, redrive_of(all_of("work.dlq"))).await.ok();
+    assert_eq!(offsets(&until("room for records", rest).await.letters), [0, 1, 2]);
+    assert_eq!(broker.partition_state("orders", 0).await.high_watermark, 6, "each was sent once");
 }
 
 /// The journal fails between the two writes of a redrive, as a crash there would leave it: the letter was sent, and

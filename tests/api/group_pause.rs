@@ -34,6 +34,7 @@ async fn a_paused_group_gets_no_records_and_commits_what_it_has() {
     pause(&broker).await;
     assert!(matches!(member.next_notice().await, Response::Paused(_)));
     assert!(is_paused(&broker).await);
+    assert!(broker.has_metric("millstream_group_paused{group=\"billing\"} 1").await);
 
     broker.append("orders", 0, set(numbered("more", 5))).await;
     assert_eq!(member.listen().await, [], "nothing comes");

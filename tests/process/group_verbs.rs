@@ -1,13 +1,14 @@
-//! What a person does to a group from a terminal: move it, fork it, pause it, read as it.
+//! What a person does to a group from a terminal: move it, fork it, pause it, take a member out, read as it.
 
 use crate::broker::{Broker, Launch};
 use crate::command_line::{lines, millstream, run};
 use millstream::client::admin::TopicSettings;
 use millstream::client::{NewRecord, ProducerOptions};
 use millstream::types::TopicName;
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 /// A broker with ten records, `0` to `9`, in `orders`.
 async fn broker_with_records(directory: &Path) -> Broker {
@@ -73,11 +74,44 @@ async fn a_group_is_moved_forked_paused_and_read_from_the_command_line() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stuck_member_is_found_and_taken_out_from_the_command_line() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let broker = broker_with_records(directory.path()).await;
+    let read = ["consume", "--pattern", "ord*", "-g", "audit", "--assignor", "range", "-o", "earliest", "--json"];
+    let mut reader = millstream(&broker, &read);
+    let mut reader = reader.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut first = String::new();
+    BufReader::new(reader.stdout.as_mut().expect("it is piped")).read_line(&mut first).expect("it reads");
+    let described = object(&run(&broker, &["group", "describe", "audit", "--json"]));
+    let member = &described["members"][0];
+    assert_eq!((&described["assignor"], &member["assignor"]), (&"range".into(), &"range".into()));
+    assert_eq!((&member["topics"], &member["topic_patterns"]), (&json!([]), &json!(["ord*"])));
+    let id = member["member_id"].as_str().expect("it has one").to_owned();
+    let table = lines(&run(&broker, &["group", "describe", "audit"]));
+    assert!(table[0].ends_with("shared in ranges"), "{table:?}");
+    let line = table.iter().find(|line| line.starts_with(&id)).expect("it is listed");
+    assert!(line.contains("ord*") && line.contains("range"), "{line}");
+
+    let evicted = run(&broker, &["group", "evict", "audit", &id]);
+    assert!(evicted.status.success(), "{}", String::from_utf8_lossy(&evicted.stderr));
+    let ended = reader.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.code() == Some(1) && said.contains("taken out of its group"), "{said}");
+    let again = run(&broker, &["group", "evict", "audit", &id]);
+    assert_eq!(again.status.code(), Some(3));
+    assert!(refusal(&again).contains("millstream group describe audit"), "it says where to look");
+    let empty = object(&run(&broker, &["group", "describe", "audit", "--json"]));
+    assert_eq!((&empty["assignor"], &empty["members"]), (&Value::Null, &json!([])));
+    broker.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_meant_is_refused_before_anything_is_done() {
     let directory = tempfile::tempdir().expect("a directory");
     let broker = broker_with_records(directory.path()).await;
     for (arguments, named) in [
         (&["group", "pause", "nobody"][..], "nobody"),
+        (&["group", "evict", "nobody", "member-1"], "nobody"),
         (&["group", "fork", "nobody", "other"], "nobody"),
         (&["group", "seek", "audit", "--topic", "nowhere", "--to", "earliest"], "nowhere"),
         (&["group", "seek", "audit", "--topic", "orders", "--to", "yesterday"], "yesterday"),

@@ -89,6 +89,34 @@ async fn a_request_fails_when_its_work_has_failed_for_good_and_not_before() {
     broker.stop();
 }
 
+/// The broker does not reply for a request that was given up; a worker on its dead letters can, as the documentation says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_on_the_dead_letters_says_that_the_work_has_failed_when_its_worker_cannot() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let broker = start(directory.path()).await;
+    let mut asking = millstream(&broker, &["request", "sums", "1", "--timeout", "60s"]);
+    let asking = asking.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    for _ in 0..2 {
+        // The command takes its worker with it, before it could say anything.
+        let mut dies = worker(&broker, "kill -9 $PPID");
+        assert!(!dies.0.wait().expect("it ends").success());
+    }
+    let create = ["queue", "create", "given-up", "--topic", "work.dlq", "--from", "earliest"];
+    let created = run(&broker, &create);
+    assert!(created.status.success(), "{}", ended(&created).2);
+    let exec = format!(
+        r#"{} reply "$MILLSTREAM_HEADER_REPLY_TOKEN" --failure "given up: $MILLSTREAM_HEADER_DEAD_LETTER_REASON" -b {}"#,
+        env!("CARGO_BIN_EXE_millstream"),
+        broker.address()
+    );
+    let command = ["worker", "given-up", "--exec", &exec];
+    let _worker = Worker(millstream(&broker, &command).spawn().expect("it starts"));
+    let (code, _, error) = ended(&asking.wait_with_output().expect("it ends"));
+    assert_eq!(code, Some(6), "{error}");
+    assert!(error.contains("the work has failed: given up: attempts_exhausted"), "{error}");
+    broker.stop();
+}
+
 /// One try would be enough for anybody, and more output than a reply holds does not get less by another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_output_than_a_reply_holds_is_a_failure_and_large_ones_pass() {

@@ -15,7 +15,7 @@ pub use request::OpenSubscription;
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
 use crate::broker::groups::{Commit, RefusedCommits, group_name};
-use crate::group::{Generation, JoinRequest, MemberEvent, MemberId, Membership, RemovalReason};
+use crate::group::{Generation, GroupError, JoinRequest, MemberEvent, MemberId, Membership, RemovalReason};
 use crate::storage::reader::StoredBatch;
 use crate::types::{Offset, Position, TopicName, TopicPartition};
 use cursors::{Cursors, Reading};
@@ -135,15 +135,34 @@ impl Subscription {
     }
 
     /// Commits offsets as this member.
-    pub async fn commit(&self, commits: Vec<Commit>) -> Result<RefusedCommits, BrokerError> {
+    pub async fn commit(&mut self, commits: Vec<Commit>) -> Result<RefusedCommits, BrokerError> {
         let member = self.member("commit")?.clone();
-        self.broker.commit(&self.request.group, Some((member, None)), commits).await
+        let committed = self.broker.commit(&self.request.group, Some((member, None)), commits).await;
+        committed.map_err(|refused| self.why_refused(refused))
     }
 
     /// The client has stopped working on what was revoked in `generation`, or on what came before the seek of it.
-    pub async fn release(&self, generation: Generation) -> Result<(), BrokerError> {
+    pub async fn release(&mut self, generation: Generation) -> Result<(), BrokerError> {
         let member = self.member("released")?.clone();
-        Ok(self.broker.groups()?.release(group_name(&self.request.group)?, member, generation).await?)
+        let group = group_name(&self.request.group)?;
+        let released = self.broker.groups()?.release(group, member, generation).await;
+        released.map_err(|refused| self.why_refused(refused.into()))
+    }
+
+    /// A call of this member was refused. If that is because it is no member any more, it was told why before, and may
+    /// not have looked yet: the client is to hear that, whichever of the two comes first.
+    fn why_refused(&mut self, refused: BrokerError) -> BrokerError {
+        if !matches!(refused, BrokerError::Group(GroupError::UnknownMember { .. })) {
+            return refused;
+        }
+        let mut unread = self.event.take().into_iter().chain(std::iter::from_fn(|| {
+            self.membership.as_mut().and_then(|membership| membership.events.try_recv().ok())
+        }));
+        let removed = unread.find_map(|event| match event {
+            MemberEvent::Removed { reason } => Some(removal(reason)),
+            _ => None,
+        });
+        removed.unwrap_or(refused)
     }
 
     fn member(&self, field: &'static str) -> Result<&MemberId, BrokerError> {
@@ -271,13 +290,7 @@ impl Subscription {
                 self.is_paused = paused;
                 Ok(Delivery::PauseChanged { paused })
             }
-            MemberEvent::Removed { reason } => Err(match reason {
-                RemovalReason::Fenced { instance_id } => BrokerError::MemberFenced { instance_id },
-                RemovalReason::TooSlow { unread_events } => {
-                    BrokerError::MemberRemoved { cause: format!("it left {unread_events} events unread") }
-                }
-                RemovalReason::Stopped { cause } => BrokerError::MemberRemoved { cause },
-            }),
+            MemberEvent::Removed { reason } => Err(removal(reason)),
         }
     }
 
@@ -353,4 +366,16 @@ async fn join(broker: &Broker, request: &OpenSubscription) -> Result<Membership,
         filter: request.filter.clone(),
     };
     Ok(broker.groups()?.join(join).await?)
+}
+
+/// Why a stream ends with its membership.
+fn removal(reason: RemovalReason) -> BrokerError {
+    match reason {
+        RemovalReason::Fenced { instance_id } => BrokerError::MemberFenced { instance_id },
+        RemovalReason::Evicted => BrokerError::MemberEvicted,
+        RemovalReason::TooSlow { unread_events } => {
+            BrokerError::MemberRemoved { cause: format!("it left {unread_events} events unread") }
+        }
+        RemovalReason::Stopped { cause } => BrokerError::MemberRemoved { cause },
+    }
 }

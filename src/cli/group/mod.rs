@@ -1,5 +1,6 @@
-//! `millstream group`: list, describe, lag, seek, fork, pause, resume, delete.
+//! `millstream group`: list, describe, lag, seek, fork, pause, resume, evict, delete.
 
+mod describe;
 mod lag;
 
 use super::confirm::confirm;
@@ -8,11 +9,10 @@ use super::exit::CliError;
 use super::topic::topic_name;
 use super::{BrokerArgs, json, table};
 use crate::client::PartitionOffset;
-use crate::client::admin::{GroupDescription, GroupListing};
+use crate::client::admin::GroupListing;
 use crate::clock::{Clock as _, SystemClock};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use std::io::Write as _;
 
 /// Options of `group`.
 #[derive(Debug, Args)]
@@ -110,6 +110,21 @@ Examples:
         #[command(flatten)]
         broker: BrokerArgs,
     },
+    /// Take a member out of a group: its partitions are with others at once, and it commits no more.
+    #[command(after_help = "\
+Example:
+  millstream group describe billing           says which members there are
+  millstream group evict billing member-3
+
+For a member that is stuck while its connection stands. What it read and did not commit comes again, to others.")]
+    Evict {
+        /// The group.
+        group: String,
+        /// The id of the member.
+        member: String,
+        #[command(flatten)]
+        broker: BrokerArgs,
+    },
     /// Delete a group that has no members, with its committed offsets.
     #[command(after_help = "Example:\n  millstream group delete billing --yes")]
     Delete {
@@ -137,7 +152,7 @@ pub(super) async fn run(args: GroupArgs) -> Result<(), CliError> {
     match args.verb {
         GroupVerb::List { prefix, out } => list(&out.broker.connect().await?.list_groups(&prefix).await?, out.json),
         GroupVerb::Describe { group, out } => {
-            describe(&out.broker.connect().await?.describe_group(&group).await?, out.json)
+            describe::print(&out.broker.connect().await?.describe_group(&group).await?, out.json)
         }
         GroupVerb::Lag { group, watch, out } => {
             let client = out.broker.connect().await?;
@@ -156,6 +171,7 @@ pub(super) async fn run(args: GroupArgs) -> Result<(), CliError> {
         }
         GroupVerb::Pause { group, broker } => Ok(broker.connect().await?.pause_group(&group).await?),
         GroupVerb::Resume { group, broker } => Ok(broker.connect().await?.resume_group(&group).await?),
+        GroupVerb::Evict { group, member, broker } => Ok(broker.connect().await?.evict_member(&group, &member).await?),
         GroupVerb::Delete { group, yes, broker } => {
             confirm(&format!("delete group {group} and its committed offsets"), yes)?;
             Ok(broker.connect().await?.delete_group(&group).await?)
@@ -184,41 +200,6 @@ fn list(groups: &[GroupListing], json: bool) -> Result<(), CliError> {
     }
     let rows = groups.iter().map(|group| [group.name.clone(), state_of(group), group.members.to_string()]);
     table::print(["NAME", "STATE", ">MEMBERS"], rows)
-}
-
-fn describe(group: &GroupDescription, json: bool) -> Result<(), CliError> {
-    if json {
-        let mut object = group_json(&group.group);
-        object["members"] = group
-            .members
-            .iter()
-            .map(|member| {
-                let partitions = member.partitions.iter();
-                json!({
-                    "member_id": member.member_id, "client_id": member.client_id, "peer": member.peer,
-                    "instance_id": member.instance_id, "away": member.is_away,
-                    "filter": member.filter,
-                    "partitions": partitions
-                        .map(|at| json!({ "topic": at.topic.as_str(), "partition": at.partition }))
-                        .collect::<Value>(),
-                })
-            })
-            .collect();
-        object["partitions"] = group.partitions.iter().map(lag::partition_json).collect();
-        object["lag"] = lag::lag_json(&group.lag);
-        return json::print_lines([object]);
-    }
-    let listing = &group.group;
-    let text = format!("group {}: {}, generation {}\n\n", listing.name, state_of(listing), listing.generation);
-    std::io::stdout().write_all(text.as_bytes()).map_err(CliError::output)?;
-    let members = group.members.iter().map(|member| {
-        let partitions: Vec<_> = member.partitions.iter().map(ToString::to_string).collect();
-        let peer = if member.is_away { "away".to_owned() } else { member.peer.clone() };
-        [member.member_id.clone(), member.instance_id.clone(), member.client_id.clone(), peer, partitions.join(" ")]
-    });
-    table::print(["MEMBER", "INSTANCE", "CLIENT", "PEER", "PARTITIONS"], members)?;
-    std::io::stdout().write_all(b"\n").map_err(CliError::output)?;
-    lag::print_progress(group)
 }
 
 fn state_of(group: &GroupListing) -> String {

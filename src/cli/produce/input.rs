@@ -79,12 +79,15 @@ pub(super) struct Lines {
     given: bool,
     number: u64,
     line_bytes_max: usize,
+    /// What says so, in the words of a refusal.
+    whose: &'static str,
 }
 
 impl Lines {
     /// A line longer than `line_bytes_max` is an error as soon as that is known, so that it is never kept whole.
-    pub(super) fn new(line_bytes_max: usize) -> Self {
-        Self { chunk: Vec::new(), position: 0, begun: Vec::new(), given: false, number: 0, line_bytes_max }
+    /// `whose` limit it is ends the sentence "longer than the 10 bytes that ...".
+    pub(super) fn new(line_bytes_max: usize, whose: &'static str) -> Self {
+        Self { chunk: Vec::new(), position: 0, begun: Vec::new(), given: false, number: 0, line_bytes_max, whose }
     }
 
     /// Takes the next chunk; all lines of the one before must have been taken.
@@ -104,7 +107,7 @@ impl Lines {
         let end = memchr::memchr(b'\n', rest);
         let part = &rest[..end.unwrap_or(rest.len())];
         if self.begun.len() + part.len() > self.line_bytes_max {
-            let what = format!("longer than the {} bytes that the topic takes (record_bytes_max)", self.line_bytes_max);
+            let what = format!("longer than the {} bytes that {}", self.line_bytes_max, self.whose);
             return Err(CliError::Input { line: self.number + 1, what });
         }
         let Some(end) = end else {
@@ -135,7 +138,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn split(chunks: &[&[u8]], line_bytes_max: usize) -> Result<Vec<(u64, Vec<u8>)>, CliError> {
-        let mut lines = Lines::new(line_bytes_max);
+        let mut lines = Lines::new(line_bytes_max, "the topic takes");
         let mut all = Vec::new();
         for chunk in chunks {
             lines.push(chunk.to_vec());

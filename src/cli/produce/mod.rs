@@ -2,23 +2,31 @@
 //!
 //! ```text
 //! input (a thread that reads chunks) -> Lines (split in place) -> RecordPlan (key, headers, JSON) -> Producer
+//!                                                                                                -> Later (--delay)
 //! ```
 //!
-//! Bytes are copied once on the way, from the chunk into the batch. On Ctrl-C reading stops, what was read is
+//! Bytes are copied once on the way to the producer, from the chunk into the batch. On Ctrl-C reading stops, what was read is
 //! delivered, and the command says how much was acknowledged; a second Ctrl-C ends it at once.
 
 mod input;
+mod later;
 mod plan;
 
+use super::BrokerArgs;
 use super::exit::CliError;
 use super::interrupt::interrupt;
-use super::{BrokerArgs, topic::DurabilityArg};
-use crate::client::{ClientError, NewRecord, Producer, ProducerOptions};
+use super::time::parse_time;
+use super::topic::{DurabilityArg, topic_name};
+use crate::client::admin::When;
+use crate::client::{Client, ClientError, NewRecord, Producer, ProducerOptions};
+use crate::clock::{Clock as _, SystemClock};
+use crate::limits::SCHEDULE_RECORD_BYTES_MAX;
 use crate::types::Offset;
 use crate::units::{format_bytes, format_count, parse_bytes, parse_duration, parse_rate, per_second};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use input::{Lines, Source};
+use later::Later;
 use plan::RecordPlan;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -31,7 +39,21 @@ Examples:
   millstream produce orders -k table-7 'two coffees' 'one tea'
   millstream produce orders -K : -f orders.txt        lines such as table-7:two coffees
   millstream consume orders -e --json | millstream produce --json copy-of-orders
-  echo '{\"value\":\"10 EUR\",\"message_id\":\"payment-17\"}' | millstream produce --json payments";
+  echo '{\"value\":\"10 EUR\",\"message_id\":\"payment-17\"}' | millstream produce --json payments
+  millstream produce mail --delay 5m 'still there?'   delivered in five minutes, over restarts too";
+
+/// What says how records are sent at once, and means nothing for those that a schedule delivers.
+const SENT_AT_ONCE: [&str; 9] = [
+    "producer_name",
+    "no_idempotence",
+    "expected_offset",
+    "fencing_token",
+    "rate",
+    "durability",
+    "batch_bytes",
+    "linger",
+    "timeout",
+];
 
 /// Options of `produce`.
 #[derive(Debug, Args)]
@@ -97,6 +119,14 @@ pub(super) struct ProduceArgs {
     /// Give up on records that cannot be delivered for this long.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     timeout: Duration,
+    /// Deliver each record so long after the broker has taken it, such as 5m or 1h30m, and not at once: it becomes a
+    /// schedule, which millstream schedule lists and cancels.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with_all = SENT_AT_ONCE)]
+    delay: Option<Duration>,
+    /// Deliver each record at this time, as 2026-01-31T12:00:00Z, with an offset, or in milliseconds since 1970; at once
+    /// if it has passed.
+    #[arg(long, value_name = "TIME", conflicts_with = "delay", conflicts_with_all = SENT_AT_ONCE)]
+    deliver_at: Option<String>,
     /// Say nothing at the end.
     #[arg(short, long)]
     quiet: bool,
@@ -104,9 +134,43 @@ pub(super) struct ProduceArgs {
     broker: BrokerArgs,
 }
 
-/// Sends the records.
+impl ProduceArgs {
+    /// When the records are to be delivered; `None` = at once.
+    fn when(&self) -> Result<Option<When>, CliError> {
+        if let Some(at) = &self.deliver_at {
+            return Ok(Some(When::At(parse_time(at, SystemClock.now_ms()).map_err(CliError::usage)?)));
+        }
+        Ok(self.delay.map(When::After))
+    }
+}
+
+/// Sends the records, or adds them to the schedules.
 pub(super) async fn run(args: ProduceArgs) -> Result<(), CliError> {
+    let when = args.when()?;
+    let topic = topic_name(&args.topic)?;
     let client = args.broker.connect().await?;
+    match when {
+        Some(when) => deliver_later(&args, Later::new(client, topic, when, args.partition)).await,
+        None => send_at_once(&args, &client).await,
+    }
+}
+
+async fn deliver_later(args: &ProduceArgs, mut later: Later) -> Result<(), CliError> {
+    let mut feeder = Feeder::new(args, Outlet::Later(&mut later), Instant::now());
+    let fed = tokio::select! {
+        biased;
+        () = interrupt() => Err(CliError::Interrupted),
+        fed = feeder.feed(args) => fed,
+    };
+    // What was read before Ctrl-C, or before a bad line, is kept; after a call that failed another would fail too.
+    let flushed = if matches!(fed, Err(CliError::Client(_))) { Ok(()) } else { later.flush().await };
+    if !args.quiet {
+        eprintln!("{}", later.report());
+    }
+    fed.and(flushed).map_err(|error| error.after(later.done()))
+}
+
+async fn send_at_once(args: &ProduceArgs, client: &Client) -> Result<(), CliError> {
     let options = ProducerOptions {
         partition: args.partition,
         durability: args.durability.map(Into::into),
@@ -121,11 +185,11 @@ pub(super) async fn run(args: ProduceArgs) -> Result<(), CliError> {
     };
     let producer = client.producer(&args.topic, options).await?;
     let started = Instant::now();
-    let mut feeder = Feeder::new(&args, &producer, started);
+    let mut feeder = Feeder::new(args, Outlet::Now(&producer), started);
     let fed = tokio::select! {
         biased;
         () = interrupt() => Err(CliError::Interrupted),
-        fed = feeder.feed(&args) => fed,
+        fed = feeder.feed(args) => fed,
     };
     feeder.progress.finish_and_clear();
     let flushed = tokio::select! {
@@ -133,7 +197,7 @@ pub(super) async fn run(args: ProduceArgs) -> Result<(), CliError> {
         () = interrupt() => Err(CliError::Interrupted),
         flushed = producer.flush() => flushed.map_err(CliError::from),
     };
-    finish(&args, &producer, started.elapsed(), fed.and(flushed))
+    finish(args, &producer, started.elapsed(), fed.and(flushed))
 }
 
 /// Says how much was acknowledged, and makes an error that came after a success a partial one.
@@ -163,9 +227,42 @@ fn finish(
     result.map_err(|error| error.after(done))
 }
 
-/// Puts records into the producer, at the pace and with the parts that were asked for.
+/// Where records go.
+enum Outlet<'a> {
+    Now(&'a Producer),
+    Later(&'a mut Later),
+}
+
+impl Outlet<'_> {
+    /// Takes the record of this line, when there is room for it.
+    async fn put(&mut self, record: NewRecord<'_>, number: u64) -> Result<(), CliError> {
+        let producer = match self {
+            Self::Later(later) => return later.put(&record, number).await,
+            Self::Now(producer) => *producer,
+        };
+        loop {
+            match producer.try_send(&record) {
+                Ok(Some(_)) => return Ok(()),
+                Ok(None) => {
+                    producer.ready().await;
+                    stop_on_failure(producer)?;
+                }
+                Err(
+                    error @ (ClientError::RecordTooLarge { .. }
+                    | ClientError::NoSuchPartition { .. }
+                    | ClientError::BadMessageId { .. }),
+                ) => {
+                    return Err(CliError::Input { line: number, what: error.to_string() });
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// Puts records into the producer or the schedules, at the pace and with the parts that were asked for.
 struct Feeder<'a> {
-    producer: &'a Producer,
+    outlet: Outlet<'a>,
     plan: RecordPlan<'a>,
     pace: Option<u64>,
     sent: u64,
@@ -174,7 +271,7 @@ struct Feeder<'a> {
 }
 
 impl<'a> Feeder<'a> {
-    fn new(args: &'a ProduceArgs, producer: &'a Producer, started: Instant) -> Self {
+    fn new(args: &'a ProduceArgs, outlet: Outlet<'a>, started: Instant) -> Self {
         let plan = RecordPlan {
             json: args.json,
             keep_partition: args.keep_partition,
@@ -185,7 +282,7 @@ impl<'a> Feeder<'a> {
             headers: args.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect(),
         };
         let progress = progress_bar(args);
-        Self { producer, plan, pace: args.rate, sent: 0, started, progress }
+        Self { outlet, plan, pace: args.rate, sent: 0, started, progress }
     }
 
     async fn feed(&mut self, args: &ProduceArgs) -> Result<(), CliError> {
@@ -200,13 +297,14 @@ impl<'a> Feeder<'a> {
             eprintln!("Each line is a record; Ctrl-D ends.");
         }
         let mut chunks = source.read_in_chunks();
-        let mut lines = Lines::new(self.longest_line());
+        let (line_bytes_max, whose) = self.longest_line();
+        let mut lines = Lines::new(line_bytes_max, whose);
         while let Some(chunk) = chunks.recv().await {
             lines.push(chunk.map_err(|source| CliError::Io { what: "cannot read the input".to_owned(), source })?);
             while let Some((number, line)) = lines.next_line()? {
                 self.send(line, number).await?;
             }
-            self.look_around()?;
+            self.look_around().await?;
         }
         if let Some((number, line)) = lines.finish() {
             self.send(line, number).await?;
@@ -239,57 +337,49 @@ impl<'a> Feeder<'a> {
                 partition: record.partition.filter(|_| self.plan.keep_partition),
                 message_id: id_header.or(record.message_id.as_deref()),
             };
-            return self.put(record, number).await;
+            return self.outlet.put(record, number).await;
         }
-        self.put(self.plan.record(line), number).await
-    }
-
-    async fn put(&self, record: NewRecord<'_>, number: u64) -> Result<(), CliError> {
-        loop {
-            match self.producer.try_send(&record) {
-                Ok(Some(_)) => return Ok(()),
-                Ok(None) => {
-                    self.producer.ready().await;
-                    self.stop_on_failure()?;
-                }
-                Err(
-                    error @ (ClientError::RecordTooLarge { .. }
-                    | ClientError::NoSuchPartition { .. }
-                    | ClientError::BadMessageId { .. }),
-                ) => {
-                    return Err(CliError::Input { line: number, what: error.to_string() });
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
+        self.outlet.put(self.plan.record(line), number).await
     }
 
     /// Between chunks: whether it is all in vain, and how far we are.
-    fn look_around(&self) -> Result<(), CliError> {
-        self.stop_on_failure()?;
+    async fn look_around(&mut self) -> Result<(), CliError> {
+        let producer = match &mut self.outlet {
+            // So that a line that somebody types is safe when they look up, and its wait begins then.
+            Outlet::Later(later) => return later.flush().await,
+            Outlet::Now(producer) => *producer,
+        };
+        stop_on_failure(producer)?;
         if !self.progress.is_hidden() {
-            let totals = self.producer.totals();
+            let totals = producer.totals();
             self.progress.set_position(totals.bytes_acked);
             self.progress.set_message(format_count(totals.records_acked));
         }
         Ok(())
     }
 
-    fn stop_on_failure(&self) -> Result<(), CliError> {
-        self.producer.failure().map_or(Ok(()), |error| Err(error.into()))
+    /// How long a line may be, and what says so. A line of JSON may be longer than its record: escapes take up to six
+    /// times the room, and names come on top.
+    fn longest_line(&self) -> (usize, &'static str) {
+        let (record_bytes_max, whose) = match &self.outlet {
+            Outlet::Now(producer) => (producer.record_bytes_max(), "the topic takes (record_bytes_max)"),
+            Outlet::Later(_) => (SCHEDULE_RECORD_BYTES_MAX, "a record that is delivered later may have"),
+        };
+        let longest =
+            if self.plan.json { record_bytes_max.saturating_mul(6).saturating_add(4096) } else { record_bytes_max };
+        (longest, whose)
     }
+}
 
-    /// A line of JSON may be longer than its record: escapes take up to six times the room, and names come on top.
-    fn longest_line(&self) -> usize {
-        let record_bytes_max = self.producer.record_bytes_max();
-        if self.plan.json { record_bytes_max.saturating_mul(6).saturating_add(4096) } else { record_bytes_max }
-    }
+fn stop_on_failure(producer: &Producer) -> Result<(), CliError> {
+    producer.failure().map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// Shown on a terminal only, and never between a person and the lines they type.
 fn progress_bar(args: &ProduceArgs) -> ProgressBar {
     let typed = args.file.is_none() && std::io::stdin().is_terminal();
-    if args.quiet || typed || !args.values.is_empty() || !std::io::stderr().is_terminal() {
+    let is_later = args.delay.is_some() || args.deliver_at.is_some();
+    if args.quiet || typed || is_later || !args.values.is_empty() || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("{spinner} {msg} records, {binary_bytes} ({binary_bytes_per_sec})");

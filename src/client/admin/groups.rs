@@ -2,7 +2,7 @@
 
 use crate::client::connection::service;
 use crate::client::convert::{offsets_from_wire, partition_from_wire, position_to_wire, required};
-use crate::client::{Client, ClientError, PartitionOffset};
+use crate::client::{Assignor, Client, ClientError, PartitionOffset};
 use crate::proto;
 use crate::types::{Offset, Position, TimestampMs, TopicName, TopicPartition};
 use std::time::Duration;
@@ -61,6 +61,12 @@ pub struct GroupMember {
     pub is_away: bool,
     /// Which records it wants; empty = all.
     pub filter: String,
+    /// The topics that it wants by name.
+    pub topics: Vec<String>,
+    /// And by pattern.
+    pub topic_patterns: Vec<String>,
+    /// How it wants partitions to be shared; `None` = in a way this client does not know: the broker is newer.
+    pub assignor: Option<Assignor>,
     /// What it reads.
     pub partitions: Vec<TopicPartition>,
 }
@@ -112,6 +118,8 @@ pub struct GroupLag {
 pub struct GroupDescription {
     /// The group.
     pub group: GroupListing,
+    /// How partitions are shared, as most members want it; `None` without members, or in a way this client does not know.
+    pub assignor: Option<Assignor>,
     /// Who is in it.
     pub members: Vec<GroupMember>,
     /// How far it is, by topic and partition.
@@ -136,6 +144,7 @@ impl Client {
         let answer = self.answer(groups.describe_group(request)).await?;
         Ok(GroupDescription {
             group: group_from_wire(required(answer.group, "an answer about a group has no group in it")?),
+            assignor: answer.assignor.and_then(assignor_from_wire),
             members: answer.members.into_iter().map(member_from_wire).collect::<Result<_, _>>()?,
             partitions: answer.partitions.into_iter().map(progress_from_wire).collect::<Result<_, _>>()?,
             lag: answer.lag.map(lag_from_wire).unwrap_or_default(),
@@ -190,6 +199,13 @@ impl Client {
         self.answer(groups.resume_group(request)).await.map(drop)
     }
 
+    /// Takes a member out of its group: its partitions are with others at once, and what it commits later is refused.
+    pub async fn evict_member(&self, group: &str, member_id: &str) -> Result<(), ClientError> {
+        let mut groups = service!(self, group_service_client, GroupServiceClient);
+        let request = proto::EvictMemberRequest { group: group.to_owned(), member_id: member_id.to_owned() };
+        self.answer(groups.evict_member(request)).await.map(drop)
+    }
+
     /// Deletes a group without members, with its committed offsets.
     pub async fn delete_group(&self, group: &str) -> Result<(), ClientError> {
         let mut groups = service!(self, group_service_client, GroupServiceClient);
@@ -224,7 +240,17 @@ fn member_from_wire(member: proto::GroupMember) -> Result<GroupMember, ClientErr
         instance_id: member.instance_id,
         is_away: member.away,
         filter: member.filter,
+        topics: member.topics,
+        topic_patterns: member.topic_patterns,
+        assignor: assignor_from_wire(member.assignor),
     })
+}
+
+fn assignor_from_wire(assignor: i32) -> Option<Assignor> {
+    match proto::Assignor::try_from(assignor).ok()? {
+        proto::Assignor::Balanced => Some(Assignor::Balanced),
+        proto::Assignor::Range => Some(Assignor::Range),
+    }
 }
 
 fn lag_from_wire(lag: proto::Lag) -> GroupLag {

@@ -126,6 +126,15 @@ pub enum Assignor {
     Range,
 }
 
+impl std::fmt::Display for Assignor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Balanced => "balanced",
+            Self::Range => "range",
+        })
+    }
+}
+
 /// A reader of topics, alone or as a member of a group.
 ///
 /// ```no_run
