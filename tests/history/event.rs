@@ -33,13 +33,16 @@ pub(crate) enum Said {
     Reject,
 }
 
-/// A dead letter: which message it is of, and why.
+/// A dead letter: where it stands in its topic, which message it is of, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Letter {
+    pub(crate) at: u64,
     pub(crate) log: u16,
     pub(crate) offset: u64,
     pub(crate) attempts: u32,
     pub(crate) is_rejected: bool,
+    /// It was sent back, or so its broker says.
+    pub(crate) is_resolved: bool,
     pub(crate) record: Option<RecordId>,
 }
 
@@ -63,12 +66,20 @@ pub(crate) enum Event {
     Log { log: u16, topic: String, partition: u32, rule: Rule },
     /// A producer, and the only topic it sends to.
     Producer { producer: u16, topic: String, idempotent: bool },
+    /// A producer whose records are schedules: they come when they are due, and again after a kill at the wrong moment.
+    Scheduler { producer: u16, topic: String },
     /// A producer is about to send so many records.
     Sent { producer: u16, first: RecordId, count: u32 },
     /// Records were acknowledged, the first at `offset`, the others behind it.
     Acked { first: RecordId, count: u32, log: u16, offset: u64 },
     /// Records were not acknowledged, and are not sent again. `certain`: the broker said that nothing was appended.
     Refused { first: RecordId, count: u32, certain: bool },
+    /// A schedule was confirmed.
+    Scheduled { record: RecordId, due_ms: i64 },
+    /// The schedules that wait, asked for before the logs are read that they are delivered to.
+    SchedulesListed { waiting: Vec<RecordId> },
+    /// A record that an audit is about to tell of was delivered by its schedule: what it says, and when it was appended.
+    CameDue { log: u16, offset: u64, record: Option<RecordId>, due_ms: i64, appended_ms: i64 },
     /// The deletion of what is before an offset is asked for.
     DeleteAsked { log: u16, before: u64 },
     /// It was confirmed; the log starts here.
@@ -89,6 +100,8 @@ pub(crate) enum Event {
     TopicAsked { topic: String, exists: bool },
     /// That was confirmed.
     TopicDone { topic: String, exists: bool },
+    /// Every connection is cut, after requests had reached the broker and before they were answered. The broker goes on.
+    Cut,
     /// The broker is gone, and the next one was not started.
     Down,
     /// All there is in a log, read from its start to its end.
@@ -99,8 +112,8 @@ pub(crate) enum Event {
     CommitsAsked { group: u16 },
     /// What they are.
     Committed { group: u16, log: u16, offset: Option<u64> },
-    /// A queue, from the first record of its logs on.
-    Queue { queue: u16, name: String, attempts_max: u32, keeps_order: bool },
+    /// A queue, from the first record of its logs on: of all of them, or of those with one of these keys.
+    Queue { queue: u16, name: String, attempts_max: u32, keeps_order: bool, only_keys: Vec<u32> },
     /// Somebody begins to take messages: by a stream, whose leases end with it, or by calls, whose leases end by time.
     WorkerOpened { worker: u32, is_stream: bool },
     /// It is about to end, or has ended.
@@ -113,10 +126,21 @@ pub(crate) enum Event {
     SettleDone { queue: u16, log: u16, offset: u64, attempt: u32, said: Said },
     /// It was refused: it did not happen.
     SettleRefused { queue: u16, log: u16, offset: u64, said: Said },
-    /// A queue says that everything below an offset is done.
-    QueueAudited { queue: u16, log: u16, done_below: u64 },
+    /// A queue is about to be asked how far it is.
+    QueueAsked { queue: u16 },
+    /// Everything below one offset is done. Below another one everything was handed out or passed over, and so many
+    /// messages of that are not done: they are out, wait, or are on their way to the dead letters.
+    QueueAudited { queue: u16, log: u16, done_below: u64, frontier: u64, open: u64 },
     /// All dead letters of a queue, read after it was audited.
     DeadLetters { queue: u16, letters: Vec<Letter> },
+    /// Dead letters of a queue are about to be sent back.
+    RedriveAsked { queue: u16 },
+    /// The letter at an offset of the dead letter topic was sent there.
+    RedriveTold { queue: u16, at: u64, log: u16, offset: u64 },
+    /// The call has ended, and nothing of it is in doubt.
+    RedriveDone { queue: u16 },
+    /// A record that an audit is about to tell of says that it was this letter of this queue.
+    CameBack { log: u16, offset: u64, record: Option<RecordId>, queue: u16, at: u64 },
     /// Nothing is sent any more, and nobody has anything left to do: all of a log must be done.
     Drained { queue: u16, log: u16, end: u64 },
     /// The topics there are.

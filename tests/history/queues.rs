@@ -25,6 +25,8 @@ struct Queue {
     name: String,
     attempts_max: u32,
     keeps_order: bool,
+    /// Records with other keys are none of its messages; empty = all are.
+    only_keys: Vec<u32>,
     messages: HashMap<(u16, u64), Message>,
     /// The messages of each key that were heard and whose end nobody has asked for, in a queue that keeps order.
     unresolved: HashMap<(u16, u32), Vec<u64>>,
@@ -39,6 +41,11 @@ struct Queue {
     overtaken: Vec<(u16, u64, u64)>,
     /// Those from before the queue was last audited: their letters are among those that are read after that.
     to_judge: Vec<(u16, u64, u64)>,
+    /// Messages of each log whose ack was confirmed, and how many those were when the queue was about to be asked.
+    acked: BTreeMap<u16, u64>,
+    acked_before: BTreeMap<u16, u64>,
+    /// How many messages of a log are done, below the frontier of the queue, as it says.
+    to_account: Vec<(u16, u64, u64)>,
 }
 
 /// Someone who takes messages: a stream, or calls whose leases end by time.
@@ -73,9 +80,9 @@ type Found<'a> = &'a mut dyn FnMut(Anomaly);
 impl Queues {
     pub(super) fn take(&mut self, event: &Event, logs: &Logs, found: Found<'_>) {
         match event {
-            Event::Down => self.downs += 1,
-            Event::Queue { queue, name, attempts_max, keeps_order } => {
-                self.by_number.insert(*queue, Queue::new(name, *attempts_max, *keeps_order));
+            Event::Down | Event::Cut => self.downs += 1,
+            Event::Queue { queue, name, attempts_max, keeps_order, only_keys } => {
+                self.by_number.insert(*queue, Queue::new(name, *attempts_max, *keeps_order, only_keys));
             }
             Event::WorkerOpened { worker, is_stream } => {
                 let opened = Worker { opened_after: self.downs, is_stream: *is_stream, is_open: true };
@@ -106,13 +113,19 @@ impl Queues {
                 message.acks -= u32::from(*said == Said::Ack);
                 message.rejects -= u32::from(*said == Said::Reject);
             }
-            Event::QueueAudited { queue, log, done_below } => {
+            Event::QueueAsked { queue } => {
+                let queue = self.by_number.get_mut(queue).expect("a queue is named first");
+                queue.acked_before = queue.acked.clone();
+            }
+            Event::QueueAudited { queue, log, done_below, frontier, open } => {
                 let queue = self.by_number.get_mut(queue).expect("a queue is named first");
                 queue.check_done(*log, *done_below, logs, found);
+                queue.to_account.push((*log, *frontier, frontier.saturating_sub(*open)));
             }
             Event::DeadLetters { queue, letters } => {
                 let queue = self.by_number.get_mut(queue).expect("a queue is named first");
                 self.counts.dead += queue.check_letters(letters, logs, found);
+                queue.check_accounts(logs, found);
             }
             Event::Drained { queue, log, end } => {
                 let queue = self.by_number.get_mut(queue).expect("a queue is named first");
@@ -135,15 +148,20 @@ impl Queues {
         if queue.attempts_max > 0 && attempt > queue.attempts_max {
             found(Anomaly::TooManyAttempts { queue: name.clone(), log: log.clone(), offset, attempt });
         }
+        if queue.matches(at, record.map(key_of), logs) == Some(false) {
+            found(Anomaly::FilterIgnored { queue: name.clone(), log: log.clone(), offset });
+        }
         let message = queue.messages.entry(at).or_default();
         if message.acked.is_some_and(|acked| attempt > acked) || (message.has_letter && attempt > queue.attempts_max) {
             found(Anomaly::DeliveredWhenDone { queue: name.clone(), log: log.clone(), offset, attempt });
         }
         let opened_after = workers.get(&worker).expect("a worker is opened first").opened_after;
+        // What a broker that is gone, or a connection that was cut, has sent may be heard late.
+        let is_late = opened_after < *downs;
         for other in &message.deliveries {
             let holder = workers.get(&other.worker).expect("it was opened");
             let is_held = holder.is_stream && holder.is_open && other.heard_after == *downs && other.said.is_none();
-            if is_held && holder.opened_after == *downs {
+            if is_held && holder.opened_after == *downs && !is_late {
                 let (one, other) = (other.worker, worker);
                 found(Anomaly::TwoLeases { queue: name.clone(), log: log.clone(), offset, one, other });
             }
@@ -161,6 +179,7 @@ impl Queues {
         }
         message.deliveries.push(Delivery { worker, attempt, heard_after: *downs, said: None });
         if queue.keeps_order
+            && !is_late
             && let Some(record) = record
         {
             queue.check_order(at, key_of(record), &log, found);
@@ -193,7 +212,9 @@ impl Queues {
         if message.has_letter {
             found(Anomaly::AckedAndDead { queue: name, log: logs.name(at.0), offset: at.1 });
         }
-        message.acked = Some(attempt);
+        if message.acked.replace(attempt).is_none() {
+            *queue.acked.entry(at.0).or_default() += 1;
+        }
     }
 }
 
@@ -206,11 +227,12 @@ struct Heard {
 }
 
 impl Queue {
-    fn new(name: &str, attempts_max: u32, keeps_order: bool) -> Self {
+    fn new(name: &str, attempts_max: u32, keeps_order: bool, only_keys: &[u32]) -> Self {
         Self {
             name: name.to_owned(),
             attempts_max,
             keeps_order,
+            only_keys: only_keys.to_vec(),
             messages: HashMap::new(),
             unresolved: HashMap::new(),
             furthest: HashMap::new(),
@@ -218,6 +240,36 @@ impl Queue {
             needs_letter: Vec::new(),
             overtaken: Vec::new(),
             to_judge: Vec::new(),
+            acked: BTreeMap::new(),
+            acked_before: BTreeMap::new(),
+            to_account: Vec::new(),
+        }
+    }
+
+    /// Whether what is there is a message of this queue, by the key it was heard with or else is known to have.
+    fn matches(&self, (log, offset): (u16, u64), key: Option<u32>, logs: &Logs) -> Option<bool> {
+        match key {
+            _ if self.only_keys.is_empty() => Some(true),
+            Some(key) => Some(self.only_keys.contains(&key)),
+            None => Some(self.only_keys.contains(&logs.key_at(log, offset)?)),
+        }
+    }
+
+    /// Everything that was handed out or passed over is done or open: enqueued = acked + dead + passed over + open.
+    fn check_accounts(&mut self, logs: &Logs, found: Found<'_>) {
+        for (log, frontier, done) in std::mem::take(&mut self.to_account) {
+            let least = self.acked_before.get(&log).copied().unwrap_or_default();
+            // What is not known to match may have been passed over.
+            let may_be_done = |offset: &u64| {
+                let message = self.messages.get(&(log, *offset));
+                message.is_some_and(|message| message.acks > 0 || message.has_letter)
+                    || self.matches((log, *offset), None, logs) != Some(true)
+            };
+            let most = (0..frontier).filter(may_be_done).count() as u64;
+            if done < least || done > most {
+                let (queue, log) = (self.name.clone(), logs.name(log));
+                found(Anomaly::Unaccounted { queue, log, done, least, most });
+            }
         }
     }
 
@@ -238,7 +290,8 @@ impl Queue {
         }
     }
 
-    /// Everything below is done: by an ack that somebody asked for, or else by a dead letter, which must then be there.
+    /// Everything below is done: by an ack that somebody asked for, because it does not match, or else by a dead letter,
+    /// which must then be there.
     fn check_done(&mut self, log: u16, done_below: u64, logs: &Logs, found: Found<'_>) {
         self.to_judge.append(&mut self.overtaken);
         let before = self.done_below.get(&log).copied().unwrap_or_default();
@@ -259,12 +312,16 @@ impl Queue {
     /// known to be.
     fn check_letters(&mut self, letters: &[Letter], logs: &Logs, found: Found<'_>) -> u64 {
         let mut new = 0;
-        for Letter { log, offset, attempts, is_rejected, record } in letters {
+        for Letter { log, offset, attempts, is_rejected, record, .. } in letters {
+            let is_none = self.matches((*log, *offset), None, logs) == Some(false);
             let message = self.messages.entry((*log, *offset)).or_default();
             new += u64::from(!message.has_letter);
             message.has_letter = true;
             let (queue, name) = (self.name.clone(), logs.name(*log));
-            if logs.record_at(*log, *offset) != *record {
+            if is_none {
+                let why = "it does not match".to_owned();
+                found(Anomaly::LetterInvented { queue, log: name, offset: *offset, why });
+            } else if logs.record_at(*log, *offset) != *record {
                 found(Anomaly::LetterInvented {
                     queue,
                     log: name,
@@ -282,8 +339,14 @@ impl Queue {
             }
         }
         for (log, offset) in std::mem::take(&mut self.needs_letter) {
-            if !self.messages.get(&(log, offset)).is_some_and(|message| message.has_letter) {
-                found(Anomaly::MessageLost { queue: self.name.clone(), log: logs.name(log), offset });
+            let has_letter = self.messages.get(&(log, offset)).is_some_and(|message| message.has_letter);
+            match self.matches((log, offset), None, logs) {
+                Some(true) if !has_letter => {
+                    found(Anomaly::MessageLost { queue: self.name.clone(), log: logs.name(log), offset });
+                }
+                Some(_) => {}
+                // It came after the logs were read; the next reading says what it is.
+                None => self.needs_letter.push((log, offset)),
             }
         }
         for (log, offset, by) in std::mem::take(&mut self.to_judge) {

@@ -7,7 +7,7 @@ use crate::history::payload::Random;
 use crate::history::{Event, Payload, Rule};
 use crate::workers::Queues;
 use crate::world::{PATIENCE, World};
-use crate::{changes, producers, readers, workers};
+use crate::{changes, producers, readers, redrives, schedules, workers};
 use millstream::client::Client;
 use millstream::client::admin::TopicSettings;
 use millstream::types::{Cleanup, Durability, TopicPartition};
@@ -34,12 +34,14 @@ impl Totals {
         self.restarts.sort_unstable();
         let at = |percent: usize| self.restarts[(self.restarts.len() - 1) * percent / 100].as_millis();
         let Counts { acked, repeated, polled, commits, deleted, audited } = self.counts;
-        let QueueCounts { received, settled, acked: done, dead } = self.queues;
+        let QueueCounts { received, settled, acked: done, dead, redriven, came_due, due_repeats } = self.queues;
         format!(
             "kill: {} kills (+{} while starting), {acked} acked, 0 lost, 0 duplicated, 0 invented, 0 reordered, 0 \
              dirty reads ({repeated} repeated in doubt, {polled} polled, {commits} commits, {deleted} deleted, \
              {audited} audited); queues: {received} deliveries, {settled} settlements, {done} acks, {dead} dead letters, 0 \
-             lost, 0 with two leases, 0 after their end, 0 overtaken; restart p50 {} ms, p99 {} ms, max {} ms",
+             lost, 0 with two leases, 0 after their end, 0 overtaken, 0 against the filter, 0 unaccounted; {redriven} \
+             letters sent back, 0 lost, 0 told of and sent again; {came_due} schedules, 0 lost, 0 early ({due_repeats} \
+             repeated by kills); restart p50 {} ms, p99 {} ms, max {} ms",
             self.kills,
             self.kills_at_start,
             at(50),
@@ -65,6 +67,7 @@ impl Round {
         let (world, topics) = self.prepare(&broker).await;
         let queues = workers::start(&world, &broker.client().await, &topics, &mut self.random).await;
         let senders = producers::start(&world, &topics, &mut self.random).await;
+        let adding = schedules::start(&world, &broker.client().await, &topics, &mut self.random);
         let topics: Vec<_> = topics.iter().map(|topic| topic_name(topic)).collect();
         let readers = readers::start(&world, &broker.client().await, &topics, &mut self.random);
         let mut changing = JoinSet::new();
@@ -72,6 +75,8 @@ impl Round {
         changing.spawn(changes::delete_records(Arc::clone(&world), topics[2].clone(), random(&mut self.random)));
         changing.spawn(changes::compact(Arc::clone(&world), topics[3].clone(), random(&mut self.random)));
         changing.spawn(changes::change_topics(Arc::clone(&world), random(&mut self.random)));
+        let client = broker.client().await;
+        changing.spawn(redrives::redrive(Arc::clone(&world), client, random(&mut self.random)));
 
         for kill in 1..self.kills {
             self.wait_for_the_moment(&world).await;
@@ -81,8 +86,10 @@ impl Round {
         world.close();
         within("the producers to deliver everything", senders.join_all()).await;
         within("the last changes", changing.join_all()).await;
+        within("the last schedules", adding.join_all()).await;
         drop(readers);
         broker = self.kill_and_restart(broker, &world, totals);
+        within("the schedules to be delivered", schedules::drain(&broker.client().await, &world)).await;
         self.audit(&broker, &world, &queues, self.kills).await;
         within("the queues to be done", queues.drain(&broker.client().await, &world)).await;
         world.recorder.record(Event::Finished);
@@ -102,7 +109,8 @@ impl Round {
         let kinds =
             [("synced", 3, small), ("written", 2, written), ("trimmed", 2, trimmed), ("compacted", 2, compacted)];
         let client = broker.client().await;
-        let mut subject = Subject { prefix, ..Subject::default() };
+        let letters = workers::letter_topics(&prefix);
+        let mut subject = Subject { letters, prefix, ..Subject::default() };
         subject.groups = (0..readers::GROUPS).map(|group| format!("{}group-{group}", subject.prefix)).collect();
         let (mut names, mut events) = (Vec::new(), Vec::new());
         for (kind, partitions, settings) in kinds {
@@ -180,6 +188,9 @@ impl Totals {
         self.queues.settled += queues.settled;
         self.queues.acked += queues.acked;
         self.queues.dead += queues.dead;
+        self.queues.redriven += queues.redriven;
+        self.queues.came_due += queues.came_due;
+        self.queues.due_repeats += queues.due_repeats;
         let total = &mut self.counts;
         total.acked += counts.acked;
         total.repeated += counts.repeated;
