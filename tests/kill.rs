@@ -23,6 +23,8 @@ mod checker_tests;
 mod history;
 #[path = "kill/late_checker_tests.rs"]
 mod late_checker_tests;
+#[path = "kill/load.rs"]
+mod load;
 #[path = "kill/producers.rs"]
 mod producers;
 #[path = "kill/queue_checker_tests.rs"]

@@ -51,6 +51,8 @@ pub(crate) struct QueueCounts {
     /// Settlements that were confirmed, acks among them.
     pub(crate) settled: u64,
     pub(crate) acked: u64,
+    /// Settlements that were refused when they were first said: their leases were over.
+    pub(crate) refused: u64,
     /// Messages with a dead letter.
     pub(crate) dead: u64,
     /// Dead letters that came back, those sent twice in doubt among them.

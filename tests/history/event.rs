@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// The number of a record among those of its history, in the order in which they were to be sent.
 pub(crate) type RecordId = u32;
@@ -31,6 +32,20 @@ pub(crate) enum Said {
     Nack,
     Release,
     Reject,
+}
+
+/// A message that came to a worker, by the clock of the history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Delivered {
+    pub(crate) worker: u32,
+    pub(crate) queue: u16,
+    pub(crate) log: u16,
+    pub(crate) offset: u64,
+    pub(crate) record: Option<RecordId>,
+    pub(crate) attempt: u32,
+    pub(crate) heard_ms: u64,
+    /// Its lease does not end by time before this; 0 = it may end at any time.
+    pub(crate) kept_until_ms: u64,
 }
 
 /// A dead letter: where it stands in its topic, which message it is of, and why.
@@ -102,6 +117,8 @@ pub(crate) enum Event {
     TopicDone { topic: String, exists: bool },
     /// Every connection is cut, after requests had reached the broker and before they were answered. The broker goes on.
     Cut,
+    /// Nothing passes between the broker and whoever has a stream, and they do not know. Their leases may end.
+    Frozen,
     /// The broker is gone, and the next one was not started.
     Down,
     /// All there is in a log, read from its start to its end.
@@ -119,7 +136,7 @@ pub(crate) enum Event {
     /// It is about to end, or has ended.
     WorkerClosed { worker: u32 },
     /// A message came to a worker.
-    Received { worker: u32, queue: u16, log: u16, offset: u64, record: Option<RecordId>, attempt: u32 },
+    Received(Delivered),
     /// A worker is about to say something about a message.
     SettleAsked { worker: u32, queue: u16, log: u16, offset: u64, attempt: u32, said: Said },
     /// That was confirmed.
@@ -150,8 +167,17 @@ pub(crate) enum Event {
 }
 
 /// A history in the making, and its checker, which is always as far as the last look.
-#[derive(Debug, Default)]
-pub(crate) struct Recorder(Mutex<History>);
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    begun: Instant,
+    history: Mutex<History>,
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self { begun: Instant::now(), history: Mutex::default() }
+    }
+}
 
 #[derive(Debug, Default)]
 struct History {
@@ -162,6 +188,11 @@ struct History {
 }
 
 impl Recorder {
+    /// The clock of the history.
+    pub(crate) fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).expect("a test ends")
+    }
+
     /// Adds one event.
     pub(crate) fn record(&self, event: Event) {
         self.lock().events.push(event);
@@ -202,7 +233,7 @@ impl Recorder {
     }
 
     fn lock(&self) -> MutexGuard<'_, History> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

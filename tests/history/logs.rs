@@ -5,6 +5,7 @@
 //! there, unless a deletion explains that it is not, whenever the log is audited again.
 
 use super::checker::Counts;
+use super::event::Delivered;
 use super::payload::key_of;
 use super::{Anomaly, Batch, Event, RecordId, Rule};
 use std::collections::{HashMap, HashSet};
@@ -141,7 +142,7 @@ impl Logs {
                 log.delete_done = log.delete_done.max(*start);
             }
             Event::Polled { log, batches, .. } => self.learn_all(*log, batches, Evidence::Polled, found),
-            Event::Received { log, offset, record, .. } => {
+            Event::Received(Delivered { log, offset, record, .. }) => {
                 self.learn(*log, *offset, *record, Evidence::Polled, found);
             }
             Event::Cut => self.breaks += 1,

@@ -5,10 +5,10 @@
 //! happened, and a delivery that nobody heard may have counted: both are given the benefit of the doubt.
 
 use super::checker::QueueCounts;
-use super::event::{Letter, Said};
+use super::event::{Delivered, Letter, Said};
 use super::logs::Logs;
 use super::payload::key_of;
-use super::{Anomaly, Event, RecordId};
+use super::{Anomaly, Event};
 use std::collections::{BTreeMap, HashMap};
 
 /// All queues of a history.
@@ -72,6 +72,7 @@ struct Delivery {
     attempt: u32,
     /// Downs before it was heard.
     heard_after: u32,
+    kept_until_ms: u64,
     said: Option<Said>,
 }
 
@@ -93,10 +94,13 @@ impl Queues {
                     worker.is_open = false;
                 }
             }
-            Event::Received { worker, queue, log, offset, record, attempt } => {
+            // What they are told of from now on was sent before, and others may have it by then.
+            Event::Frozen => {
+                self.workers.values_mut().filter(|worker| worker.is_stream).for_each(|worker| worker.is_open = false);
+            }
+            Event::Received(delivered) => {
                 self.counts.received += 1;
-                let heard = Heard { worker: *worker, at: (*log, *offset), attempt: *attempt };
-                self.receive(*queue, heard, *record, logs, found);
+                self.receive(*delivered, logs, found);
             }
             Event::SettleAsked { worker, queue, log, offset, attempt, said } => {
                 self.asked(*worker, *queue, (*log, *offset), *attempt, *said);
@@ -110,6 +114,7 @@ impl Queues {
             Event::SettleRefused { queue, log, offset, said } => {
                 let queue = self.by_number.get_mut(queue).expect("a queue is named first");
                 let message = queue.messages.get_mut(&(*log, *offset)).expect("it was received");
+                self.counts.refused += 1;
                 message.acks -= u32::from(*said == Said::Ack);
                 message.rejects -= u32::from(*said == Said::Reject);
             }
@@ -139,10 +144,11 @@ impl Queues {
         }
     }
 
-    fn receive(&mut self, number: u16, heard: Heard, record: Option<RecordId>, logs: &Logs, found: Found<'_>) {
+    fn receive(&mut self, heard: Delivered, logs: &Logs, found: Found<'_>) {
         let Self { by_number, workers, downs, .. } = self;
-        let queue = by_number.get_mut(&number).expect("a queue is named first");
-        let Heard { worker, at, attempt } = heard;
+        let Delivered { worker, queue, log, offset, record, attempt, heard_ms, kept_until_ms } = heard;
+        let queue = by_number.get_mut(&queue).expect("a queue is named first");
+        let at = (log, offset);
         let place = |queue: &Queue| (queue.name.clone(), logs.name(at.0), at.1);
         let (name, log, offset) = place(queue);
         if queue.attempts_max > 0 && attempt > queue.attempts_max {
@@ -155,13 +161,14 @@ impl Queues {
         if message.acked.is_some_and(|acked| attempt > acked) || (message.has_letter && attempt > queue.attempts_max) {
             found(Anomaly::DeliveredWhenDone { queue: name.clone(), log: log.clone(), offset, attempt });
         }
-        let opened_after = workers.get(&worker).expect("a worker is opened first").opened_after;
-        // What a broker that is gone, or a connection that was cut, has sent may be heard late.
-        let is_late = opened_after < *downs;
+        let Worker { opened_after, is_open, .. } = *workers.get(&worker).expect("a worker is opened first");
+        // What a broker that is gone, or a connection that was cut or frozen, has sent may be heard late.
+        let is_late = opened_after < *downs || !is_open;
         for other in &message.deliveries {
             let holder = workers.get(&other.worker).expect("it was opened");
-            let is_held = holder.is_stream && holder.is_open && other.heard_after == *downs && other.said.is_none();
-            if is_held && holder.opened_after == *downs && !is_late {
+            let is_with_stream = holder.is_stream && holder.is_open && holder.opened_after == *downs;
+            let is_held = is_with_stream || other.kept_until_ms > heard_ms;
+            if is_held && other.said.is_none() && other.heard_after == *downs && !is_late {
                 let (one, other) = (other.worker, worker);
                 found(Anomaly::TwoLeases { queue: name.clone(), log: log.clone(), offset, one, other });
             }
@@ -177,7 +184,7 @@ impl Queues {
         if alike > released {
             found(Anomaly::AttemptRepeated { queue: name.clone(), log: log.clone(), offset, attempt });
         }
-        message.deliveries.push(Delivery { worker, attempt, heard_after: *downs, said: None });
+        message.deliveries.push(Delivery { worker, attempt, heard_after: *downs, kept_until_ms, said: None });
         if queue.keeps_order
             && !is_late
             && let Some(record) = record
@@ -216,14 +223,6 @@ impl Queues {
             *queue.acked.entry(at.0).or_default() += 1;
         }
     }
-}
-
-/// A delivery as it was heard.
-#[derive(Debug, Clone, Copy)]
-struct Heard {
-    worker: u32,
-    at: (u16, u64),
-    attempt: u32,
 }
 
 impl Queue {

@@ -1,7 +1,7 @@
 //! The parts of the checker that are about what comes later: letters that are sent back, schedules, and messages that a
 //! filter leaves out. A life without fault has no anomaly, and each kind of fault, put into it by hand, is named.
 
-use crate::history::event::{Letter, Said};
+use crate::history::event::{Delivered, Letter, Said};
 use crate::history::payload::key_of;
 use crate::history::{Anomaly, Batch, Checker, Event, RecordId, Rule};
 
@@ -66,12 +66,18 @@ fn letters(letters: &[Letter]) -> Event {
     Event::DeadLetters { queue: 0, letters: letters.to_vec() }
 }
 
+/// The record of this number stands at the offset of that number.
+fn received(number: u32) -> Event {
+    let (worker, queue, log, offset, record, attempt) = (1, 0, 0, number.into(), Some(number), 1);
+    Event::Received(Delivered { worker, queue, log, offset, record, attempt, heard_ms: 0, kept_until_ms: 0 })
+}
+
 /// Record 0 is rejected, and its letter is there.
 fn with_a_letter() -> Vec<Event> {
     let (worker, queue, log, offset, attempt, said) = (1, 0, 0, 0, 1, Said::Reject);
     let mut life = begin();
     life.extend([
-        Event::Received { worker, queue, log, offset, record: Some(0), attempt },
+        received(0),
         Event::SettleAsked { worker, queue, log, offset, attempt, said },
         Event::SettleDone { queue, log, offset, attempt, said },
         letters(&[letter(false)]),
@@ -175,9 +181,7 @@ fn what_does_not_match_is_passed_over_and_all_that_matches_is_done() {
     let found = judge(life(), [done(RECORDS.into(), 3), letters(&[letter(false)])]);
     let lost = found.iter().map(|found| matches!(found, Anomaly::MessageLost { .. })).collect::<Vec<_>>();
     assert_eq!(lost, [true; 3], "{found:?}");
-    let (worker, queue, log, offset, attempt) = (1, 0, 0, 4, 1);
-    let other = Event::Received { worker, queue, log, offset, record: Some(4), attempt };
-    assert!(matches!(judge(life(), [other])[..], [Anomaly::FilterIgnored { offset: 4, .. }]));
+    assert!(matches!(judge(life(), [received(4)])[..], [Anomaly::FilterIgnored { offset: 4, .. }]));
     let dead = Letter { at: 1, offset: 4, record: Some(4), ..letter(false) };
     let found = judge(life(), [letters(&[letter(false), dead])]);
     assert!(matches!(&found[..], [Anomaly::LetterInvented { why, .. }] if why == "it does not match"), "{found:?}");
@@ -193,7 +197,7 @@ fn every_message_is_done_or_open() {
     let mut life = with_a_letter();
     life.extend([
         audited(&[]),
-        Event::Received { worker, queue, log, offset, record: Some(1), attempt },
+        received(1),
         Event::SettleAsked { worker, queue, log, offset, attempt, said },
         Event::SettleDone { queue, log, offset, attempt, said },
     ]);

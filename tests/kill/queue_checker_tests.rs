@@ -1,14 +1,19 @@
 //! The part of the checker that is about queues: a life without fault has no anomaly, and each kind of fault, put into it
 //! by hand, is named.
 
-use crate::history::event::{Letter, Said};
-use crate::history::{Anomaly, Batch, Checker, Event, Rule};
+use crate::history::event::{Delivered, Letter, Said};
+use crate::history::{Anomaly, Batch, Checker, Event, RecordId, Rule};
 
 const RECORDS: u32 = 8;
 
 fn received(worker: u32, offset: u32, attempt: u32) -> Event {
-    let (record, offset) = (Some(offset), u64::from(offset));
-    Event::Received { worker, queue: 0, log: 0, offset, record, attempt }
+    heard(worker, offset, Some(offset), attempt)
+}
+
+fn heard(worker: u32, offset: u32, record: Option<RecordId>, attempt: u32) -> Event {
+    let offset = u64::from(offset);
+    let (queue, log, heard_ms, kept_until_ms) = (0, 0, 0, 0);
+    Event::Received(Delivered { worker, queue, log, offset, record, attempt, heard_ms, kept_until_ms })
 }
 
 fn asked(worker: u32, offset: u64, attempt: u32, said: Said) -> Event {
@@ -185,10 +190,10 @@ fn what_is_done_stays_done_and_in_the_end_all_is() {
 
 #[test]
 fn a_message_is_the_record_that_stands_there() {
-    let other = Event::Received { worker: 1, queue: 0, log: 0, offset: 0, record: Some(1), attempt: 1 };
+    let other = heard(1, 0, Some(1), 1);
     let found = judge(begin(false), [other]);
     assert!(found.iter().any(|found| matches!(found, Anomaly::Inconsistent { one: 0, other: 1, .. })), "{found:?}");
-    let unknown = Event::Received { worker: 1, queue: 0, log: 0, offset: 0, record: None, attempt: 1 };
+    let unknown = heard(1, 0, None, 1);
     assert!(matches!(judge(begin(false), [unknown])[..], [Anomaly::Invented { offset: 0, .. }]));
 }
 
@@ -197,4 +202,28 @@ fn what_a_broker_that_is_gone_has_sent_may_be_heard_late() {
     let gone = [received(1, 4, 1), Event::Down, Event::WorkerOpened { worker: 4, is_stream: true }];
     let late = gone.into_iter().chain([received(4, 0, 2), received(1, 0, 1)]);
     assert_eq!(judge(begin(true), late), []);
+}
+
+#[test]
+fn a_lease_that_ends_by_time_is_nobody_elses_before() {
+    let kept = |worker, attempt, heard_ms, kept_until_ms| {
+        let (queue, log, offset, record) = (0, 0, 0, Some(0));
+        Event::Received(Delivered { worker, queue, log, offset, record, attempt, heard_ms, kept_until_ms })
+    };
+    let found = judge(begin(false), [kept(3, 1, 10, 500), kept(2, 2, 499, 0)]);
+    assert!(matches!(found[..], [Anomaly::TwoLeases { one: 3, other: 2, .. }]), "{found:?}");
+    assert_eq!(judge(begin(false), [kept(3, 1, 10, 500), kept(2, 2, 500, 0)]), []);
+    let failed = [kept(3, 1, 10, 500)].into_iter().chain(said(3, 0, 1, Said::Nack)).chain([kept(2, 2, 20, 0)]);
+    assert_eq!(judge(begin(false), failed), []);
+}
+
+#[test]
+fn who_has_a_stream_that_is_frozen_keeps_nothing_and_hears_late() {
+    let life = [received(1, 0, 1), Event::Frozen, received(3, 0, 2)].into_iter().chain(said(3, 0, 2, Said::Ack));
+    let refused = Event::SettleRefused { queue: 0, log: 0, offset: 0, said: Said::Ack };
+    let late = [received(3, 1, 1), asked(1, 0, 1, Said::Ack), refused, received(2, 0, 1)];
+    let found = judge(begin(true), life.chain(late));
+    assert!(matches!(found[..], [Anomaly::AttemptRepeated { attempt: 1, .. }]), "the first has it already: {found:?}");
+    let confirmed = [received(1, 0, 1), Event::Frozen, received(3, 0, 2)].into_iter().chain(said(1, 0, 1, Said::Ack));
+    assert!(matches!(judge(begin(true), confirmed)[..], [Anomaly::AckOfOldLease { attempt: 1, .. }]));
 }

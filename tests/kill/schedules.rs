@@ -18,17 +18,17 @@ const TOPICS: u16 = 2;
 const SPREAD_MS: u64 = 1_500;
 
 /// Starts to add schedules, until the world closes.
-pub(crate) fn start(world: &Arc<World>, client: &Client, topics: &[String], random: &mut Random) -> JoinSet<()> {
+pub(crate) fn start(world: &Arc<World>, topics: &[String], random: &mut Random) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for (producer, topic) in (PRODUCERS..PRODUCERS + TOPICS).zip(topics) {
         world.recorder.record(Event::Scheduler { producer, topic: topic.clone() });
-        let (world, client, topic) = (Arc::clone(world), client.clone(), topic.clone());
+        let (world, topic) = (Arc::clone(world), topic.clone());
         let mut random = Random::new(random.below(u64::MAX));
         tasks.spawn(async move {
             while !world.is_closing() {
                 tokio::time::sleep(Duration::from_millis(random.below(60))).await;
                 let _open = world.gate.read().await;
-                add(&world, &client, producer, &topic, &mut random).await;
+                add(&world, producer, &topic, &mut random).await;
             }
         });
     }
@@ -36,7 +36,7 @@ pub(crate) fn start(world: &Arc<World>, client: &Client, topics: &[String], rand
 }
 
 /// Adds some. What was not confirmed is not added again: it may be there.
-async fn add(world: &World, client: &Client, producer: u16, topic: &str, random: &mut Random) {
+async fn add(world: &World, producer: u16, topic: &str, random: &mut Random) {
     let topic = topic_name(topic);
     let count = u32::try_from(1 + random.below(8)).expect("small");
     let first = world.recorder.sent(producer, count);
@@ -50,7 +50,7 @@ async fn add(world: &World, client: &Client, producer: u16, topic: &str, random:
         let when = When::After(Duration::from_millis(random.below(SPREAD_MS)));
         schedules.push(NewSchedule { id: Some(id), topic: &topic, record, when });
     }
-    match client.add_schedules(&schedules).await {
+    match world.client.add_schedules(&schedules).await {
         Ok(added) => {
             for (record, added) in records.into_iter().zip(added) {
                 world.recorder.record(Event::Scheduled { record, due_ms: added.due });

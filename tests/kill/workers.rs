@@ -2,7 +2,7 @@
 
 use crate::history::Event as Entry;
 use crate::history::audit::topic_name;
-use crate::history::event::{Letter, Said};
+use crate::history::event::{Delivered, Letter, Said};
 use crate::history::payload::{Random, keys_with_prefix};
 use crate::world::{PATIENCE, World};
 use millstream::client::admin::{DeadLetter, LetterSelection, NewQueue, QueueSettings};
@@ -51,6 +51,13 @@ pub(crate) struct Queues {
     workers: JoinSet<()>,
 }
 
+/// How long messages may be kept, where that matters: once, and with all extensions.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Leases {
+    pub(crate) lease_ms: Option<u64>,
+    pub(crate) max_lease_ms: Option<u64>,
+}
+
 /// What queue `number` of a history is called, and its dead letter topic.
 fn names(prefix: &str, number: usize) -> (String, String) {
     (format!("{prefix}queue-{number}"), format!("{prefix}queue-{number}.dlq"))
@@ -61,22 +68,30 @@ pub(crate) fn letter_topics(prefix: &str) -> Vec<String> {
     (0..QUEUES.len()).map(|number| names(prefix, number).1).collect()
 }
 
-/// Creates the queues, and starts their workers.
-pub(crate) async fn start(world: &Arc<World>, client: &Client, topics: &[String], random: &mut Random) -> Queues {
+/// Creates the queues, and starts their workers. Those with streams are clients of `streaming`.
+pub(crate) async fn start(
+    world: &Arc<World>,
+    streaming: &Client,
+    topics: &[String],
+    leases: Leases,
+    random: &mut Random,
+) -> Queues {
     let (mut subjects, mut workers) = (Vec::new(), JoinSet::new());
     for (number, kind) in (0..).zip(QUEUES) {
         let (name, letters) = names(&world.subject.prefix, number.into());
-        let queue = kind.queue(&name, &topics[kind.topic]);
-        client.create_queue_of(&queue).await.expect("created");
+        let queue = kind.queue(&name, &topics[kind.topic], leases);
+        world.client.create_queue_of(&queue).await.expect("created");
         world.recorder.record(Entry::TopicDone { topic: letters.clone(), exists: true });
         let Kind { attempts_max, keeps_order, key_prefix, .. } = kind;
         let only_keys = if key_prefix.is_empty() { Vec::new() } else { keys_with_prefix(key_prefix) };
         world.recorder.record(Entry::Queue { queue: number, name: name.clone(), attempts_max, keeps_order, only_keys });
         let subject = Subject { number, name, letters };
         for worker in 0..WORKERS {
-            let (world, client, subject) = (Arc::clone(world), client.clone(), subject.clone());
+            let is_stream = worker < STREAMS;
+            let client = if is_stream { streaming.clone() } else { world.client.clone() };
+            let (world, subject) = (Arc::clone(world), subject.clone());
             let random = Random::new(random.below(u64::MAX));
-            let mut worker = Worker { world, client, subject, number: 0, is_stream: worker < STREAMS, random };
+            let mut worker = Worker { world, client, subject, number: 0, is_stream, leases, random };
             workers.spawn(async move { worker.work().await });
         }
         subjects.push(subject);
@@ -85,8 +100,10 @@ pub(crate) async fn start(world: &Arc<World>, client: &Client, topics: &[String]
 }
 
 impl Kind {
-    fn queue(self, name: &str, topic: &str) -> NewQueue {
+    fn queue(self, name: &str, topic: &str, leases: Leases) -> NewQueue {
         let settings = QueueSettings {
+            lease_ms: leases.lease_ms,
+            max_lease_ms: leases.max_lease_ms,
             attempts_max: Some(self.attempts_max),
             retry_min_ms: Some(0),
             retry_max_ms: Some(20),
@@ -109,6 +126,7 @@ struct Worker {
     /// Anew for each stream.
     number: u32,
     is_stream: bool,
+    leases: Leases,
     random: Random,
 }
 
@@ -132,7 +150,7 @@ impl Worker {
             self.client.receive_stream(&self.subject.name, QueueWindow { messages, bytes: 1 << 20 }).await?;
         loop {
             if let QueueEvent::Messages(messages) = stream.next().await? {
-                self.take(messages).await?;
+                self.take(messages, 0).await?;
             }
             if self.random.below(20) == 0 {
                 // Noted before it is so: what it holds may be with another one as soon as the broker hears of it.
@@ -146,17 +164,22 @@ impl Worker {
     /// Takes messages by one call.
     async fn call(&mut self) -> Result<(), ClientError> {
         let messages = u32::try_from(1 + self.random.below(100)).expect("small");
+        let asked_ms = self.world.recorder.elapsed_ms();
         let messages = self.client.receive(&self.subject.name, messages, Duration::from_millis(200)).await?;
-        self.take(messages).await
+        // They were handed out after that was asked for.
+        let kept_until_ms = self.leases.lease_ms.map_or(0, |lease_ms| asked_ms + lease_ms);
+        self.take(messages, kept_until_ms).await
     }
 
     /// Notes messages, and says something about each, or about some of them nothing.
-    async fn take(&mut self, messages: Vec<QueueMessage>) -> Result<(), ClientError> {
+    async fn take(&mut self, messages: Vec<QueueMessage>, kept_until_ms: u64) -> Result<(), ClientError> {
         let (worker, queue) = (self.number, self.subject.number);
+        let heard_ms = self.world.recorder.elapsed_ms();
         for message in &messages {
             let (log, offset, attempt) = self.place(message);
             let record = self.world.payload.recognize(&message.record);
-            self.world.recorder.record(Entry::Received { worker, queue, log, offset, record, attempt });
+            let message = Delivered { worker, queue, log, offset, record, attempt, heard_ms, kept_until_ms };
+            self.world.recorder.record(Entry::Received(message));
         }
         let mut said = Vec::new();
         for message in &messages {
