@@ -53,6 +53,8 @@ pub(crate) struct QueueCounts {
     pub(crate) acked: u64,
     /// Settlements that were refused when they were first said: their leases were over.
     pub(crate) refused: u64,
+    /// Settlements that were said once more, because no answer came.
+    pub(crate) repeats: u64,
     /// Messages with a dead letter.
     pub(crate) dead: u64,
     /// Dead letters that came back, those sent twice in doubt among them.

@@ -117,7 +117,7 @@ pub(crate) enum Event {
     TopicDone { topic: String, exists: bool },
     /// Every connection is cut, after requests had reached the broker and before they were answered. The broker goes on.
     Cut,
-    /// Nothing passes between the broker and whoever has a stream, and they do not know. Their leases may end.
+    /// Nothing passes between the broker and some of its clients, and they do not know. Their leases may end.
     Frozen,
     /// The broker is gone, and the next one was not started.
     Down,
@@ -141,6 +141,8 @@ pub(crate) enum Event {
     SettleAsked { worker: u32, queue: u16, log: u16, offset: u64, attempt: u32, said: Said },
     /// That was confirmed.
     SettleDone { queue: u16, log: u16, offset: u64, attempt: u32, said: Said },
+    /// Settlements are said once more: nothing was answered, or not heard. Refused now, they may have been done before.
+    SettleRepeated { count: u32 },
     /// It was refused: it did not happen.
     SettleRefused { queue: u16, log: u16, offset: u64, said: Said },
     /// A queue is about to be asked how far it is.

@@ -95,9 +95,7 @@ impl Queues {
                 }
             }
             // What they are told of from now on was sent before, and others may have it by then.
-            Event::Frozen => {
-                self.workers.values_mut().filter(|worker| worker.is_stream).for_each(|worker| worker.is_open = false);
-            }
+            Event::Frozen => self.workers.values_mut().for_each(|worker| worker.is_open = false),
             Event::Received(delivered) => {
                 self.counts.received += 1;
                 self.receive(*delivered, logs, found);
@@ -111,6 +109,7 @@ impl Queues {
                     self.acked(*queue, (*log, *offset), *attempt, logs, found);
                 }
             }
+            Event::SettleRepeated { count } => self.counts.repeats += u64::from(*count),
             Event::SettleRefused { queue, log, offset, said } => {
                 let queue = self.by_number.get_mut(queue).expect("a queue is named first");
                 let message = queue.messages.get_mut(&(*log, *offset)).expect("it was received");
@@ -163,7 +162,8 @@ impl Queues {
         }
         let Worker { opened_after, is_open, .. } = *workers.get(&worker).expect("a worker is opened first");
         // What a broker that is gone, or a connection that was cut or frozen, has sent may be heard late.
-        let is_late = opened_after < *downs || !is_open;
+        let is_overtaken = message.deliveries.iter().any(|other| other.attempt > attempt);
+        let is_late = opened_after < *downs || !is_open || is_overtaken;
         for other in &message.deliveries {
             let holder = workers.get(&other.worker).expect("it was opened");
             let is_with_stream = holder.is_stream && holder.is_open && holder.opened_after == *downs;

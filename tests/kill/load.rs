@@ -1,7 +1,7 @@
 //! Everything that goes on in a world while things go wrong: producers, schedules, groups, queues, redrives, deletions,
 //! topics that come and go; and how all of it is read and judged, and ended.
 
-use crate::history::audit::{Subject, audit, topic_name};
+use crate::history::audit::{Subject, audit, reason_of, topic_name};
 use crate::history::payload::Random;
 use crate::history::{Event, Payload, Rule};
 use crate::workers::{Leases, Queues};
@@ -11,6 +11,7 @@ use millstream::client::Client;
 use millstream::client::admin::TopicSettings;
 use millstream::types::{Cleanup, Durability, TopicPartition};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
 
 const SEGMENT_BYTES: u64 = 1 << 20;
@@ -92,6 +93,7 @@ impl Load {
     pub(crate) async fn audit(&self, client: &Client, context: &str) {
         let world = &self.world;
         let closed = within("the load to pause", world.gate.write()).await;
+        within("the last redrive", redrives::until_none_is_at_work(client, world)).await;
         within("an audit", audit(client, &world.subject, world.payload, &world.recorder)).await;
         within("an audit of the queues", self.queues.audit(client, world)).await;
         world.check(context);
@@ -122,6 +124,26 @@ impl Load {
     }
 }
 
-pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+/// Deletes what the history made, and sees that it is gone.
+pub(crate) async fn clean_up(world: &World) {
+    let client: &Client = &world.client;
+    let prefix = &world.subject.prefix;
+    for topic in client.list_topics(prefix, false).await.expect("topics can be listed") {
+        client.delete_topic(&topic.name).await.expect("a topic can be deleted");
+    }
+    for group in client.list_groups(prefix).await.expect("groups can be listed") {
+        // Its members are gone as soon as the broker sees their streams end.
+        let deleted = async {
+            while let Err(error) = client.delete_group(&group.name).await {
+                assert_eq!(reason_of(&error), "GROUP_HAS_MEMBERS", "{error}");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        within("the members to be gone", deleted).await;
+    }
+    assert!(client.list_topics(prefix, false).await.expect("topics can be listed").is_empty());
+}
+
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited {PATIENCE:?} for {what}"))
 }

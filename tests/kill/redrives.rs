@@ -4,8 +4,10 @@ use crate::history::Event;
 use crate::history::audit::reason_of;
 use crate::history::payload::Random;
 use crate::world::World;
+use bytes::Bytes;
 use millstream::client::admin::{LetterSelection, RedriveOptions};
 use millstream::client::{Client, ClientError};
+use millstream::types::Offset;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +28,18 @@ pub(crate) async fn redrive(world: Arc<World>, client: Client, mut random: Rando
             Err(error) if reason_of(&error) == "LETTERS_BUSY" => world.recorder.record(Event::RedriveDone { queue }),
             // The broker is down, or out of reach.
             Err(_) => {}
+        }
+    }
+}
+
+/// Waits until no redrive is at work: one whose caller is gone ends after its step.
+pub(crate) async fn until_none_is_at_work(client: &Client, world: &World) {
+    for topic in &world.subject.letters {
+        let (topic, key, end_offset) = (topic.clone(), Some(Bytes::from_static(b"of none")), Some(Offset(1)));
+        let none = LetterSelection { topic, key, end_offset, ..LetterSelection::default() };
+        while let Err(error) = client.redrive_dead_letters(&none, &RedriveOptions::default()).await {
+            assert_eq!(reason_of(&error), "LETTERS_BUSY", "{error}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 }

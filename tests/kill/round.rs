@@ -4,10 +4,9 @@ use crate::broker::{Broker, Launch};
 use crate::history::Event;
 use crate::history::checker::{Counts, QueueCounts};
 use crate::history::payload::Random;
-use crate::load::{self, Load, within};
+use crate::load::{self, Load};
 use crate::workers::Leases;
 use crate::world::World;
-use millstream::client::Client;
 use std::time::{Duration, Instant};
 
 /// Of all rounds together.
@@ -68,7 +67,7 @@ impl Round {
         broker = self.kill_and_restart(broker, &world, totals);
         load.finish(&broker.client().await, &self.context(self.kills)).await;
         totals.add(world.recorder.counts(), world.recorder.queue_counts());
-        clean_up(&world).await;
+        load::clean_up(&world).await;
         broker
     }
 
@@ -123,24 +122,4 @@ impl Totals {
         total.deleted += counts.deleted;
         total.audited += counts.audited;
     }
-}
-
-/// Deletes what the round made, and sees that it is gone.
-async fn clean_up(world: &World) {
-    let client: &Client = &world.client;
-    let prefix = &world.subject.prefix;
-    for topic in client.list_topics(prefix, false).await.expect("topics can be listed") {
-        client.delete_topic(&topic.name).await.expect("a topic can be deleted");
-    }
-    for group in client.list_groups(prefix).await.expect("groups can be listed") {
-        // Its members are gone as soon as the broker sees their streams end.
-        let deleted = async {
-            while let Err(error) = client.delete_group(&group.name).await {
-                assert_eq!(crate::history::audit::reason_of(&error), "GROUP_HAS_MEMBERS", "{error}");
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        within("the members to be gone", deleted).await;
-    }
-    assert!(client.list_topics(prefix, false).await.expect("topics can be listed").is_empty());
 }
