@@ -6,9 +6,11 @@
 //! were added is known. The broker is in this process: its clock is the machine's, and so much off.
 
 use crate::common::TestBroker;
+use crate::history::Event;
 use crate::history::payload::Random;
 use crate::load::{self, Load};
 use crate::workers::Leases;
+use crate::world::World;
 use crate::{asked, seed};
 use millstream::client::admin::{NewSchedule, TopicSettings, When};
 use millstream::client::{Client, NewRecord, PartitionReader};
@@ -146,6 +148,13 @@ fn step_ms(random: &mut Random) -> i64 {
     if random.below(2) == 0 { by } else { -by }
 }
 
+/// Sets it; what it has shown until then may have made something due.
+fn set_clock(clock: &SetClock, by_ms: i64, probes: &mut Probes, world: &World) {
+    probes.look_at_clock();
+    world.recorder.record(Event::ClockSet { shown_ms: clock.now_ms() });
+    clock.off_ms.fetch_add(by_ms, Ordering::SeqCst);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_is_set_makes_nothing_early_and_ends_no_lease() {
     let (seed, begun) = (seed("clock steps"), Instant::now());
@@ -164,16 +173,14 @@ async fn a_clock_that_is_set_makes_nothing_early_and_ends_no_lease() {
         for step in 1..=steps {
             probes.add(&mut random).await;
             tokio::time::sleep(Duration::from_millis(random.below(200))).await;
-            probes.look_at_clock();
-            clock.off_ms.fetch_add(step_ms(&mut random), Ordering::SeqCst);
+            set_clock(&clock, step_ms(&mut random), &mut probes, &world);
             probes.check(&context(step)).await;
             load.audit(&client, &context(step)).await;
         }
         load.settle().await;
         // Whatever was added while the clock was ahead is due.
-        let ahead_ms = i64::try_from(5 * DAY_MS).expect("small");
-        clock.off_ms.fetch_max(0, Ordering::SeqCst);
-        clock.off_ms.fetch_add(ahead_ms, Ordering::SeqCst);
+        let ahead_ms = i64::try_from(5 * DAY_MS).expect("small") - clock.off_ms.load(Ordering::SeqCst).min(0);
+        set_clock(&clock, ahead_ms, &mut probes, &world);
         probes.check(&context(steps)).await;
         load.finish(&client, &context(steps)).await;
         load::clean_up(&world).await;

@@ -95,6 +95,8 @@ pub(crate) enum Event {
     SchedulesListed { waiting: Vec<RecordId> },
     /// A record that an audit is about to tell of was delivered by its schedule: what it says, and when it was appended.
     CameDue { log: u16, offset: u64, record: Option<RecordId>, due_ms: i64, appended_ms: i64 },
+    /// The clock is about to be set, and shows this.
+    ClockSet { shown_ms: i64 },
     /// The deletion of what is before an offset is asked for.
     DeleteAsked { log: u16, before: u64 },
     /// It was confirmed; the log starts here.

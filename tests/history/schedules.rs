@@ -25,6 +25,8 @@ struct Schedule {
     asked_after: u32,
     /// As confirmed.
     due_ms: Option<i64>,
+    /// What the clock has shown since it was asked for, before it was set.
+    shown_ms: Option<i64>,
     places: BTreeSet<(u16, u64)>,
 }
 
@@ -53,6 +55,11 @@ impl Schedules {
             }
             Event::Scheduled { record, due_ms } => {
                 self.by_record.get_mut(record).expect("it was to be sent").due_ms = Some(*due_ms);
+            }
+            Event::ClockSet { shown_ms } => {
+                for schedule in self.by_record.values_mut() {
+                    schedule.shown_ms = schedule.shown_ms.max(Some(*shown_ms));
+                }
             }
             Event::SchedulesListed { waiting } => self.must_be_there = self.over(waiting),
             Event::TopicsAudited { .. } => {
@@ -96,7 +103,8 @@ impl Schedules {
         self.came_due += 1;
         self.repeats += u64::from(schedule.places.len() > 1);
         let due_ms = due_ms.max(schedule.due_ms.unwrap_or(i64::MIN));
-        if appended_ms < due_ms {
+        // A clock that is set back between decision and append dates a delivery to before it was due.
+        if schedule.shown_ms.max(Some(appended_ms)) < Some(due_ms) {
             found(Anomaly::Early { record, log: logs.name(log), offset, due_ms, appended_ms });
         }
         let (copies, kills) = (schedule.places.len(), self.downs - schedule.asked_after);

@@ -165,6 +165,12 @@ fn nothing_comes_early_or_again_without_a_kill() {
     // Whatever its header says: this is when it was confirmed to be due.
     let changed = Event::CameDue { log: 0, offset: 8, record: Some(8), due_ms: 0, appended_ms: 1 };
     assert!(matches!(judge(begin(), [changed])[..], [Anomaly::Early { record: 8, due_ms: DUE_MS, .. }]));
+    // A clock that was set back has shown that it was due; what it showed before does not count.
+    let set = |shown_ms| Event::ClockSet { shown_ms };
+    assert_eq!(judge(begin(), [set(DUE_MS), came_due(8, 8, 1)]), []);
+    assert!(matches!(judge(begin(), [set(DUE_MS - 1), came_due(8, 8, 1)])[..], [Anomaly::Early { record: 8, .. }]));
+    let later = [set(DUE_MS), Event::Sent { producer: 1, first: 10, count: 1 }, came_due(8, 10, 1)];
+    assert!(matches!(judge(begin(), later)[..], [Anomaly::Early { record: 10, .. }]));
     let found = judge(begin(), [came_due(8, 8, DUE_MS), came_due(9, 8, DUE_MS)]);
     assert!(matches!(found[..], [Anomaly::ScheduledAgain { record: 8, copies: 2, kills: 0, .. }]), "{found:?}");
     let found = judge(begin(), [came_due(8, 0, DUE_MS)]);

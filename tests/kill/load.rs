@@ -89,6 +89,29 @@ impl Load {
         Self { world, queues, senders, adding, readers, changing }
     }
 
+    /// Starts queues with their workers, schedules and redrives; nobody sends, and there are no groups.
+    #[allow(dead_code, reason = "test binaries share this file, and only that of the full disk needs it")]
+    pub(crate) async fn without_producers(
+        world: &Arc<World>,
+        topics: &[String],
+        streaming: &Client,
+        leases: Leases,
+        random: &mut Random,
+    ) -> Self {
+        let (world, client) = (Arc::clone(world), world.client.clone());
+        let queues = workers::start(&world, streaming, topics, leases, random).await;
+        let adding = schedules::start(&world, topics, random);
+        let mut changing = JoinSet::new();
+        changing.spawn(redrives::redrive(Arc::clone(&world), client, Random::new(random.below(u64::MAX))));
+        Self { world, queues, senders: JoinSet::new(), adding, readers: JoinSet::new(), changing }
+    }
+
+    /// The names of its queues.
+    #[allow(dead_code, reason = "test binaries share this file, and only that of the full disk needs it")]
+    pub(crate) fn queue_names(&self) -> Vec<String> {
+        self.queues.names()
+    }
+
     /// Reads everything, while nothing is sent or changed, and judges.
     pub(crate) async fn audit(&self, client: &Client, context: &str) {
         let world = &self.world;

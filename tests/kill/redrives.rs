@@ -24,8 +24,10 @@ pub(crate) async fn redrive(world: Arc<World>, client: Client, mut random: Rando
         world.recorder.record(Event::RedriveAsked { queue });
         match redrive_some(&world, &client, queue, letters_max).await {
             Ok(()) => world.recorder.record(Event::RedriveDone { queue }),
-            // One that was cut off may still be in its last step; this one has done nothing.
-            Err(error) if reason_of(&error) == "LETTERS_BUSY" => world.recorder.record(Event::RedriveDone { queue }),
+            // One that was cut off may still be in its last step, or there is no room: this one has sent nothing more.
+            Err(error) if ["LETTERS_BUSY", "DISK_FULL"].contains(&reason_of(&error)) => {
+                world.recorder.record(Event::RedriveDone { queue });
+            }
             // The broker is down, or out of reach.
             Err(_) => {}
         }

@@ -269,6 +269,12 @@ fn words(said: Said) -> Verdict {
 }
 
 impl Queues {
+    /// What they are called.
+    #[allow(dead_code, reason = "test binaries share this file, and only that of the full disk needs it")]
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.subjects.iter().map(|subject| subject.name.clone()).collect()
+    }
+
     /// Says in the history how far each queue is, and then which dead letters there are.
     pub(crate) async fn audit(&self, client: &Client, world: &World) {
         for Subject { number: queue, name, letters } in &self.subjects {
