@@ -9,6 +9,8 @@
 //! MILLSTREAM_STEPS=200 cargo test --test faulty_world a_clock_that_is_set -- --nocapture
 //! MILLSTREAM_SEED=1234 cargo test --test faulty_world                 # the choices of a run again
 //! ```
+//!
+//! As with the kills, a seed repeats the choices, and not what depends on the operating system's timing.
 
 #[path = "process/broker.rs"]
 #[expect(dead_code, reason = "the other process tests use all of it")]
