@@ -101,6 +101,12 @@ pub enum Bug {
     ScheduleEarly,
     /// A schedule whose end the log has refused is over all the same.
     ScheduleEndsUnnoted,
+    /// A reply is handed to another call that waits, if there is one.
+    ReplyToAnotherCall,
+    /// Behind records that do not match, a queue that reads on passes over those that do.
+    FilterPassesOverAMatch,
+    /// Dead letters are resolved first and sent back then.
+    LettersResolvedFirst,
 }
 
 /// Whether `bug` is active.

@@ -7,6 +7,28 @@
 #[path = "process/broker.rs"]
 #[expect(dead_code, reason = "shared with tests/process.rs, which uses all of it")]
 mod broker;
+#[path = "kill/changes.rs"]
+mod changes;
+#[path = "history/mod.rs"]
+#[expect(dead_code, reason = "the tests of the checker are with the kill loop")]
+mod history;
+#[path = "kill/load.rs"]
+#[expect(dead_code, reason = "the kill loop uses all of it")]
+mod load;
+#[path = "kill/producers.rs"]
+mod producers;
+#[path = "kill/readers.rs"]
+mod readers;
+#[path = "kill/redrives.rs"]
+mod redrives;
+#[path = "kill/schedules.rs"]
+mod schedules;
+#[path = "kill/workers.rs"]
+mod workers;
+#[path = "full_disk/working_queues.rs"]
+mod working_queues;
+#[path = "kill/world.rs"]
+mod world;
 
 use broker::{Broker, Launch, reason_of};
 use bytes::BytesMut;

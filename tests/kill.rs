@@ -1,9 +1,9 @@
 //! `kill -9` of a real broker under load, again and again, and a history that must be explained.
 //!
-//! The parent is the judge, the child is the broker. Eight producers (half of them idempotent), two groups of two
-//! members, two queues of three workers, deletions and new topics go on while the broker is killed at moments that a
-//! seeded generator chooses: under load, right after an acknowledgement, and while it starts. After each restart everything is read, and
-//! `tests/history` says whether every promise was kept.
+//! The parent is the judge, the child is the broker. Eight producers (half of them idempotent), schedules, two groups of
+//! two members, three queues of three workers (one has a filter), redrives, deletions and new topics go on while the
+//! broker is killed at moments that a seeded generator chooses: under load, right after an acknowledgement, and while it
+//! starts. After each restart everything is read, and `tests/history` says whether every promise was kept.
 //!
 //! ```sh
 //! MILLSTREAM_KILLS=500 cargo test --release --test kill -- --nocapture    # prints one line of figures
@@ -21,14 +21,22 @@ mod changes;
 mod checker_tests;
 #[path = "history/mod.rs"]
 mod history;
+#[path = "kill/late_checker_tests.rs"]
+mod late_checker_tests;
+#[path = "kill/load.rs"]
+mod load;
 #[path = "kill/producers.rs"]
 mod producers;
 #[path = "kill/queue_checker_tests.rs"]
 mod queue_checker_tests;
 #[path = "kill/readers.rs"]
 mod readers;
+#[path = "kill/redrives.rs"]
+mod redrives;
 #[path = "kill/round.rs"]
 mod round;
+#[path = "kill/schedules.rs"]
+mod schedules;
 #[path = "kill/workers.rs"]
 mod workers;
 #[path = "kill/world.rs"]

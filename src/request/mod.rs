@@ -19,6 +19,7 @@ pub use error::{RequestError, Unawaited};
 pub use token::{CallId, ReplyTo, ReplyToken};
 
 use crate::limits;
+use crate::planted::{Bug, is_planted};
 use bytes::Bytes;
 use recent::RecentCalls;
 use std::collections::HashMap;
@@ -102,7 +103,8 @@ impl Requests {
         if state.replied.contains(call) {
             return Err(RequestError::AlreadyGiven);
         }
-        let caller = state.waiting.remove(&call).filter(|caller| !caller.is_closed());
+        let waits = if is_planted(Bug::ReplyToAnotherCall) { state.any_but(call) } else { call };
+        let caller = state.waiting.remove(&waits).filter(|caller| !caller.is_closed());
         if caller.is_none() && token.reply_to.is_none() {
             let cause = if token.run == self.run { Unawaited::CallerGone } else { Unawaited::BrokerRestarted };
             return Err(RequestError::NotAwaited { cause });
@@ -115,6 +117,13 @@ impl Requests {
     /// A panic while it was held leaves a map that is whole: each change of it is one call.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// A call that waits, this one only if there is no other.
+    fn any_but(&self, call: CallId) -> CallId {
+        self.waiting.keys().copied().find(|other| *other != call).unwrap_or(call)
     }
 }
 

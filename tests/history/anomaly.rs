@@ -69,6 +69,26 @@ pub(crate) enum Anomaly {
     Overtaken { queue: String, log: String, offset: u64, by: u64 },
     #[error("letter invented: queue {queue} wrote a dead letter of {log} offset {offset}; {why}")]
     LetterInvented { queue: String, log: String, offset: u64, why: String },
+    #[error("filter ignored: queue {queue} hands out {log} offset {offset}, which does not match")]
+    FilterIgnored { queue: String, log: String, offset: u64 },
+    #[error(
+        "unaccounted: queue {queue} says that {done} messages of {log} are done; at least {least} are, {most} at most"
+    )]
+    Unaccounted { queue: String, log: String, done: u64, least: u64, most: u64 },
+    #[error("letter lost: the dead letter of queue {queue} at {at} is resolved or was told of; {why}")]
+    LetterLost { queue: u16, at: u64, why: String },
+    #[error("letter open again: the dead letter of queue {queue} at {at} was told of as sent back, and is open")]
+    LetterOpenAgain { queue: u16, at: u64 },
+    #[error("redriven again: the dead letter of queue {queue} at {at} is at {log} offset {offset} too; {why}")]
+    RedrivenAgain { queue: u16, at: u64, log: String, offset: u64, why: String },
+    #[error("redrive invented: {log} offset {offset} says that it was the dead letter of queue {queue} at {at}; {why}")]
+    RedriveInvented { queue: u16, at: u64, log: String, offset: u64, why: String },
+    #[error("schedule lost: record {record} was to come at a time; it does not wait and is nowhere")]
+    ScheduleLost { record: RecordId },
+    #[error("early: record {record} is at {log} offset {offset} since {appended_ms}; it is due at {due_ms}")]
+    Early { record: RecordId, log: String, offset: u64, due_ms: i64, appended_ms: i64 },
+    #[error("scheduled again: record {record} is at {log} offset {offset} too: {copies} copies after {kills} kills")]
+    ScheduledAgain { record: RecordId, log: String, offset: u64, copies: usize, kills: u32 },
     #[error("done went back: queue {queue} was done below {before} in {log}, and is below {done_below}")]
     DoneWentBack { queue: String, log: String, before: u64, done_below: u64 },
     #[error("not done: queue {queue} is done below {done} in {log}, which ends at {end}, and nothing is left to do")]

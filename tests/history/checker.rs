@@ -1,11 +1,14 @@
 //! The judge: takes events one by one, knows what must hold, and names what does not.
 //!
-//! Four parts that know nothing of each other: the records in the logs (`logs.rs`), the groups that read them
-//! (`groups.rs`), the queues that hand them out (`queues.rs`), and the topics (here).
+//! Parts that know nothing of each other: the records in the logs (`logs.rs`), the groups that read them (`groups.rs`),
+//! the queues that hand them out (`queues.rs`), the dead letters that are sent back (`redrives.rs`), the records that
+//! come when they are due (`schedules.rs`), and the topics (here).
 
 use super::groups::Groups;
 use super::logs::Logs;
 use super::queues::Queues;
+use super::redrives::Redrives;
+use super::schedules::Schedules;
 use super::{Anomaly, Event};
 use std::collections::BTreeMap;
 
@@ -18,6 +21,8 @@ pub(crate) struct Checker {
     logs: Logs,
     groups: Groups,
     queues: Queues,
+    redrives: Redrives,
+    schedules: Schedules,
     /// Whether a topic exists; `None` while nobody can know.
     topics: BTreeMap<String, Option<bool>>,
     anomalies: Vec<Anomaly>,
@@ -46,8 +51,17 @@ pub(crate) struct QueueCounts {
     /// Settlements that were confirmed, acks among them.
     pub(crate) settled: u64,
     pub(crate) acked: u64,
+    /// Settlements that were refused when they were first said: their leases were over.
+    pub(crate) refused: u64,
+    /// Settlements that were said once more, because no answer came.
+    pub(crate) repeats: u64,
     /// Messages with a dead letter.
     pub(crate) dead: u64,
+    /// Dead letters that came back, those sent twice in doubt among them.
+    pub(crate) redriven: u64,
+    /// Records that were delivered by their schedules, and those of them that were there already.
+    pub(crate) came_due: u64,
+    pub(crate) due_repeats: u64,
 }
 
 impl Checker {
@@ -73,12 +87,14 @@ impl Checker {
 
     /// The same of queues.
     pub(crate) fn queue_counts(&self) -> QueueCounts {
-        self.queues.counts
+        let redriven = self.redrives.redriven;
+        let (came_due, due_repeats) = (self.schedules.came_due, self.schedules.repeats);
+        QueueCounts { redriven, came_due, due_repeats, ..self.queues.counts }
     }
 
     /// Goes on by one event.
     pub(crate) fn take(&mut self, event: &Event) {
-        let Self { logs, groups, queues, topics, anomalies } = self;
+        let Self { logs, groups, queues, redrives, schedules, topics, anomalies } = self;
         let found = &mut |anomaly| {
             if anomalies.len() < ANOMALIES_MAX {
                 anomalies.push(anomaly);
@@ -98,6 +114,8 @@ impl Checker {
         logs.take(event, found);
         groups.take(event, logs, found);
         queues.take(event, logs, found);
+        redrives.take(event, logs, found);
+        schedules.take(event, logs, found);
     }
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// The number of a record among those of its history, in the order in which they were to be sent.
 pub(crate) type RecordId = u32;
@@ -33,13 +34,30 @@ pub(crate) enum Said {
     Reject,
 }
 
-/// A dead letter: which message it is of, and why.
+/// A message that came to a worker, by the clock of the history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Delivered {
+    pub(crate) worker: u32,
+    pub(crate) queue: u16,
+    pub(crate) log: u16,
+    pub(crate) offset: u64,
+    pub(crate) record: Option<RecordId>,
+    pub(crate) attempt: u32,
+    pub(crate) heard_ms: u64,
+    /// Its lease does not end by time before this; 0 = it may end at any time.
+    pub(crate) kept_until_ms: u64,
+}
+
+/// A dead letter: where it stands in its topic, which message it is of, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Letter {
+    pub(crate) at: u64,
     pub(crate) log: u16,
     pub(crate) offset: u64,
     pub(crate) attempts: u32,
     pub(crate) is_rejected: bool,
+    /// It was sent back, or so its broker says.
+    pub(crate) is_resolved: bool,
     pub(crate) record: Option<RecordId>,
 }
 
@@ -63,12 +81,22 @@ pub(crate) enum Event {
     Log { log: u16, topic: String, partition: u32, rule: Rule },
     /// A producer, and the only topic it sends to.
     Producer { producer: u16, topic: String, idempotent: bool },
+    /// A producer whose records are schedules: they come when they are due, and again after a kill at the wrong moment.
+    Scheduler { producer: u16, topic: String },
     /// A producer is about to send so many records.
     Sent { producer: u16, first: RecordId, count: u32 },
     /// Records were acknowledged, the first at `offset`, the others behind it.
     Acked { first: RecordId, count: u32, log: u16, offset: u64 },
     /// Records were not acknowledged, and are not sent again. `certain`: the broker said that nothing was appended.
     Refused { first: RecordId, count: u32, certain: bool },
+    /// A schedule was confirmed.
+    Scheduled { record: RecordId, due_ms: i64 },
+    /// The schedules that wait, asked for before the logs are read that they are delivered to.
+    SchedulesListed { waiting: Vec<RecordId> },
+    /// A record that an audit is about to tell of was delivered by its schedule: what it says, and when it was appended.
+    CameDue { log: u16, offset: u64, record: Option<RecordId>, due_ms: i64, appended_ms: i64 },
+    /// The clock is about to be set, and shows this.
+    ClockSet { shown_ms: i64 },
     /// The deletion of what is before an offset is asked for.
     DeleteAsked { log: u16, before: u64 },
     /// It was confirmed; the log starts here.
@@ -89,6 +117,10 @@ pub(crate) enum Event {
     TopicAsked { topic: String, exists: bool },
     /// That was confirmed.
     TopicDone { topic: String, exists: bool },
+    /// Every connection is cut, after requests had reached the broker and before they were answered. The broker goes on.
+    Cut,
+    /// Nothing passes between the broker and some of its clients, and they do not know. Their leases may end.
+    Frozen,
     /// The broker is gone, and the next one was not started.
     Down,
     /// All there is in a log, read from its start to its end.
@@ -99,24 +131,37 @@ pub(crate) enum Event {
     CommitsAsked { group: u16 },
     /// What they are.
     Committed { group: u16, log: u16, offset: Option<u64> },
-    /// A queue, from the first record of its logs on.
-    Queue { queue: u16, name: String, attempts_max: u32, keeps_order: bool },
+    /// A queue, from the first record of its logs on: of all of them, or of those with one of these keys.
+    Queue { queue: u16, name: String, attempts_max: u32, keeps_order: bool, only_keys: Vec<u32> },
     /// Somebody begins to take messages: by a stream, whose leases end with it, or by calls, whose leases end by time.
     WorkerOpened { worker: u32, is_stream: bool },
     /// It is about to end, or has ended.
     WorkerClosed { worker: u32 },
     /// A message came to a worker.
-    Received { worker: u32, queue: u16, log: u16, offset: u64, record: Option<RecordId>, attempt: u32 },
+    Received(Delivered),
     /// A worker is about to say something about a message.
     SettleAsked { worker: u32, queue: u16, log: u16, offset: u64, attempt: u32, said: Said },
     /// That was confirmed.
     SettleDone { queue: u16, log: u16, offset: u64, attempt: u32, said: Said },
+    /// Settlements are said once more: nothing was answered, or not heard. Refused now, they may have been done before.
+    SettleRepeated { count: u32 },
     /// It was refused: it did not happen.
     SettleRefused { queue: u16, log: u16, offset: u64, said: Said },
-    /// A queue says that everything below an offset is done.
-    QueueAudited { queue: u16, log: u16, done_below: u64 },
+    /// A queue is about to be asked how far it is.
+    QueueAsked { queue: u16 },
+    /// Everything below one offset is done. Below another one everything was handed out or passed over, and so many
+    /// messages of that are not done: they are out, wait, or are on their way to the dead letters.
+    QueueAudited { queue: u16, log: u16, done_below: u64, frontier: u64, open: u64 },
     /// All dead letters of a queue, read after it was audited.
     DeadLetters { queue: u16, letters: Vec<Letter> },
+    /// Dead letters of a queue are about to be sent back.
+    RedriveAsked { queue: u16 },
+    /// The letter at an offset of the dead letter topic was sent there.
+    RedriveTold { queue: u16, at: u64, log: u16, offset: u64 },
+    /// The call has ended, and nothing of it is in doubt.
+    RedriveDone { queue: u16 },
+    /// A record that an audit is about to tell of says that it was this letter of this queue.
+    CameBack { log: u16, offset: u64, record: Option<RecordId>, queue: u16, at: u64 },
     /// Nothing is sent any more, and nobody has anything left to do: all of a log must be done.
     Drained { queue: u16, log: u16, end: u64 },
     /// The topics there are.
@@ -126,8 +171,17 @@ pub(crate) enum Event {
 }
 
 /// A history in the making, and its checker, which is always as far as the last look.
-#[derive(Debug, Default)]
-pub(crate) struct Recorder(Mutex<History>);
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    begun: Instant,
+    history: Mutex<History>,
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self { begun: Instant::now(), history: Mutex::default() }
+    }
+}
 
 #[derive(Debug, Default)]
 struct History {
@@ -138,6 +192,11 @@ struct History {
 }
 
 impl Recorder {
+    /// The clock of the history.
+    pub(crate) fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).expect("a test ends")
+    }
+
     /// Adds one event.
     pub(crate) fn record(&self, event: Event) {
         self.lock().events.push(event);
@@ -178,7 +237,7 @@ impl Recorder {
     }
 
     fn lock(&self) -> MutexGuard<'_, History> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -43,7 +43,7 @@ type Found<'a> = &'a mut dyn FnMut(Anomaly);
 impl Groups {
     pub(super) fn take(&mut self, event: &Event, logs: &mut Logs, found: Found<'_>) {
         match event {
-            Event::Down => self.downs += 1,
+            Event::Down | Event::Cut => self.downs += 1,
             Event::Opened { stream, group } => {
                 let state = self.by_number.entry(*group).or_default();
                 let (done, generation) = (state.done.clone(), state.generation);

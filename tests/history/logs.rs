@@ -5,9 +5,10 @@
 //! there, unless a deletion explains that it is not, whenever the log is audited again.
 
 use super::checker::Counts;
+use super::event::Delivered;
 use super::payload::key_of;
 use super::{Anomaly, Batch, Event, RecordId, Rule};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// All logs and records of a history.
 #[derive(Debug, Default)]
@@ -15,21 +16,29 @@ pub(super) struct Logs {
     by_number: Vec<Log>,
     producers: Vec<Producer>,
     records: Vec<Record>,
-    /// How often the broker went down.
-    downs: u32,
+    /// How often the broker went down, or its connections were cut.
+    breaks: u32,
     pub(super) counts: Counts,
 }
 
 #[derive(Debug)]
 struct Producer {
     topic: String,
-    idempotent: bool,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Idempotent,
+    /// Its records come in an order of their own, and their copies are judged elsewhere.
+    Scheduler,
 }
 
 #[derive(Debug)]
 struct Record {
     producer: u16,
-    /// Downs before it was sent.
+    /// Breaks before it was sent.
     sent_after: u32,
     outcome: Outcome,
     /// Copies that audits have met.
@@ -39,7 +48,7 @@ struct Record {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Open,
-    /// After so many downs.
+    /// After so many breaks.
     Acked(u32),
     Unknown,
     Refused,
@@ -74,6 +83,8 @@ struct Log {
     has_unjudged: bool,
     /// The last record of each producer among those.
     last_of: HashMap<u16, RecordId>,
+    /// Dead letters that were sent back. What they mean is judged elsewhere: here they are nobody's copies.
+    came_back: HashSet<u64>,
     delete_asked: u64,
     delete_done: u64,
     /// As last audited.
@@ -94,24 +105,33 @@ impl Logs {
             }
             Event::Producer { producer, topic, idempotent } => {
                 assert_eq!(usize::from(*producer), self.producers.len(), "producers are numbered in order");
-                self.producers.push(Producer { topic: topic.clone(), idempotent: *idempotent });
+                let kind = if *idempotent { Kind::Idempotent } else { Kind::Plain };
+                self.producers.push(Producer { topic: topic.clone(), kind });
+            }
+            Event::Scheduler { producer, topic } => {
+                assert_eq!(usize::from(*producer), self.producers.len(), "producers are numbered in order");
+                self.producers.push(Producer { topic: topic.clone(), kind: Kind::Scheduler });
             }
             Event::Sent { producer, first, count } => {
                 assert_eq!(*first as usize, self.records.len(), "records are numbered in order");
-                let (sent_after, outcome) = (self.downs, Outcome::Open);
+                let (sent_after, outcome) = (self.breaks, Outcome::Open);
                 let new = || Record { producer: *producer, sent_after, outcome, copies: 0 };
                 self.records.extend(std::iter::repeat_with(new).take(*count as usize));
             }
             Event::Acked { first, count, log, offset } => {
                 self.counts.acked += u64::from(*count);
                 for (record, offset) in (*first..*first + count).zip(*offset..) {
-                    self.records[record as usize].outcome = Outcome::Acked(self.downs);
+                    self.records[record as usize].outcome = Outcome::Acked(self.breaks);
                     self.learn(*log, offset, Some(record), Evidence::Acked, found);
                 }
             }
             Event::Refused { first, count, certain } => {
                 let outcome = if *certain { Outcome::Refused } else { Outcome::Unknown };
                 (*first..*first + count).for_each(|record| self.records[record as usize].outcome = outcome);
+            }
+            Event::Scheduled { record, .. } => self.records[*record as usize].outcome = Outcome::Acked(self.breaks),
+            Event::CameBack { log, offset, .. } => {
+                self.by_number[usize::from(*log)].came_back.insert(*offset);
             }
             Event::DeleteAsked { log, before } => {
                 let log = &mut self.by_number[usize::from(*log)];
@@ -122,11 +142,12 @@ impl Logs {
                 log.delete_done = log.delete_done.max(*start);
             }
             Event::Polled { log, batches, .. } => self.learn_all(*log, batches, Evidence::Polled, found),
-            Event::Received { log, offset, record, .. } => {
+            Event::Received(Delivered { log, offset, record, .. }) => {
                 self.learn(*log, *offset, *record, Evidence::Polled, found);
             }
+            Event::Cut => self.breaks += 1,
             Event::Down => {
-                self.downs += 1;
+                self.breaks += 1;
                 self.by_number.iter_mut().for_each(|log| log.must_reach = log.cells.len() as u64);
             }
             Event::Audited { log, start, end, bytes, batches } => {
@@ -146,6 +167,11 @@ impl Logs {
     pub(super) fn record_at(&self, log: u16, offset: u64) -> Option<RecordId> {
         let log = self.by_number.get(usize::from(log))?;
         log.cells.get(usize::try_from(offset).ok()?)?.record
+    }
+
+    /// The key of the record that is known to be at an offset.
+    pub(super) fn key_at(&self, log: u16, offset: u64) -> Option<u32> {
+        self.record_at(log, offset).map(key_of)
     }
 
     /// A reader of a log was sent from one offset to a later one: a deletion must explain it, now or when the log is
@@ -240,14 +266,17 @@ impl Logs {
             let cell = log.cells.get(usize::try_from(offset).expect("64-bit"));
             let Some(id) = cell.and_then(|cell| cell.record) else { continue };
             let record = &mut self.records[id as usize];
+            let kind = self.producers[usize::from(record.producer)].kind;
+            if kind == Kind::Scheduler || log.came_back.contains(&offset) {
+                continue;
+            }
             record.copies += 1;
             let answered_after = match record.outcome {
-                Outcome::Acked(downs) => downs,
-                _ => self.downs,
+                Outcome::Acked(breaks) => breaks,
+                _ => self.breaks,
             };
-            // It is sent again each time the broker went down before it had answered.
-            let is_idempotent = self.producers[usize::from(record.producer)].idempotent;
-            let repeats = if is_idempotent { 0 } else { answered_after - record.sent_after };
+            // It is sent again each time the broker went down, or was out of reach, before it had answered.
+            let repeats = if kind == Kind::Idempotent { 0 } else { answered_after - record.sent_after };
             if record.copies == 1 {
                 let last = log.last_of.entry(record.producer).or_insert(id);
                 // Compaction, or a deletion, may have taken the first copy before anyone looked, and left a later record
@@ -297,6 +326,7 @@ impl Log {
             scanned: 0,
             has_unjudged: false,
             last_of: HashMap::new(),
+            came_back: HashSet::new(),
             delete_asked: 0,
             delete_done: 0,
             start: 0,

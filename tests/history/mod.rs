@@ -1,7 +1,7 @@
 //! What clients did and saw, and whether a log that can be trusted explains it.
 //!
 //! ```text
-//! producers, consumers, audits -> Recorder (event.rs) -> Checker (checker.rs, logs.rs, groups.rs, queues.rs) -> anomalies
+//! producers, consumers, audits -> Recorder (event.rs) -> Checker (checker.rs and its parts) -> anomalies
 //! ```
 //!
 //! Events are recorded before something is asked for and after it is answered, so the order of the history is an order
@@ -16,6 +16,8 @@ mod groups;
 mod logs;
 pub(crate) mod payload;
 mod queues;
+mod redrives;
+mod schedules;
 
 pub(crate) use anomaly::Anomaly;
 pub(crate) use checker::Checker;

@@ -6,6 +6,12 @@ use millstream::client::ConsumedRecord;
 /// The header that carries the record's number.
 const NUMBER: &str = "number";
 
+/// Headers that the broker puts behind those of a record that it delivers by a schedule or sends back.
+const ADDED: [&str; 4] = [SCHEDULE_ID, SCHEDULE_DUE, "redriven-count", REDRIVEN_FROM];
+pub(crate) const SCHEDULE_ID: &str = "schedule-id";
+pub(crate) const SCHEDULE_DUE: &str = "schedule-due-ms";
+pub(crate) const REDRIVEN_FROM: &str = "redriven-from";
+
 /// A small generator (xorshift) for everything that is random here.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Random(u64);
@@ -27,7 +33,24 @@ impl Random {
 
 /// The number of a record's key. Neighbours share a key, so that a request has several records for each partition.
 pub(crate) fn key_of(id: RecordId) -> u32 {
-    id / 4 % 23
+    id / 4 % KEYS
+}
+
+const KEYS: u32 = 23;
+
+fn key_text(key: u32) -> String {
+    format!("key-{key}")
+}
+
+/// The numbers of the keys that begin like this.
+pub(crate) fn keys_with_prefix(prefix: &str) -> Vec<u32> {
+    (0..KEYS).filter(|key| key_text(*key).starts_with(prefix)).collect()
+}
+
+/// What the broker says about a record in a header of its own.
+pub(crate) fn added<'a>(record: &'a ConsumedRecord, name: &str) -> Option<&'a str> {
+    let (_, value) = record.headers.iter().find(|(found, _)| found == name)?;
+    std::str::from_utf8(value).ok()
 }
 
 /// The records of one history.
@@ -62,16 +85,17 @@ impl Payload {
         let words = std::iter::repeat_with(|| random.below(u64::MAX).to_le_bytes());
         let mut value: Vec<u8> = words.take(len.div_ceil(8)).flatten().collect();
         value.truncate(len);
-        let key = format!("key-{}", key_of(id)).into_bytes();
+        let key = key_text(key_of(id)).into_bytes();
         Content { key, value, number: id.to_string() }
     }
 
     /// Which record this is; `None` if any of its bytes is not as it was sent.
     pub(crate) fn recognize(self, record: &ConsumedRecord) -> Option<RecordId> {
-        let [(name, number)] = &record.headers[..] else { return None };
+        let [(name, number), added @ ..] = &record.headers[..] else { return None };
         let id = std::str::from_utf8(number).ok()?.parse().ok()?;
         let content = self.of(id);
         let is_whole = name == NUMBER
+            && added.iter().all(|(name, _)| ADDED.contains(&name.as_str()))
             && record.key.as_deref() == Some(&content.key[..])
             && record.value.as_deref() == Some(&content.value[..]);
         is_whole.then_some(id)

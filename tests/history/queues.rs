@@ -5,10 +5,10 @@
 //! happened, and a delivery that nobody heard may have counted: both are given the benefit of the doubt.
 
 use super::checker::QueueCounts;
-use super::event::{Letter, Said};
+use super::event::{Delivered, Letter, Said};
 use super::logs::Logs;
 use super::payload::key_of;
-use super::{Anomaly, Event, RecordId};
+use super::{Anomaly, Event};
 use std::collections::{BTreeMap, HashMap};
 
 /// All queues of a history.
@@ -25,6 +25,8 @@ struct Queue {
     name: String,
     attempts_max: u32,
     keeps_order: bool,
+    /// Records with other keys are none of its messages; empty = all are.
+    only_keys: Vec<u32>,
     messages: HashMap<(u16, u64), Message>,
     /// The messages of each key that were heard and whose end nobody has asked for, in a queue that keeps order.
     unresolved: HashMap<(u16, u32), Vec<u64>>,
@@ -39,6 +41,11 @@ struct Queue {
     overtaken: Vec<(u16, u64, u64)>,
     /// Those from before the queue was last audited: their letters are among those that are read after that.
     to_judge: Vec<(u16, u64, u64)>,
+    /// Messages of each log whose ack was confirmed, and how many those were when the queue was about to be asked.
+    acked: BTreeMap<u16, u64>,
+    acked_before: BTreeMap<u16, u64>,
+    /// How many messages of a log are done, below the frontier of the queue, as it says.
+    to_account: Vec<(u16, u64, u64)>,
 }
 
 /// Someone who takes messages: a stream, or calls whose leases end by time.
@@ -65,6 +72,7 @@ struct Delivery {
     attempt: u32,
     /// Downs before it was heard.
     heard_after: u32,
+    kept_until_ms: u64,
     said: Option<Said>,
 }
 
@@ -73,9 +81,9 @@ type Found<'a> = &'a mut dyn FnMut(Anomaly);
 impl Queues {
     pub(super) fn take(&mut self, event: &Event, logs: &Logs, found: Found<'_>) {
         match event {
-            Event::Down => self.downs += 1,
-            Event::Queue { queue, name, attempts_max, keeps_order } => {
-                self.by_number.insert(*queue, Queue::new(name, *attempts_max, *keeps_order));
+            Event::Down | Event::Cut => self.downs += 1,
+            Event::Queue { queue, name, attempts_max, keeps_order, only_keys } => {
+                self.by_number.insert(*queue, Queue::new(name, *attempts_max, *keeps_order, only_keys));
             }
             Event::WorkerOpened { worker, is_stream } => {
                 let opened = Worker { opened_after: self.downs, is_stream: *is_stream, is_open: true };
@@ -86,10 +94,11 @@ impl Queues {
                     worker.is_open = false;
                 }
             }
-            Event::Received { worker, queue, log, offset, record, attempt } => {
+            // What they are told of from now on was sent before, and others may have it by then.
+            Event::Frozen => self.workers.values_mut().for_each(|worker| worker.is_open = false),
+            Event::Received(delivered) => {
                 self.counts.received += 1;
-                let heard = Heard { worker: *worker, at: (*log, *offset), attempt: *attempt };
-                self.receive(*queue, heard, *record, logs, found);
+                self.receive(*delivered, logs, found);
             }
             Event::SettleAsked { worker, queue, log, offset, attempt, said } => {
                 self.asked(*worker, *queue, (*log, *offset), *attempt, *said);
@@ -100,19 +109,27 @@ impl Queues {
                     self.acked(*queue, (*log, *offset), *attempt, logs, found);
                 }
             }
+            Event::SettleRepeated { count } => self.counts.repeats += u64::from(*count),
             Event::SettleRefused { queue, log, offset, said } => {
                 let queue = self.by_number.get_mut(queue).expect("a queue is named first");
                 let message = queue.messages.get_mut(&(*log, *offset)).expect("it was received");
+                self.counts.refused += 1;
                 message.acks -= u32::from(*said == Said::Ack);
                 message.rejects -= u32::from(*said == Said::Reject);
             }
-            Event::QueueAudited { queue, log, done_below } => {
+            Event::QueueAsked { queue } => {
+                let queue = self.by_number.get_mut(queue).expect("a queue is named first");
+                queue.acked_before = queue.acked.clone();
+            }
+            Event::QueueAudited { queue, log, done_below, frontier, open } => {
                 let queue = self.by_number.get_mut(queue).expect("a queue is named first");
                 queue.check_done(*log, *done_below, logs, found);
+                queue.to_account.push((*log, *frontier, frontier.saturating_sub(*open)));
             }
             Event::DeadLetters { queue, letters } => {
                 let queue = self.by_number.get_mut(queue).expect("a queue is named first");
                 self.counts.dead += queue.check_letters(letters, logs, found);
+                queue.check_accounts(logs, found);
             }
             Event::Drained { queue, log, end } => {
                 let queue = self.by_number.get_mut(queue).expect("a queue is named first");
@@ -126,24 +143,32 @@ impl Queues {
         }
     }
 
-    fn receive(&mut self, number: u16, heard: Heard, record: Option<RecordId>, logs: &Logs, found: Found<'_>) {
+    fn receive(&mut self, heard: Delivered, logs: &Logs, found: Found<'_>) {
         let Self { by_number, workers, downs, .. } = self;
-        let queue = by_number.get_mut(&number).expect("a queue is named first");
-        let Heard { worker, at, attempt } = heard;
+        let Delivered { worker, queue, log, offset, record, attempt, heard_ms, kept_until_ms } = heard;
+        let queue = by_number.get_mut(&queue).expect("a queue is named first");
+        let at = (log, offset);
         let place = |queue: &Queue| (queue.name.clone(), logs.name(at.0), at.1);
         let (name, log, offset) = place(queue);
         if queue.attempts_max > 0 && attempt > queue.attempts_max {
             found(Anomaly::TooManyAttempts { queue: name.clone(), log: log.clone(), offset, attempt });
         }
+        if queue.matches(at, record.map(key_of), logs) == Some(false) {
+            found(Anomaly::FilterIgnored { queue: name.clone(), log: log.clone(), offset });
+        }
         let message = queue.messages.entry(at).or_default();
         if message.acked.is_some_and(|acked| attempt > acked) || (message.has_letter && attempt > queue.attempts_max) {
             found(Anomaly::DeliveredWhenDone { queue: name.clone(), log: log.clone(), offset, attempt });
         }
-        let opened_after = workers.get(&worker).expect("a worker is opened first").opened_after;
+        let Worker { opened_after, is_open, .. } = *workers.get(&worker).expect("a worker is opened first");
+        // What a broker that is gone, or a connection that was cut or frozen, has sent may be heard late.
+        let is_overtaken = message.deliveries.iter().any(|other| other.attempt > attempt);
+        let is_late = opened_after < *downs || !is_open || is_overtaken;
         for other in &message.deliveries {
             let holder = workers.get(&other.worker).expect("it was opened");
-            let is_held = holder.is_stream && holder.is_open && other.heard_after == *downs && other.said.is_none();
-            if is_held && holder.opened_after == *downs {
+            let is_with_stream = holder.is_stream && holder.is_open && holder.opened_after == *downs;
+            let is_held = is_with_stream || other.kept_until_ms > heard_ms;
+            if is_held && other.said.is_none() && other.heard_after == *downs && !is_late {
                 let (one, other) = (other.worker, worker);
                 found(Anomaly::TwoLeases { queue: name.clone(), log: log.clone(), offset, one, other });
             }
@@ -159,8 +184,9 @@ impl Queues {
         if alike > released {
             found(Anomaly::AttemptRepeated { queue: name.clone(), log: log.clone(), offset, attempt });
         }
-        message.deliveries.push(Delivery { worker, attempt, heard_after: *downs, said: None });
+        message.deliveries.push(Delivery { worker, attempt, heard_after: *downs, kept_until_ms, said: None });
         if queue.keeps_order
+            && !is_late
             && let Some(record) = record
         {
             queue.check_order(at, key_of(record), &log, found);
@@ -193,24 +219,19 @@ impl Queues {
         if message.has_letter {
             found(Anomaly::AckedAndDead { queue: name, log: logs.name(at.0), offset: at.1 });
         }
-        message.acked = Some(attempt);
+        if message.acked.replace(attempt).is_none() {
+            *queue.acked.entry(at.0).or_default() += 1;
+        }
     }
 }
 
-/// A delivery as it was heard.
-#[derive(Debug, Clone, Copy)]
-struct Heard {
-    worker: u32,
-    at: (u16, u64),
-    attempt: u32,
-}
-
 impl Queue {
-    fn new(name: &str, attempts_max: u32, keeps_order: bool) -> Self {
+    fn new(name: &str, attempts_max: u32, keeps_order: bool, only_keys: &[u32]) -> Self {
         Self {
             name: name.to_owned(),
             attempts_max,
             keeps_order,
+            only_keys: only_keys.to_vec(),
             messages: HashMap::new(),
             unresolved: HashMap::new(),
             furthest: HashMap::new(),
@@ -218,6 +239,36 @@ impl Queue {
             needs_letter: Vec::new(),
             overtaken: Vec::new(),
             to_judge: Vec::new(),
+            acked: BTreeMap::new(),
+            acked_before: BTreeMap::new(),
+            to_account: Vec::new(),
+        }
+    }
+
+    /// Whether what is there is a message of this queue, by the key it was heard with or else is known to have.
+    fn matches(&self, (log, offset): (u16, u64), key: Option<u32>, logs: &Logs) -> Option<bool> {
+        match key {
+            _ if self.only_keys.is_empty() => Some(true),
+            Some(key) => Some(self.only_keys.contains(&key)),
+            None => Some(self.only_keys.contains(&logs.key_at(log, offset)?)),
+        }
+    }
+
+    /// Everything that was handed out or passed over is done or open: enqueued = acked + dead + passed over + open.
+    fn check_accounts(&mut self, logs: &Logs, found: Found<'_>) {
+        for (log, frontier, done) in std::mem::take(&mut self.to_account) {
+            let least = self.acked_before.get(&log).copied().unwrap_or_default();
+            // What is not known to match may have been passed over.
+            let may_be_done = |offset: &u64| {
+                let message = self.messages.get(&(log, *offset));
+                message.is_some_and(|message| message.acks > 0 || message.has_letter)
+                    || self.matches((log, *offset), None, logs) != Some(true)
+            };
+            let most = (0..frontier).filter(may_be_done).count() as u64;
+            if done < least || done > most {
+                let (queue, log) = (self.name.clone(), logs.name(log));
+                found(Anomaly::Unaccounted { queue, log, done, least, most });
+            }
         }
     }
 
@@ -238,7 +289,8 @@ impl Queue {
         }
     }
 
-    /// Everything below is done: by an ack that somebody asked for, or else by a dead letter, which must then be there.
+    /// Everything below is done: by an ack that somebody asked for, because it does not match, or else by a dead letter,
+    /// which must then be there.
     fn check_done(&mut self, log: u16, done_below: u64, logs: &Logs, found: Found<'_>) {
         self.to_judge.append(&mut self.overtaken);
         let before = self.done_below.get(&log).copied().unwrap_or_default();
@@ -259,12 +311,16 @@ impl Queue {
     /// known to be.
     fn check_letters(&mut self, letters: &[Letter], logs: &Logs, found: Found<'_>) -> u64 {
         let mut new = 0;
-        for Letter { log, offset, attempts, is_rejected, record } in letters {
+        for Letter { log, offset, attempts, is_rejected, record, .. } in letters {
+            let is_none = self.matches((*log, *offset), None, logs) == Some(false);
             let message = self.messages.entry((*log, *offset)).or_default();
             new += u64::from(!message.has_letter);
             message.has_letter = true;
             let (queue, name) = (self.name.clone(), logs.name(*log));
-            if logs.record_at(*log, *offset) != *record {
+            if is_none {
+                let why = "it does not match".to_owned();
+                found(Anomaly::LetterInvented { queue, log: name, offset: *offset, why });
+            } else if logs.record_at(*log, *offset) != *record {
                 found(Anomaly::LetterInvented {
                     queue,
                     log: name,
@@ -282,8 +338,14 @@ impl Queue {
             }
         }
         for (log, offset) in std::mem::take(&mut self.needs_letter) {
-            if !self.messages.get(&(log, offset)).is_some_and(|message| message.has_letter) {
-                found(Anomaly::MessageLost { queue: self.name.clone(), log: logs.name(log), offset });
+            let has_letter = self.messages.get(&(log, offset)).is_some_and(|message| message.has_letter);
+            match self.matches((log, offset), None, logs) {
+                Some(true) if !has_letter => {
+                    found(Anomaly::MessageLost { queue: self.name.clone(), log: logs.name(log), offset });
+                }
+                Some(_) => {}
+                // It came after the logs were read; the next reading says what it is.
+                None => self.needs_letter.push((log, offset)),
             }
         }
         for (log, offset, by) in std::mem::take(&mut self.to_judge) {

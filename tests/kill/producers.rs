@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 /// How many there are.
-const PRODUCERS: u16 = 8;
+pub(crate) const PRODUCERS: u16 = 8;
 
 /// Records that a producer leaves unanswered before it waits.
 const UNANSWERED_MAX: usize = 400;

@@ -1,14 +1,19 @@
 //! The part of the checker that is about queues: a life without fault has no anomaly, and each kind of fault, put into it
 //! by hand, is named.
 
-use crate::history::event::{Letter, Said};
-use crate::history::{Anomaly, Batch, Checker, Event, Rule};
+use crate::history::event::{Delivered, Letter, Said};
+use crate::history::{Anomaly, Batch, Checker, Event, RecordId, Rule};
 
 const RECORDS: u32 = 8;
 
 fn received(worker: u32, offset: u32, attempt: u32) -> Event {
-    let (record, offset) = (Some(offset), u64::from(offset));
-    Event::Received { worker, queue: 0, log: 0, offset, record, attempt }
+    heard(worker, offset, Some(offset), attempt)
+}
+
+fn heard(worker: u32, offset: u32, record: Option<RecordId>, attempt: u32) -> Event {
+    let offset = u64::from(offset);
+    let (queue, log, heard_ms, kept_until_ms) = (0, 0, 0, 0);
+    Event::Received(Delivered { worker, queue, log, offset, record, attempt, heard_ms, kept_until_ms })
 }
 
 fn asked(worker: u32, offset: u64, attempt: u32, said: Said) -> Event {
@@ -25,11 +30,14 @@ fn said(worker: u32, offset: u64, attempt: u32, what: Said) -> [Event; 2] {
 }
 
 fn letter(offset: u32, attempts: u32, is_rejected: bool) -> Letter {
-    Letter { log: 0, offset: offset.into(), attempts, is_rejected, record: Some(offset) }
+    let at = u64::from(offset);
+    Letter { at, log: 0, offset: at, attempts, is_rejected, is_resolved: false, record: Some(offset) }
 }
 
+/// What adds up to what is a matter of `late_checker_tests.rs`.
 fn audited(done_below: u64, letters: Vec<Letter>) -> [Event; 2] {
-    [Event::QueueAudited { queue: 0, log: 0, done_below }, Event::DeadLetters { queue: 0, letters }]
+    let audited = Event::QueueAudited { queue: 0, log: 0, done_below, frontier: 0, open: 0 };
+    [audited, Event::DeadLetters { queue: 0, letters }]
 }
 
 /// Eight records in one log, and a queue of at most two attempts. Neighbours share a key: four and four.
@@ -42,7 +50,7 @@ fn begin(keeps_order: bool) -> Vec<Event> {
         Event::Sent { producer: 0, first: 0, count: RECORDS },
         Event::Acked { first: 0, count: RECORDS, log: 0, offset: 0 },
         Event::Audited { log: 0, start: 0, end: 8, bytes: 100, batches: vec![Batch { base: 0, records }] },
-        Event::Queue { queue: 0, name: "work".to_owned(), attempts_max: 2, keeps_order },
+        Event::Queue { queue: 0, name: "work".to_owned(), attempts_max: 2, keeps_order, only_keys: Vec::new() },
         Event::WorkerOpened { worker: 1, is_stream: true },
         Event::WorkerOpened { worker: 2, is_stream: true },
         Event::WorkerOpened { worker: 3, is_stream: false },
@@ -176,15 +184,46 @@ fn what_is_done_stays_done_and_in_the_end_all_is() {
     let found = judge(begin(false), went_back);
     assert!(matches!(found[..], [Anomaly::NotDone { done: 0, end: 8, .. }]), "{found:?}");
     let mut life = a_life();
-    life.push(Event::QueueAudited { queue: 0, log: 0, done_below: 5 });
+    life.push(Event::QueueAudited { queue: 0, log: 0, done_below: 5, frontier: 8, open: 0 });
     assert!(matches!(Checker::judge(&life)[..], [Anomaly::DoneWentBack { before: 8, done_below: 5, .. }]));
 }
 
 #[test]
 fn a_message_is_the_record_that_stands_there() {
-    let other = Event::Received { worker: 1, queue: 0, log: 0, offset: 0, record: Some(1), attempt: 1 };
+    let other = heard(1, 0, Some(1), 1);
     let found = judge(begin(false), [other]);
     assert!(found.iter().any(|found| matches!(found, Anomaly::Inconsistent { one: 0, other: 1, .. })), "{found:?}");
-    let unknown = Event::Received { worker: 1, queue: 0, log: 0, offset: 0, record: None, attempt: 1 };
+    let unknown = heard(1, 0, None, 1);
     assert!(matches!(judge(begin(false), [unknown])[..], [Anomaly::Invented { offset: 0, .. }]));
+}
+
+#[test]
+fn what_a_broker_that_is_gone_has_sent_may_be_heard_late() {
+    let gone = [received(1, 4, 1), Event::Down, Event::WorkerOpened { worker: 4, is_stream: true }];
+    let late = gone.into_iter().chain([received(4, 0, 2), received(1, 0, 1)]);
+    assert_eq!(judge(begin(true), late), []);
+}
+
+#[test]
+fn a_lease_that_ends_by_time_is_nobody_elses_before() {
+    let kept = |worker, attempt, heard_ms, kept_until_ms| {
+        let (queue, log, offset, record) = (0, 0, 0, Some(0));
+        Event::Received(Delivered { worker, queue, log, offset, record, attempt, heard_ms, kept_until_ms })
+    };
+    let found = judge(begin(false), [kept(3, 1, 10, 500), kept(2, 2, 499, 0)]);
+    assert!(matches!(found[..], [Anomaly::TwoLeases { one: 3, other: 2, .. }]), "{found:?}");
+    assert_eq!(judge(begin(false), [kept(3, 1, 10, 500), kept(2, 2, 500, 0)]), []);
+    let failed = [kept(3, 1, 10, 500)].into_iter().chain(said(3, 0, 1, Said::Nack)).chain([kept(2, 2, 20, 0)]);
+    assert_eq!(judge(begin(false), failed), []);
+}
+
+#[test]
+fn who_has_a_stream_that_is_frozen_keeps_nothing_and_hears_late() {
+    let life = [received(1, 0, 1), Event::Frozen, received(3, 0, 2)].into_iter().chain(said(3, 0, 2, Said::Ack));
+    let refused = Event::SettleRefused { queue: 0, log: 0, offset: 0, said: Said::Ack };
+    let late = [received(3, 1, 1), asked(1, 0, 1, Said::Ack), refused, received(2, 0, 1)];
+    let found = judge(begin(true), life.chain(late));
+    assert!(matches!(found[..], [Anomaly::AttemptRepeated { attempt: 1, .. }]), "the first has it already: {found:?}");
+    let confirmed = [received(1, 0, 1), Event::Frozen, received(3, 0, 2)].into_iter().chain(said(1, 0, 1, Said::Ack));
+    assert!(matches!(judge(begin(true), confirmed)[..], [Anomaly::AckOfOldLease { attempt: 1, .. }]));
 }

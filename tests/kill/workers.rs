@@ -2,21 +2,36 @@
 
 use crate::history::Event as Entry;
 use crate::history::audit::topic_name;
-use crate::history::event::{Letter, Said};
-use crate::history::payload::Random;
+use crate::history::event::{Delivered, Letter, Said};
+use crate::history::payload::{Random, keys_with_prefix};
 use crate::world::{PATIENCE, World};
-use millstream::client::admin::QueueSettings;
+use millstream::client::admin::{DeadLetter, LetterSelection, NewQueue, QueueSettings};
 use millstream::client::{
-    Client, ClientError, ConsumedRecord, PartitionReader, QueueEvent, QueueMessage, QueueWindow, Verdict,
+    Client, ClientError, ConsumedRecord, QueueEvent, QueueMessage, QueueWindow, RefusedSettlement, Settlement, Verdict,
 };
-use millstream::types::{Offset, Position, TopicPartition};
-use std::collections::HashMap;
+use millstream::types::Position;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-/// What each queue is like: the topic it is on, its attempts, and whether it keeps order by key.
-const QUEUES: [(usize, u32, bool); 2] = [(1, 3, false), (0, 4, true)];
+/// What a queue is like: the topic it is on, its attempts, whether it keeps order by key, and how the keys of its
+/// messages begin; empty = it has all records.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    topic: usize,
+    attempts_max: u32,
+    keeps_order: bool,
+    key_prefix: &'static str,
+}
+
+const QUEUES: [Kind; 3] = [
+    Kind { topic: 1, attempts_max: 3, keeps_order: false, key_prefix: "" },
+    Kind { topic: 0, attempts_max: 4, keeps_order: true, key_prefix: "" },
+    Kind { topic: 1, attempts_max: 2, keeps_order: false, key_prefix: "key-1" },
+];
+
+/// A stream on which nothing comes for so long is quiet.
+const QUIET: Duration = Duration::from_millis(300);
 
 /// Of each queue.
 const STREAMS: u16 = 2;
@@ -39,33 +54,72 @@ pub(crate) struct Queues {
     workers: JoinSet<()>,
 }
 
-/// Creates the queues, and starts their workers.
-pub(crate) async fn start(world: &Arc<World>, client: &Client, topics: &[String], random: &mut Random) -> Queues {
+/// How long messages may be kept, where that matters: once, and with all extensions.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Leases {
+    pub(crate) lease_ms: Option<u64>,
+    pub(crate) max_lease_ms: Option<u64>,
+}
+
+/// What queue `number` of a history is called, and its dead letter topic.
+fn names(prefix: &str, number: usize) -> (String, String) {
+    (format!("{prefix}queue-{number}"), format!("{prefix}queue-{number}.dlq"))
+}
+
+/// The dead letter topics of the queues of a history.
+pub(crate) fn letter_topics(prefix: &str) -> Vec<String> {
+    (0..QUEUES.len()).map(|number| names(prefix, number).1).collect()
+}
+
+/// Creates the queues, and starts their workers. Those with streams are clients of `streaming`.
+pub(crate) async fn start(
+    world: &Arc<World>,
+    streaming: &Client,
+    topics: &[String],
+    leases: Leases,
+    random: &mut Random,
+) -> Queues {
     let (mut subjects, mut workers) = (Vec::new(), JoinSet::new());
-    for (number, (topic, attempts_max, keeps_order)) in (0..).zip(QUEUES) {
-        let name = format!("{}queue-{number}", world.subject.prefix);
-        let letters = format!("{name}.dlq");
-        let settings = QueueSettings {
-            attempts_max: Some(attempts_max),
-            retry_min_ms: Some(0),
-            retry_max_ms: Some(20),
-            ordered_by_key: Some(keeps_order),
-            ..QueueSettings::default()
-        };
-        let of = [topic_name(&topics[topic])];
-        client.create_queue(&name, &of, Position::Earliest, &settings).await.expect("created");
+    for (number, kind) in (0..).zip(QUEUES) {
+        let (name, letters) = names(&world.subject.prefix, number.into());
+        let queue = kind.queue(&name, &topics[kind.topic], leases);
+        world.client.create_queue_of(&queue).await.expect("created");
         world.recorder.record(Entry::TopicDone { topic: letters.clone(), exists: true });
-        world.recorder.record(Entry::Queue { queue: number, name: name.clone(), attempts_max, keeps_order });
+        let Kind { attempts_max, keeps_order, key_prefix, .. } = kind;
+        let only_keys = if key_prefix.is_empty() { Vec::new() } else { keys_with_prefix(key_prefix) };
+        world.recorder.record(Entry::Queue { queue: number, name: name.clone(), attempts_max, keeps_order, only_keys });
         let subject = Subject { number, name, letters };
         for worker in 0..WORKERS {
-            let (world, client, subject) = (Arc::clone(world), client.clone(), subject.clone());
+            let is_stream = worker < STREAMS;
+            let client = if is_stream { streaming.clone() } else { world.client.clone() };
+            let (world, subject) = (Arc::clone(world), subject.clone());
             let random = Random::new(random.below(u64::MAX));
-            let mut worker = Worker { world, client, subject, number: 0, is_stream: worker < STREAMS, random };
+            let mut worker = Worker { world, client, subject, number: 0, is_stream, leases, random };
             workers.spawn(async move { worker.work().await });
         }
         subjects.push(subject);
     }
     Queues { subjects, workers }
+}
+
+impl Kind {
+    fn queue(self, name: &str, topic: &str, leases: Leases) -> NewQueue {
+        let settings = QueueSettings {
+            lease_ms: leases.lease_ms,
+            max_lease_ms: leases.max_lease_ms,
+            attempts_max: Some(self.attempts_max),
+            retry_min_ms: Some(0),
+            retry_max_ms: Some(20),
+            ordered_by_key: Some(self.keeps_order),
+            ..QueueSettings::default()
+        };
+        let filter = match self.key_prefix {
+            "" => String::new(),
+            prefix => format!("hasPrefix(key, \"{prefix}\")"),
+        };
+        let topics = vec![topic_name(topic)];
+        NewQueue { topics, filter, settings, ..NewQueue::new(name, Position::Earliest) }
+    }
 }
 
 struct Worker {
@@ -75,6 +129,7 @@ struct Worker {
     /// Anew for each stream.
     number: u32,
     is_stream: bool,
+    leases: Leases,
     random: Random,
 }
 
@@ -82,7 +137,9 @@ impl Worker {
     async fn work(&mut self) {
         loop {
             self.number = self.world.next_stream();
-            self.world.recorder.record(Entry::WorkerOpened { worker: self.number, is_stream: self.is_stream });
+            // Where leases soon end by time, a stream keeps nothing.
+            let is_stream = self.is_stream && self.leases.max_lease_ms.is_none();
+            self.world.recorder.record(Entry::WorkerOpened { worker: self.number, is_stream });
             let ended = if self.is_stream { self.stream().await } else { self.call().await };
             self.world.recorder.record(Entry::WorkerClosed { worker: self.number });
             if ended.is_err() {
@@ -97,10 +154,15 @@ impl Worker {
         let mut stream =
             self.client.receive_stream(&self.subject.name, QueueWindow { messages, bytes: 1 << 20 }).await?;
         loop {
-            if let QueueEvent::Messages(messages) = stream.next().await? {
-                self.take(messages).await?;
+            let event = tokio::time::timeout(QUIET, stream.next()).await;
+            let is_quiet = event.is_err();
+            if let Ok(event) = event
+                && let QueueEvent::Messages(messages) = event?
+            {
+                self.take(messages, 0).await?;
             }
-            if self.random.below(20) == 0 {
+            // At the end nobody keeps what nothing was said about.
+            if self.random.below(20) == 0 || is_quiet && self.world.is_closing() {
                 // Noted before it is so: what it holds may be with another one as soon as the broker hears of it.
                 self.world.recorder.record(Entry::WorkerClosed { worker: self.number });
                 drop(stream);
@@ -112,17 +174,22 @@ impl Worker {
     /// Takes messages by one call.
     async fn call(&mut self) -> Result<(), ClientError> {
         let messages = u32::try_from(1 + self.random.below(100)).expect("small");
+        let asked_ms = self.world.recorder.elapsed_ms();
         let messages = self.client.receive(&self.subject.name, messages, Duration::from_millis(200)).await?;
-        self.take(messages).await
+        // They were handed out after that was asked for.
+        let kept_until_ms = self.leases.lease_ms.map_or(0, |lease_ms| asked_ms + lease_ms);
+        self.take(messages, kept_until_ms).await
     }
 
     /// Notes messages, and says something about each, or about some of them nothing.
-    async fn take(&mut self, messages: Vec<QueueMessage>) -> Result<(), ClientError> {
+    async fn take(&mut self, messages: Vec<QueueMessage>, kept_until_ms: u64) -> Result<(), ClientError> {
         let (worker, queue) = (self.number, self.subject.number);
+        let heard_ms = self.world.recorder.elapsed_ms();
         for message in &messages {
             let (log, offset, attempt) = self.place(message);
             let record = self.world.payload.recognize(&message.record);
-            self.world.recorder.record(Entry::Received { worker, queue, log, offset, record, attempt });
+            let message = Delivered { worker, queue, log, offset, record, attempt, heard_ms, kept_until_ms };
+            self.world.recorder.record(Entry::Received(message));
         }
         let mut said = Vec::new();
         for message in &messages {
@@ -135,18 +202,42 @@ impl Worker {
             return Ok(());
         }
         let settlements = said.iter().map(|(message, said)| message.settle(words(*said))).collect();
-        let refused = self.client.settle(&self.subject.name, settlements).await?;
-        let refused: Vec<_> = refused.iter().map(|refused| refused.index as usize).collect();
+        let (refused, is_repeat) = self.settle(settlements).await?;
         for (index, (message, said)) in said.into_iter().enumerate() {
             let (log, offset, attempt) = self.place(message);
-            self.world.recorder.record(if refused.contains(&index) {
-                Entry::SettleRefused { queue, log, offset, said }
-            } else {
-                Entry::SettleDone { queue, log, offset, attempt, said }
-            });
+            match (refused.contains(&index), is_repeat) {
+                (false, _) => self.world.recorder.record(Entry::SettleDone { queue, log, offset, attempt, said }),
+                (true, false) => self.world.recorder.record(Entry::SettleRefused { queue, log, offset, said }),
+                // It may have been done the first time.
+                (true, true) => {}
+            }
         }
         self.world.acked.notify_waiters();
+        if is_repeat {
+            // Whatever else has come on this stream is of a connection that is gone.
+            return Err(ClientError::ConnectionLost { cause: "the one before".to_owned() });
+        }
         Ok(())
+    }
+
+    /// Settles messages, once more if no answer came. Gives which were refused, and whether it was said twice.
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<(Vec<usize>, bool), ClientError> {
+        let queue = &self.subject.name;
+        let (refused, is_repeat) = match self.client.settle(queue, settlements.clone()).await {
+            Err(ClientError::ConnectionLost { .. }) => {
+                self.world.next_life().await;
+                let count = u32::try_from(settlements.len()).expect("few");
+                self.world.recorder.record(Entry::SettleRepeated { count });
+                (self.client.settle(queue, settlements).await?, true)
+            }
+            answer => (answer?, false),
+        };
+        for RefusedSettlement { refusal, .. } in &refused {
+            if !["LEASE_OVER", "LEASE_UNKNOWN"].contains(&refusal.reason.as_str()) {
+                self.world.trouble(format!("{queue}: a settlement was refused: {refusal}"));
+            }
+        }
+        Ok((refused.iter().map(|refused| refused.index as usize).collect(), is_repeat))
     }
 
     /// Mostly that it is done. At the end of a round nothing is left lying, so that all of it can be done.
@@ -178,17 +269,26 @@ fn words(said: Said) -> Verdict {
 }
 
 impl Queues {
+    /// What they are called.
+    #[allow(dead_code, reason = "test binaries share this file, and only that of the full disk needs it")]
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.subjects.iter().map(|subject| subject.name.clone()).collect()
+    }
+
     /// Says in the history how far each queue is, and then which dead letters there are.
     pub(crate) async fn audit(&self, client: &Client, world: &World) {
-        for subject in &self.subjects {
-            let described = client.describe_queue(&subject.name).await.expect("a queue can be described");
+        for Subject { number: queue, name, letters } in &self.subjects {
+            let queue = *queue;
+            world.recorder.record(Entry::QueueAsked { queue });
+            let described = client.describe_queue(name).await.expect("a queue can be described");
             for found in described.partitions {
                 let log = world.subject.log(&found.partition).expect("a log of the history");
-                let (queue, done_below) = (subject.number, found.low_watermark.0);
-                world.recorder.record(Entry::QueueAudited { queue, log, done_below });
+                let (done_below, frontier) = (found.low_watermark.0, found.frontier.0);
+                let open = found.leased + found.available + found.blocked + found.waiting + found.dying;
+                world.recorder.record(Entry::QueueAudited { queue, log, done_below, frontier, open });
             }
-            let letters = letters(client, subject, world).await;
-            world.recorder.record(Entry::DeadLetters { queue: subject.number, letters });
+            let letters = read_letters(client, letters, world).await;
+            world.recorder.record(Entry::DeadLetters { queue, letters });
         }
     }
 
@@ -201,7 +301,7 @@ impl Queues {
                 if partitions.iter().all(|found| found.low_watermark == found.high_watermark) {
                     break partitions;
                 }
-                assert!(begun.elapsed() < PATIENCE, "{} is not done in {PATIENCE:?}: {partitions:?}", subject.name);
+                assert!(begun.elapsed() < PATIENCE / 2, "{} is not done: {partitions:?}", subject.name);
                 tokio::time::sleep(Duration::from_millis(10)).await;
             };
             self.audit(client, world).await;
@@ -218,36 +318,23 @@ impl Queues {
     }
 }
 
-/// All dead letters of a queue.
-async fn letters(client: &Client, subject: &Subject, world: &World) -> Vec<Letter> {
-    let partition = TopicPartition { topic: topic_name(&subject.letters), partition: 0 };
-    let (_, partitions) = client.topic(&partition.topic).await.expect("its topic is there");
-    let range = Offset::ZERO..partitions[0].high_watermark;
-    let mut reader = PartitionReader::new(client, partition, range);
+/// All dead letters of a queue, with those that were sent back.
+async fn read_letters(client: &Client, topic: &str, world: &World) -> Vec<Letter> {
+    let all = LetterSelection { topic: topic.to_owned(), ..LetterSelection::default() };
+    let mut reading = client.read_dead_letters(&all, 0, true).await.expect("dead letters can be read");
     let mut letters = Vec::new();
-    while let Some(batch) = reader.next().await.expect("dead letters can be read") {
-        letters.extend(batch.records().map(|record| letter(record, world)));
+    while let Some(found) = reading.next().await.expect("dead letters can be read") {
+        letters.push(letter(found, world));
     }
     letters
 }
 
 /// What a dead letter says, and which record it is without that.
-fn letter(mut record: ConsumedRecord, world: &World) -> Letter {
-    let facts: HashMap<String, String> = record
-        .headers
-        .iter()
-        .map(|(name, value)| (name.clone(), String::from_utf8_lossy(value).into_owned()))
-        .collect();
-    let number = |name: &str| facts.get(name).and_then(|text| text.parse::<u64>().ok()).expect("a number");
-    let topic = topic_name(facts.get("dead-letter-topic").expect("the topic it came from"));
-    let partition = u32::try_from(number("dead-letter-partition")).expect("small");
-    let log = world.subject.log(&TopicPartition { topic, partition }).expect("a log of the history");
+fn letter(found: DeadLetter, world: &World) -> Letter {
+    let DeadLetter { mut record, reason, attempts, origin, resolved: is_resolved, .. } = found;
+    let (partition, offset) = origin.expect("it says where it came from");
+    let log = world.subject.log(&partition).expect("a log of the history");
+    let (at, is_rejected) = (record.offset.0, reason == "rejected");
     record.headers.retain(|(name, _)| !name.starts_with("dead-letter-"));
-    Letter {
-        log,
-        offset: number("dead-letter-offset"),
-        attempts: u32::try_from(number("dead-letter-attempts")).expect("small"),
-        is_rejected: facts.get("dead-letter-reason").is_some_and(|reason| reason == "rejected"),
-        record: world.payload.recognize(&record),
-    }
+    Letter { at, log, offset: offset.0, attempts, is_rejected, is_resolved, record: world.payload.recognize(&record) }
 }

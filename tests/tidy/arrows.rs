@@ -66,7 +66,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("group", &["partition::journal", "filter", "clock", "planted", "types", "limits"]),
     ("queue", &["partition::journal", "filter", "clock", "planted", "types", "limits"]),
     ("schedule", &["partition::journal", "clock", "planted", "types", "limits"]),
-    ("request", &["types", "limits"]),
+    ("request", &["planted", "types", "limits"]),
     ("producer", &["partition::journal", "clock", "planted", "types", "limits"]),
     ("partition", &["storage", "metrics", "clock", "planted", "sync", "types", "limits"]),
     ("topic", &["storage", "clock", "types", "limits"]),

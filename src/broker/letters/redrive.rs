@@ -14,6 +14,7 @@ use crate::broker::topic_table::{Topic, TopicTable, refuse_internal};
 use crate::broker::upkeep::disk_watch::DiskWatch;
 use crate::limits;
 use crate::partition::PendingAppend;
+use crate::planted::{Bug, is_planted};
 use crate::queue::{PartitionKey, QueueCoordinator, check_resolved};
 use crate::storage::log::NewBatch;
 use crate::types::partitioner::partition_of_key;
@@ -235,13 +236,18 @@ impl Redrive {
         let mut after = lane.resolved.clone();
         after.insert(Offset::ZERO..lane.log_start());
         let offsets = parts.iter().flat_map(|part| &part.letters);
-        after.extend(offsets.map(|offset| *offset..offset.advance(1)));
+        let letters: Vec<_> = offsets.map(|offset| *offset..offset.advance(1)).collect();
+        after.extend(letters.iter().cloned());
         after.extend(absent.iter().cloned());
         check_resolved(&name, partition, &after)?;
         self.disk.admit(|| {
             parts.first().map_or_else(|| self.scan.table_entry().at(0), |part| part.target.at(part.number))
         })?;
 
+        let at = PartitionKey { topic_id, partition };
+        if is_planted(Bug::LettersResolvedFirst) {
+            self.queues.resolve_letters(name.clone(), at, letters).await?;
+        }
         let mut under_way = Vec::new();
         for Part { target, number, set, letters } in parts {
             under_way.push((append(&target, number, set), target, number, letters));
@@ -275,7 +281,6 @@ impl Redrive {
         if let Some(lane) = self.scan.lane_mut() {
             lane.resolved.extend(sent.iter().cloned());
         }
-        let at = PartitionKey { topic_id, partition };
         Ok(self.queues.resolve_letters(name, at, sent).await?)
     }
 }

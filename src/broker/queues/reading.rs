@@ -6,6 +6,7 @@
 use crate::broker::topic_table::TopicTable;
 use crate::filter::Filter;
 use crate::partition::PartitionHandle;
+use crate::planted::{Bug, is_planted};
 use crate::queue::{Found, FoundMessage, PartitionKey, Reservation};
 use crate::storage::StorageError;
 use crate::types::{Offset, TimestampMs, TopicName, record_set};
@@ -211,7 +212,8 @@ impl Reading {
             if offset >= end {
                 break;
             }
-            if self.filter.as_ref().is_some_and(|filter| !filter.matches(&body)) {
+            let is_passed_over = self.reads_on && is_planted(Bug::FilterPassesOverAMatch);
+            if is_passed_over || self.filter.as_ref().is_some_and(|filter| !filter.matches(&body)) {
                 push(&mut self.found.absent, *next..offset);
                 *next = offset.advance(1);
                 push(&mut self.found.filtered, offset..*next);
