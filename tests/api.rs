@@ -61,6 +61,8 @@ mod observation;
 mod produce;
 #[path = "api/produce_stream.rs"]
 mod produce_stream;
+#[path = "api/queue_arrivals.rs"]
+mod queue_arrivals;
 #[path = "api/queue_filters.rs"]
 mod queue_filters;
 #[path = "api/queue_patterns.rs"]

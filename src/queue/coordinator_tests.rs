@@ -120,6 +120,25 @@ async fn a_settlement_is_confirmed_when_it_is_as_durable_as_the_queue_promises()
     assert!(queues.settle(queue("work"), acks(&two)).await.unwrap()[0].is_ok());
 }
 
+/// A sync for each delivery would be most of what a message costs; without any, a message that takes the machine with it
+/// could do so for ever.
+#[tokio::test(start_paused = true)]
+async fn what_nobody_waits_for_is_synced_now_and_then() {
+    let journal: Arc<MemoryJournal> = Arc::default();
+    let queues = with_queue(&journal, 100).await;
+    let receiver = open(&queues, ReceiverKind::Stream).await;
+    tokio::time::advance(Duration::from_secs(1)).await;
+    journal.asked.lock().unwrap().clear();
+    for _ in 0..30 {
+        assert_eq!(receive(&queues, &receiver, 1).await.len(), 1);
+        tokio::time::advance(Duration::from_millis(10)).await;
+    }
+    let asked = journal.asked.lock().unwrap().clone();
+    assert_eq!(asked.len(), 30);
+    let synced: Vec<_> = (0..30).filter(|i| asked[*i] == Durability::Synced).collect();
+    assert_eq!(synced, [0, 10, 20]);
+}
+
 /// Whatever is asked while the disk hangs, only so many drains are under way; all is answered when it goes on.
 #[tokio::test(start_paused = true)]
 async fn while_nothing_is_synced_requests_wait_in_the_inbox() {

@@ -16,6 +16,7 @@
 mod breaker;
 mod coordinator;
 mod describe;
+mod drain;
 mod drain_entries;
 mod error;
 mod event;

@@ -244,6 +244,7 @@ impl QueueState {
 
     fn reserve(&mut self, receiver: ReceiverId, at: PartitionKey, ranges: &[Range<Offset>], scans: bool) {
         self.served = Some(at);
+        let was_stirred = self.stirred;
         for range in ranges {
             self.extend_frontier(at, range.end);
             for offset in offsets(std::slice::from_ref(range)) {
@@ -253,6 +254,8 @@ impl QueueState {
                 }
             }
         }
+        // New messages were available only on their way to this receiver: nobody else need look.
+        self.stirred = was_stirred;
         if scans && let Some(progress) = self.partitions.get_mut(&at) {
             progress.scanner = Some(receiver);
         }

@@ -9,7 +9,7 @@
 //! The journal is cut here, too, while it grows: this task alone appends to it, so its snapshot is the whole state.
 
 use super::describe::{BlockingMessage, DyingMessage, PeekedPartition, QueueDescription};
-use super::drain_entries::DrainEntries;
+use super::drain::Drain;
 use super::error::QueueError;
 use super::event::{Decision, Departure, Event, Now, ReceiverKind, Window};
 use super::hand_out::{Found, LeasedMessage, Reserving};
@@ -20,11 +20,10 @@ use super::policy::{QueueConfig, QueuePolicy};
 use super::queues::{CreateQueue, Queues};
 use super::receiver::{Departures, QueueReceiver};
 use super::settle::{Settle, SettleResults};
-use super::under_way::{Answers, UnderWay};
+use super::under_way::UnderWay;
 use crate::clock::{Clock, SharedClock, advanced};
 use crate::limits;
 use crate::partition::journal::{CutJournal, JournalEntry};
-use crate::planted::{Bug, is_planted};
 use crate::types::{Durability, Offset, TopicName};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -36,19 +35,13 @@ use tokio::time::{Instant, sleep_until};
 /// Requests that may wait for the task; further callers wait for room.
 pub(super) const INBOX_COMMANDS_MAX: usize = 1_024;
 
-/// Most requests in one drain, so that the first of them does not wait for ever.
-const DRAIN_COMMANDS_MAX: usize = 256;
-
-/// A drain takes no further request once its entries have this many bytes. The last one may exceed it.
-const DRAIN_BYTES_MAX: usize = 1 << 20;
-
 /// The journal is cut when so many times the last snapshot was appended to it.
 const CUT_SNAPSHOTS: usize = 4;
 
 /// While nobody waits for a sync, one is asked for this often.
 const SYNC_INTERVAL: Duration = Duration::from_millis(100);
 
-type Reply<R> = oneshot::Sender<Result<R, QueueError>>;
+pub(super) type Reply<R> = oneshot::Sender<Result<R, QueueError>>;
 
 /// What the handle asks of the task; each is described at the method that sends it.
 #[derive(Debug)]
@@ -111,14 +104,6 @@ pub(super) struct TaskMemory {
     snapshot_bytes: usize,
     /// When a drain was last sent to be synced.
     synced_at: Option<Instant>,
-}
-
-/// What one round has decided, and what is said of it when it is written and when it is synced.
-struct Drain {
-    now: Now,
-    entries: DrainEntries,
-    at_written: Answers,
-    at_synced: Answers,
 }
 
 impl TaskMemory {
@@ -417,39 +402,6 @@ impl Task {
         let monotonic_ms = u64::try_from(since_start_ms).expect("2^64 milliseconds do not pass");
         let monotonic_ms = monotonic_ms.saturating_add(self.memory.advanced_ms());
         Now { monotonic_ms, wall_ms: self.clock.now_ms() }
-    }
-}
-
-impl Drain {
-    fn new(now: Now) -> Self {
-        Self { now, entries: DrainEntries::default(), at_written: Vec::new(), at_synced: Vec::new() }
-    }
-
-    fn is_full(&self) -> bool {
-        self.at_written.len() + self.at_synced.len() >= DRAIN_COMMANDS_MAX || self.entries.bytes() >= DRAIN_BYTES_MAX
-    }
-
-    /// Will answer when everything of this drain, and before, is synced. A caller that no longer waits is nobody's error.
-    fn answer<R: Send + 'static>(&mut self, reply: Reply<R>, result: Result<R, QueueError>) {
-        self.answer_when(Durability::Synced, reply, result);
-    }
-
-    /// The same when it is as durable as that.
-    fn answer_when<R: Send + 'static>(
-        &mut self,
-        durability: Durability,
-        reply: Reply<R>,
-        result: Result<R, QueueError>,
-    ) {
-        if is_planted(Bug::SettlementConfirmedEarly) {
-            drop(reply.send(result));
-            return;
-        }
-        let answers = match durability {
-            Durability::Written => &mut self.at_written,
-            Durability::Synced => &mut self.at_synced,
-        };
-        answers.push(Box::new(move || drop(reply.send(result))));
     }
 }
 

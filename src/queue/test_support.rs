@@ -95,6 +95,8 @@ pub(super) fn all_found(reservation: &Reservation, key_of: impl Fn(u64) -> Optio
 pub(super) struct MemoryJournal {
     pub entries: Mutex<Vec<JournalEntry>>,
     pub fails: AtomicBool,
+    /// What each append was asked for.
+    pub asked: Mutex<Vec<Durability>>,
     syncs_held: tokio::sync::watch::Sender<bool>,
 }
 
@@ -116,6 +118,7 @@ impl MemoryJournal {
 impl CutJournal for MemoryJournal {
     fn begin(&self, entries: Vec<JournalEntry>, durability: Durability) -> Appending {
         let taken = self.take(entries);
+        self.asked.lock().unwrap().push(durability);
         let is_written = taken.is_ok();
         let mut held = self.syncs_held.subscribe();
         Appending {

@@ -8,8 +8,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "bench", "client", "config", "filter", "server", "inspect", "repair", "shutdown", "types", "limits",
-            "clock", "units",
+            "bench",
+            "client",
+            "config",
+            "filter",
+            "server",
+            "inspect",
+            "repair",
+            "shutdown",
+            "types",
+            "limits",
+            "clock",
+            "process_limits",
+            "units",
         ],
     ),
     // Measures from outside, as any client does.
