@@ -163,7 +163,7 @@ async fn hand_out(mut receiver: Receiver, outbox: &Outbox, bytes_max: u64, shutd
             continue;
         }
         let messages = streaming_receive_response::Messages { messages: messages_out(messages) };
-        room.send(vec![sent(Response::Messages(messages))]);
+        room.send(vec![Ok(message(Response::Messages(messages)))]);
     }
 }
 
@@ -220,16 +220,16 @@ impl Conversation<'_> {
 }
 
 async fn answer(outbox: &Outbox, settled: Result<Vec<Settled>, BrokerError>) -> Result<(), End> {
-    let answers = settled?.into_iter().map(|settled| sent(Response::Settled(settled))).collect();
+    let answers = settled?.into_iter().map(|settled| Ok(message(Response::Settled(settled)))).collect();
     outbox.send(answers).await.map_err(|_| End::Lost)
 }
 
 async fn send(outbox: &Outbox, response: Response) -> Result<(), End> {
-    outbox.send(vec![sent(response)]).await.map_err(|_| End::Lost)
+    outbox.send(vec![Ok(message(response))]).await.map_err(|_| End::Lost)
 }
 
-fn sent(response: Response) -> Sent {
-    Ok(proto::StreamingReceiveResponse { response: Some(response) })
+fn message(response: Response) -> proto::StreamingReceiveResponse {
+    proto::StreamingReceiveResponse { response: Some(response) }
 }
 
 fn open_in(open: &streaming_receive_request::Open) -> Result<(Window, u64), BrokerError> {

@@ -1,14 +1,21 @@
 //! A [`Journal`] kept in a partition of an internal topic.
 
-use crate::partition::handle::PartitionHandle;
+use crate::partition::handle::{PartitionHandle, PendingAppend};
+use crate::partition::inbox::AppendError;
 use crate::partition::journal::{Appending, CutJournal, Journal, JournalEntry, JournalError};
 use crate::storage::StorageError;
-use crate::storage::log::NewBatch;
+use crate::storage::log::{BatchRefusal, NewBatch};
 use crate::types::record_set::{self, encode_record};
 use crate::types::{Durability, Offset};
 use bytes::{Bytes, BytesMut};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long a journal that found the disk full waits before it tries again.
+const FULL_DISK_PAUSE: Duration = Duration::from_millis(250);
 
 /// One batch of the journal has at most about this many bytes, well below what any frame may hold.
 const BATCH_BYTES: usize = 1 << 20;
@@ -51,12 +58,7 @@ impl PartitionJournal {
     /// old entries, then those are deleted (with whole segments), so that a crash in between loses nothing.
     pub async fn replace(&self, snapshot: Vec<JournalEntry>) -> Result<(), JournalError> {
         let before = self.partition.high_watermark();
-        let appended = self.send(&snapshot, Durability::Synced).durable.await;
-        if appended.is_err() {
-            // Without it nothing is missing: what comes next follows on what is there.
-            *self.next_offset.lock().unwrap_or_else(PoisonError::into_inner) = self.partition.offsets().log_end;
-        }
-        appended?;
+        self.send(&snapshot, Durability::Synced).durable.await?;
         self.partition.delete_before(before).await.map(drop).map_err(|cause| error(&self.name, &cause))
     }
 
@@ -73,33 +75,88 @@ impl PartitionJournal {
 
     /// Queues all batches before any is waited for, so that they share a drain and its sync.
     fn send(&self, entries: &[JournalEntry], durability: Durability) -> Appending {
-        // Held until all are queued: batches are queued in the order of their offsets.
-        let mut next_offset = self.next_offset.lock().unwrap_or_else(PoisonError::into_inner);
-        let steps = batches(entries).map(|mut batch| {
-            // A disk that was full may have room again for what comes behind a batch that it refused.
-            batch.terms.expected_offset = Some(*next_offset);
-            *next_offset = next_offset.advance(batch.summary.record_count.into());
-            self.partition.append_in_steps(batch, durability)
-        });
-        let (written, answers): (Vec<_>, Vec<_>) = steps.unzip();
+        let (told, written) = oneshot::channel();
+        let (answer, durable) = oneshot::channel();
+        let mut sending = Sending { partition: self.partition.clone(), durability, steps: VecDeque::new() };
+        {
+            // Held until all are queued: batches are queued in the order of their offsets.
+            let mut next_offset = self.next_offset.lock().unwrap_or_else(PoisonError::into_inner);
+            for mut batch in batches(entries) {
+                // A disk that was full may have room again for what comes behind a batch that it refused.
+                batch.terms.expected_offset = Some(*next_offset);
+                *next_offset = next_offset.advance(batch.summary.record_count.into());
+                sending.begin(batch);
+            }
+        }
+        // A task of its own: it goes on whether or not somebody waits, and what comes behind depends on it.
+        tokio::spawn(async move { drop(answer.send(sending.finish(told).await)) });
         let name = self.name.clone();
         Appending {
             written: Box::pin(async move {
-                for written in written {
-                    if written.await.is_err() {
-                        // It is not, and never will be. The answer says why.
-                        std::future::pending::<()>().await;
-                    }
+                if written.await.is_err() {
+                    // It is not, and never will be. The answer says why.
+                    std::future::pending::<()>().await;
                 }
             }),
             durable: Box::pin(async move {
-                for answer in answers {
-                    answer.await.map_err(|cause| error(&name, &cause))?;
-                }
-                Ok(())
+                let appended = durable.await.unwrap_or(Err(AppendError::Closed));
+                appended.map_err(|cause| error(&name, &cause))
             }),
         }
     }
+}
+
+/// Batches on their way into the log, one behind the other.
+struct Sending {
+    partition: PartitionHandle,
+    durability: Durability,
+    steps: VecDeque<Step>,
+}
+
+struct Step {
+    batch: NewBatch,
+    written: oneshot::Receiver<()>,
+    answer: PendingAppend,
+}
+
+impl Sending {
+    fn begin(&mut self, batch: NewBatch) {
+        let (written, answer) = self.partition.append_in_steps(batch.clone(), self.durability);
+        self.steps.push_back(Step { batch, written, answer });
+    }
+
+    /// Tells when all are written, and ends when they are durable. What a full disk refused is sent again until there is
+    /// room: whoever waits for a journal can do nothing else, and would otherwise have to be restarted.
+    async fn finish(mut self, told: oneshot::Sender<()>) -> Result<(), AppendError> {
+        for _ in 0..self.steps.len() {
+            let Some(mut step) = self.steps.pop_front() else { break };
+            while (&mut step.written).await.is_err() {
+                match step.answer.await {
+                    Err(error) if passes(&error) => tokio::time::sleep(FULL_DISK_PAUSE).await,
+                    Err(error) => return Err(error),
+                    Ok(_) => unreachable!("whoever is answered was told before"),
+                }
+                let (written, answer) = self.partition.append_in_steps(step.batch.clone(), self.durability);
+                step = Step { written, answer, ..step };
+            }
+            self.steps.push_back(step);
+        }
+        // Nobody may wait for this.
+        let _ = told.send(());
+        for step in self.steps {
+            step.answer.await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the same batch may be appended later: the disk is full, or what comes before it is not there yet, because it was
+/// full then.
+fn passes(error: &AppendError) -> bool {
+    matches!(
+        error,
+        AppendError::Refused(StorageError::Full { .. }) | AppendError::Denied(BatchRefusal::OffsetMismatch { .. })
+    )
 }
 
 fn error(journal: &str, cause: &dyn std::error::Error) -> JournalError {
@@ -179,29 +236,35 @@ mod tests {
     }
 
     /// The owner does not wait for one append before the next, so the next may meet a disk that has room again.
-    #[tokio::test]
-    async fn behind_an_append_that_was_refused_nothing_is_appended() {
+    #[tokio::test(start_paused = true)]
+    async fn what_a_full_disk_refused_comes_later_and_in_order() {
         let disk = SimFileSystem::new(1);
         let pool = StoragePool::start(1).expect("a thread");
         let journal = journal_on(&disk, &pool);
         journal.append(entry("first")).await.expect("appended");
         disk.plan(disk.operations() + 1, Fault::ShortWrite);
-        journal.begin(entry("refused"), Durability::Synced).durable.await.expect_err("the disk is full");
+        let refused = journal.begin(entry("refused"), Durability::Synced);
         let behind = journal.begin(entry("behind"), Durability::Synced);
-        behind.durable.await.expect_err("it would stand where another was to");
-        assert_eq!(journal.replay().await.expect("replays"), entry("first"));
+        behind.written.await;
+        refused.durable.await.expect("there is room again");
+        behind.durable.await.expect("there is room again");
+        assert_eq!(
+            journal.replay().await.expect("replays"),
+            [entry("first"), entry("refused"), entry("behind")].concat()
+        );
     }
 
-    #[tokio::test]
-    async fn a_snapshot_that_was_refused_is_not_missed() {
+    #[tokio::test(start_paused = true)]
+    async fn a_snapshot_waits_for_room_too() {
         let disk = SimFileSystem::new(1);
         let pool = StoragePool::start(1).expect("a thread");
         let journal = journal_on(&disk, &pool);
         journal.append(entry("first")).await.expect("appended");
         disk.plan(disk.operations() + 1, Fault::ShortWrite);
-        journal.replace(entry("first")).await.expect_err("the disk is full");
-        journal.append(entry("second")).await.expect("there is room again");
-        assert_eq!(journal.replay().await.expect("replays"), [entry("first"), entry("second")].concat());
+        journal.replace(entry("first")).await.expect("there is room again");
+        journal.append(entry("second")).await.expect("appended");
+        let replayed = journal.replay().await.expect("replays");
+        assert!(replayed.ends_with(&[entry("first"), entry("second")].concat()), "{replayed:?}");
     }
 
     #[tokio::test]

@@ -176,7 +176,7 @@ fn acknowledge_then_write(
         let record_count = request.batch.summary.record_count;
         batches.push(request.batch.clone());
         let appended = Appended { base_offset, record_count, append_time_ms, duplicate: false, duplicates: Vec::new() };
-        answer(request, Ok(AppendAck { appended, durability: Durability::Synced }));
+        answer(request.told_that_it_is_written(), Ok(AppendAck { appended, durability: Durability::Synced }));
         base_offset = base_offset.advance(record_count.into());
     }
     std::thread::park_timeout(std::time::Duration::from_millis(5));

@@ -45,15 +45,18 @@ pub struct Reservation {
     pub filter: Option<Filter>,
     /// Whether a reader that has found no message in all the ranges may read on behind them while nothing matches.
     pub reads_on: bool,
-    /// Whether there may be more for other receivers.
-    pub leaves_more: bool,
 }
 
 /// What came of asking for messages.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub enum Reserving {
     /// These are set aside.
-    Messages(Reservation),
+    Messages {
+        /// They.
+        reservation: Reservation,
+        /// Whether there may be more for other receivers.
+        leaves_more: bool,
+    },
     /// There is nothing now.
     #[default]
     Nothing,
@@ -65,7 +68,7 @@ impl Reserving {
     /// What is set aside, if anything is.
     pub fn messages(self) -> Option<Reservation> {
         match self {
-            Self::Messages(reservation) => Some(reservation),
+            Self::Messages { reservation, .. } => Some(reservation),
             Self::Nothing | Self::NoRoom => None,
         }
     }
@@ -167,17 +170,8 @@ impl QueueState {
             let wants_ttl = self.config.policy.message_ttl_ms > 0;
             let (at, filter) = (*at, self.config.filter.clone());
             let leaves_more = taken == room || self.partitions.len() > 1;
-            decision.reply = Reserving::Messages(Reservation {
-                at,
-                topic,
-                ranges,
-                bytes_max,
-                takes_oversize,
-                wants_ttl,
-                filter,
-                reads_on,
-                leaves_more,
-            });
+            let reservation = Reservation { at, topic, ranges, bytes_max, takes_oversize, wants_ttl, filter, reads_on };
+            decision.reply = Reserving::Messages { reservation, leaves_more };
             break;
         }
         Ok(decision)

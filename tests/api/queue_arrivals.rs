@@ -14,13 +14,13 @@ const A_WHILE: Duration = Duration::from_millis(200);
 
 /// Receivers that wait; each comes out when it is woken.
 struct Waiting {
-    woken: mpsc::UnboundedReceiver<Receiver>,
-    wait: mpsc::UnboundedSender<Receiver>,
+    woken: mpsc::Receiver<Receiver>,
+    wait: mpsc::Sender<Receiver>,
 }
 
 impl Waiting {
     async fn with(broker: &TestBroker, count: usize) -> Self {
-        let (wait, woken) = mpsc::unbounded_channel();
+        let (wait, woken) = mpsc::channel(16);
         let mut waiting = Self { woken, wait };
         for _ in 0..count {
             let window = Window { messages: 10, bytes: 1 << 20 };
@@ -42,7 +42,7 @@ impl Waiting {
         tokio::spawn(async move {
             receiver.more().await;
             // At the end of the test nobody wants to know.
-            let _ = woken.send(receiver);
+            let _ = woken.send(receiver).await;
         });
     }
 

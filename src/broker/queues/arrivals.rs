@@ -116,7 +116,7 @@ impl Turn {
     /// This came of looking. What may be left goes to another receiver.
     pub(super) fn end(mut self, reserving: &Reserving) {
         let is_for_others = match reserving {
-            Reserving::Messages(reservation) => reservation.leaves_more,
+            Reserving::Messages { leaves_more, .. } => *leaves_more,
             Reserving::Nothing => false,
             Reserving::NoRoom => true,
         };

@@ -63,7 +63,7 @@ struct Full;
 
 /// Reads a reservation, up to `bytes_max` bytes of records, or one record.
 pub(in crate::broker) async fn read(topics: &TopicTable, reservation: &Reservation, bytes_max: u64) -> Reading {
-    let Reservation { at, topic, ranges, bytes_max: room_bytes, takes_oversize, wants_ttl, filter, reads_on, .. } =
+    let Reservation { at, topic, ranges, bytes_max: room_bytes, takes_oversize, wants_ttl, filter, reads_on } =
         reservation;
     let first_bytes = if *takes_oversize { u64::MAX } else { *room_bytes };
     let room = Room { bytes: bytes_max.min(*room_bytes), first_bytes };
