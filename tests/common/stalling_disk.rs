@@ -31,9 +31,10 @@ impl StallingDisk {
         Stall(self.clone())
     }
 
-    /// From now on there is no room for what is written to this topic, by its id; without one there is for every.
-    pub(crate) fn refuse(&self, topic_id: Option<String>) {
-        self.change(|state| state.refused = topic_id);
+    /// From now on there is no room for what is written where this is part of the path, the id of a topic for one; without it
+    /// there is everywhere.
+    pub(crate) fn refuse(&self, part: Option<String>) {
+        self.change(|state| state.refused = part);
     }
 
     /// How many syncs hang now.
