@@ -182,6 +182,7 @@ async fn follow(
                 partition: u32::try_from(number).unwrap_or(u32::MAX),
                 batches,
                 high_watermark: *offset,
+                next_offset: *offset,
             };
             sent = true;
             if outbox.send(Ok(proto::SubscribeResponse { response: Some(Told::Records(records)) })).await.is_err() {
@@ -296,6 +297,13 @@ impl AdminService for Null {
         &self,
         _: Request<proto::ConfirmClockRequest>,
     ) -> Result<Response<proto::ConfirmClockResponse>, Status> {
+        not_here()
+    }
+
+    async fn advance_clock(
+        &self,
+        _: Request<proto::AdvanceClockRequest>,
+    ) -> Result<Response<proto::AdvanceClockResponse>, Status> {
         not_here()
     }
 
