@@ -131,7 +131,7 @@ async fn what_nobody_waits_for_is_synced_now_and_then() {
     journal.asked.lock().unwrap().clear();
     for _ in 0..30 {
         assert_eq!(receive(&queues, &receiver, 1).await.len(), 1);
-        tokio::time::advance(Duration::from_millis(10)).await;
+        tokio::time::advance(Duration::from_millis(100)).await;
     }
     let asked = journal.asked.lock().unwrap().clone();
     assert_eq!(asked.len(), 30);
