@@ -137,6 +137,15 @@ async fn what_nobody_waits_for_is_synced_now_and_then() {
     assert_eq!(asked.len(), 30);
     let synced: Vec<_> = (0..30).filter(|i| asked[*i] == Durability::Synced).collect();
     assert_eq!(synced, [0, 10, 20]);
+
+    let written = QueuePolicy { durability: Durability::Written, ..QueuePolicy::default() };
+    queues.update(queue("work"), Some(written), None).await.unwrap();
+    journal.asked.lock().unwrap().clear();
+    for _ in 0..30 {
+        assert_eq!(receive(&queues, &receiver, 1).await.len(), 1);
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!(*journal.asked.lock().unwrap(), [Durability::Written; 30], "it does not ask for the disk");
 }
 
 /// Whatever is asked while the disk hangs, only so many drains are under way; all is answered when it goes on.

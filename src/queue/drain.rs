@@ -20,11 +20,19 @@ pub(super) struct Drain {
     pub(super) entries: DrainEntries,
     pub(super) at_written: Answers,
     pub(super) at_synced: Answers,
+    /// There are deliveries in it of a queue that promises more than WRITTEN.
+    pub(super) is_worth_a_sync: bool,
 }
 
 impl Drain {
     pub(super) fn new(now: Now) -> Self {
-        Self { now, entries: DrainEntries::default(), at_written: Vec::new(), at_synced: Vec::new() }
+        Self {
+            now,
+            entries: DrainEntries::default(),
+            at_written: Vec::new(),
+            at_synced: Vec::new(),
+            is_worth_a_sync: false,
+        }
     }
 
     pub(super) fn is_full(&self) -> bool {

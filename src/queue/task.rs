@@ -124,9 +124,10 @@ impl TaskMemory {
     }
 
     /// What the next drain is sent for: to be synced if somebody waits for that; and otherwise now and then, so that an
-    /// attempt counts also when a message takes the whole machine with it each time.
-    fn durability(&mut self, is_awaited: bool) -> Durability {
-        let is_due = self.synced_at.is_none_or(|at| at.elapsed() >= SYNC_INTERVAL);
+    /// attempt counts also when a message takes the whole machine with it each time. Not for a queue that promises no more
+    /// than WRITTEN: its messages would wait for a disk that it does not ask for.
+    fn durability(&mut self, is_awaited: bool, is_worth_a_sync: bool) -> Durability {
+        let is_due = is_worth_a_sync && self.synced_at.is_none_or(|at| at.elapsed() >= SYNC_INTERVAL);
         if !is_awaited && !is_due {
             return Durability::Written;
         }
@@ -227,6 +228,8 @@ impl Task {
                 self.memory.next_delivery += 1;
                 let (delivery, run) = (DeliveryId(self.memory.next_delivery), self.queues.run());
                 let state = self.queues.get(&queue);
+                drain.is_worth_a_sync |=
+                    state.as_ref().is_ok_and(|state| state.config.policy.durability == Durability::Synced);
                 let answer = state.and_then(|state| state.decide_deliver(receiver, &found, delivery, run, now));
                 let answer = answer.map(|decision| self.enact(decision, drain));
                 drain.answer_when(Durability::Written, reply, answer);
@@ -351,12 +354,12 @@ impl Task {
 
     /// Sends the drain on its way to the disk, and wakes whoever may go on because of it.
     async fn conclude(&mut self, drain: Drain) {
-        let Drain { entries, at_written, at_synced, .. } = drain;
+        let Drain { entries, at_written, at_synced, is_worth_a_sync, .. } = drain;
         let (entries, entries_bytes) = entries.finish();
         self.memory.bytes_since_cut += entries_bytes;
         let is_awaited = !at_synced.is_empty();
         let appending = (!entries.is_empty()).then(|| {
-            let durability = self.memory.durability(is_awaited);
+            let durability = self.memory.durability(is_awaited, is_worth_a_sync);
             self.journal.begin(entries, durability)
         });
         self.memory.under_way.push(appending, at_written, at_synced);
