@@ -1,4 +1,5 @@
-//! What the operating system lets this process have: open files and memory maps, and how the broker shares them out.
+//! What the operating system lets this process have: open files and memory maps, and how the broker shares them out; and
+//! memory, in small pages.
 //!
 //! Segment files take at most half of each; the other half of the descriptors is for connections and small files, the
 //! other half of the maps for bytes that are on their way to readers after their file was closed.

@@ -98,10 +98,10 @@ pub struct Broker {
     lag_measurements: Arc<Semaphore>,
     /// Topics whose dead letters are redriven or purged now.
     letters_at_work: Arc<letters::LettersAtWork>,
+    arrivals: ArrivalsByQueue,
     /// The groups as metrics last saw them.
     group_readings: Mutex<GroupReadings>,
     /// And the queues.
-    arrivals: ArrivalsByQueue,
     queue_readings: Mutex<(Vec<QueueReading>, Vec<QueueTotals>)>,
     /// And the topics of dead letters.
     letter_readings: Mutex<Vec<LetterReading>>,

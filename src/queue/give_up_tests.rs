@@ -161,6 +161,23 @@ fn what_was_out_before_does_not_keep_the_breaker_from_trying() {
     assert_eq!(state(&desk), BreakerState::Closed);
 }
 
+/// Whoever asked while another one tried was told to wait, and would have waited for ever.
+#[test]
+fn when_there_was_nothing_to_try_others_are_woken() {
+    let mut desk = with_breaker(100, 1);
+    let messages = desk.receive(ONE, 1);
+    desk.settle(&messages, &NACK);
+    desk.wait(0);
+    desk.wait(100);
+    let reservation = desk.reserve(ONE, 10).unwrap();
+    assert_eq!(desk.reserve(TWO, 10), None, "one at a time");
+    desk.queues.take_wakes();
+    let found = Found { messages: Vec::new(), absent: reservation.ranges.clone(), ..all_found(&reservation, |_| None) };
+    assert_eq!(desk.deliver(ONE, &found), []);
+    assert!(desk.queues.take_wakes().contains(&TWO));
+    assert_eq!(desk.receive(TWO, 10).len(), 1);
+}
+
 /// A long piece of work from before the outage ended well while the broker tried: the breaker closed, and the queue used up
 /// attempts on what was still down. One that ended badly made the pause twice as long, whatever became of the probe.
 #[test]

@@ -164,6 +164,9 @@ impl QueueState {
     }
 
     fn apply_to_receiver(&mut self, event: &Event) {
+        // One of them at a time tries for a breaker, and the others wait to be woken: it may have found nothing to try.
+        let may_end_a_try = matches!(event, Event::ReceiverClosed { .. } | Event::Returned { .. });
+        self.stirred |= may_end_a_try && self.breaker.is_shut();
         match event {
             Event::ReceiverOpened { receiver, kind, window, .. } => {
                 let opened = Receiver {
