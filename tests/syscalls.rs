@@ -71,7 +71,11 @@ fn run(strike: &Strike) -> Run {
         let rest = Strike { after: strike.after.wrapping_sub(counted), ..strike.clone() };
         let life = Life::begin(&launch, &root, rest);
         if let Some(address) = life.address {
-            if number == 1 { within(actor.first_life(address)) } else { within(actor.second_life(address)) }
+            let in_time =
+                if number == 1 { within(actor.first_life(address)) } else { within(actor.second_life(address)) };
+            if in_time.is_none() {
+                violations.push(format!("life {number} hangs"));
+            }
         }
         let (traced, log) = life.end(signal);
         actor.down();
@@ -84,7 +88,7 @@ fn run(strike: &Strike) -> Run {
         }
     }
     let broker = launch.start();
-    within(actor.audit(broker.address()));
+    within(actor.audit(broker.address())).expect("the audit hangs");
     violations.extend(actor.into_violations());
     broker.stop();
     Run { struck, stopped, violations }
@@ -103,9 +107,10 @@ fn wrong_end(traced: &Traced, deed: Deed, life: u32, log: &str) -> Option<String
     }
 }
 
-fn within<T>(future: impl Future<Output = T>) -> T {
+/// Nothing if it hangs.
+fn within<T>(future: impl Future<Output = T>) -> Option<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await.expect("the scenario hangs") })
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await.ok() })
 }
 
 /// All points of one deed.

@@ -66,7 +66,7 @@ pub struct Appending {
 /// A journal with one owner, who need not wait for one append before the next, and can replace all of it while it runs.
 pub trait CutJournal: Send + Sync + 'static {
     /// Sends entries on their way, behind all before; their place is fixed when this returns. Once one has failed, so
-    /// does every later one, until a replacement was tried: the journal has no holes.
+    /// does every later one: the journal has no holes.
     fn begin(&self, entries: Vec<JournalEntry>, durability: Durability) -> Appending;
 
     /// Replaces everything written so far by `snapshot`, which must say the same. A crash in between loses nothing.

@@ -10,7 +10,7 @@ use crate::types::{Durability, Offset};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -27,13 +27,15 @@ pub struct PartitionJournal {
     partition: PartitionHandle,
     /// Where the next entry must come to stand: behind all that were sent.
     next_offset: Mutex<Offset>,
+    /// Why a batch will never be written, and so none behind it.
+    ended: Arc<OnceLock<JournalError>>,
 }
 
 impl PartitionJournal {
     /// The journal in `partition`, called `name` in errors.
     pub fn new(name: impl Into<String>, partition: PartitionHandle) -> Self {
         let next_offset = Mutex::new(partition.offsets().log_end);
-        Self { name: name.into(), partition, next_offset }
+        Self { name: name.into(), partition, next_offset, ended: Arc::default() }
     }
 
     /// Every entry, oldest first.
@@ -77,7 +79,8 @@ impl PartitionJournal {
     fn send(&self, entries: &[JournalEntry], durability: Durability) -> Appending {
         let (told, written) = oneshot::channel();
         let (answer, durable) = oneshot::channel();
-        let mut sending = Sending { partition: self.partition.clone(), durability, steps: VecDeque::new() };
+        let (journal, partition, ended) = (self.name.clone(), self.partition.clone(), Arc::clone(&self.ended));
+        let mut sending = Sending { journal, partition, durability, ended, steps: VecDeque::new() };
         {
             // Held until all are queued: batches are queued in the order of their offsets.
             let mut next_offset = self.next_offset.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,18 +101,17 @@ impl PartitionJournal {
                     std::future::pending::<()>().await;
                 }
             }),
-            durable: Box::pin(async move {
-                let appended = durable.await.unwrap_or(Err(AppendError::Closed));
-                appended.map_err(|cause| error(&name, &cause))
-            }),
+            durable: Box::pin(async move { durable.await.unwrap_or_else(|_| Err(error(&name, &AppendError::Closed))) }),
         }
     }
 }
 
 /// Batches on their way into the log, one behind the other.
 struct Sending {
+    journal: String,
     partition: PartitionHandle,
     durability: Durability,
+    ended: Arc<OnceLock<JournalError>>,
     steps: VecDeque<Step>,
 }
 
@@ -126,14 +128,15 @@ impl Sending {
     }
 
     /// Tells when all are written, and ends when they are durable. What a full disk refused is sent again until there is
-    /// room: whoever waits for a journal can do nothing else, and would otherwise have to be restarted.
-    async fn finish(mut self, told: oneshot::Sender<()>) -> Result<(), AppendError> {
+    /// room: whoever waits for a journal can do nothing else, and would otherwise have to be restarted. Any other failure
+    /// ends the journal.
+    async fn finish(mut self, told: oneshot::Sender<()>) -> Result<(), JournalError> {
         for _ in 0..self.steps.len() {
             let Some(mut step) = self.steps.pop_front() else { break };
             while (&mut step.written).await.is_err() {
                 match step.answer.await {
-                    Err(error) if passes(&error) => tokio::time::sleep(FULL_DISK_PAUSE).await,
-                    Err(error) => return Err(error),
+                    Err(cause) if self.passes(&cause) => tokio::time::sleep(FULL_DISK_PAUSE).await,
+                    Err(cause) => return Err(self.end(&cause)),
                     Ok(_) => unreachable!("whoever is answered was told before"),
                 }
                 let (written, answer) = self.partition.append_in_steps(step.batch.clone(), self.durability);
@@ -143,20 +146,26 @@ impl Sending {
         }
         // Nobody may wait for this.
         let _ = told.send(());
-        for step in self.steps {
-            step.answer.await?;
+        while let Some(step) = self.steps.pop_front() {
+            step.answer.await.map_err(|cause| self.end(&cause))?;
         }
         Ok(())
     }
-}
 
-/// Whether the same batch may be appended later: the disk is full, or what comes before it is not there yet, because it was
-/// full then.
-fn passes(error: &AppendError) -> bool {
-    matches!(
-        error,
-        AppendError::Refused(StorageError::Full { .. }) | AppendError::Denied(BatchRefusal::OffsetMismatch { .. })
-    )
+    /// Whether the same batch may be appended later: the disk is full, or what comes before it is not there yet, because
+    /// it was full then.
+    fn passes(&self, cause: &AppendError) -> bool {
+        match cause {
+            AppendError::Refused(StorageError::Full { .. }) => true,
+            AppendError::Denied(BatchRefusal::OffsetMismatch { .. }) => self.ended.get().is_none(),
+            _ => false,
+        }
+    }
+
+    /// The first cause is the true one: what stands behind fails because something is missing before it.
+    fn end(&self, cause: &AppendError) -> JournalError {
+        self.ended.get_or_init(|| error(&self.journal, cause)).clone()
+    }
 }
 
 fn error(journal: &str, cause: &dyn std::error::Error) -> JournalError {
@@ -252,6 +261,23 @@ mod tests {
             journal.replay().await.expect("replays"),
             [entry("first"), entry("refused"), entry("behind")].concat()
         );
+    }
+
+    /// A new segment that could not be made leaves the log open, and the next batch would find a good one.
+    #[tokio::test(start_paused = true)]
+    async fn behind_what_was_refused_for_good_nothing_is_appended_and_nobody_waits() {
+        let disk = SimFileSystem::new(1);
+        let pool = StoragePool::start(1).expect("a thread");
+        let journal = journal_on(&disk, &pool);
+        disk.plan(disk.operations(), Fault::Io);
+        let refused = journal.begin(entry("refused"), Durability::Synced);
+        let behind = journal.begin(entry("behind"), Durability::Synced);
+        let cause = refused.durable.await.expect_err("there is no segment");
+        let same = tokio::time::timeout(Duration::from_mins(1), behind.durable).await.expect("it does not wait");
+        assert_eq!(same.expect_err("one before it is missing").to_string(), cause.to_string());
+        let later = tokio::time::timeout(Duration::from_mins(1), journal.append(entry("later"))).await;
+        later.expect("it does not wait").expect_err("one before it is missing");
+        assert_eq!(journal.replay().await.expect("replays"), []);
     }
 
     #[tokio::test(start_paused = true)]
