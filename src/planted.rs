@@ -21,6 +21,8 @@ pub enum Bug {
     WatermarkBeforeSync,
     /// After a sync that failed, the next append shows the records that were not synced.
     FailedSyncIsShownLater,
+    /// A sync vouches for what was written while it ran.
+    SyncCountsLaterWrites,
     /// A partition with more in its inbox is not handed to the storage threads again.
     LostWakeUp,
     /// A segment file that is deleted is emptied first: readers that hold it lose its bytes.

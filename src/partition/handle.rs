@@ -3,10 +3,10 @@
 use crate::clock::SharedClock;
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Inbox, Permit, Request};
+use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Inbox, Permit, Request, SyncState};
 use crate::partition::options::PartitionOptions;
 use crate::partition::pool::{RunQueue, StoragePool, Work};
-use crate::partition::writer::Writer;
+use crate::partition::writer::{SyncUnderWay, Writer};
 use crate::storage::compaction::{CompactionOutcome, Pace, When};
 use crate::storage::damage::DamagedRange;
 use crate::storage::keeper::LogKeeper;
@@ -67,14 +67,47 @@ struct Partition {
 }
 
 impl Work for Partition {
-    fn run(&self) -> bool {
-        let drain = lock(&self.inbox).drain();
-        let result = lock(&self.writer).handle(drain, &self.clock, &self.high_watermark);
+    fn run(self: Arc<Self>) -> bool {
+        let (begun, result) = {
+            // Whoever has the writer takes what is written next: so it is written in the order in which it came.
+            let mut writer = lock(&self.writer);
+            let (drain, is_under_way) = {
+                let mut inbox = lock(&self.inbox);
+                (inbox.drain(), inbox.sync().is_under_way)
+            };
+            let (begun, result) = writer.handle(drain, is_under_way, &self.clock, &self.high_watermark);
+            let (is_wanted, is_under_way) = (writer.wants_sync(), is_under_way || begun.is_some());
+            *lock(&self.inbox).sync() = SyncState { is_wanted, is_under_way };
+            (begun, result)
+        };
+        self.report_failure(result);
+        let Some(sync) = begun else { return lock(&self.inbox).must_reschedule() };
+        self.sync(sync);
+        lock(&self.inbox).must_schedule()
+    }
+}
+
+impl Partition {
+    /// Waits for the disk. What is urgent is written meanwhile by another thread, if there is one.
+    fn sync(self: &Arc<Self>, sync: SyncUnderWay) {
+        if lock(&self.inbox).must_reschedule() {
+            self.run_queue.push(Arc::clone(self) as Arc<dyn Work>);
+        }
+        let synced = sync.run();
+        let ended = {
+            let mut writer = lock(&self.writer);
+            let ended = writer.end_sync(sync, synced, &self.high_watermark);
+            *lock(&self.inbox).sync() = SyncState { is_wanted: writer.wants_sync(), is_under_way: false };
+            ended
+        };
+        self.report_failure(ended);
+    }
+
+    fn report_failure(&self, result: Result<(), StorageError>) {
         if let Err(error) = result {
             tracing::error!(%error, "a partition cannot be written any more; the broker must be restarted");
             self.run_queue.fail(&error.to_string());
         }
-        lock(&self.inbox).must_reschedule()
     }
 }
 
@@ -88,7 +121,7 @@ impl PartitionHandle {
         metrics: Arc<Metrics>,
     ) -> Self {
         Self(Arc::new(Partition {
-            inbox: Mutex::default(),
+            inbox: Mutex::new(Inbox::new(options.durability)),
             options: Mutex::new(options),
             reader: log.reader(),
             keeper: log.keeper(),

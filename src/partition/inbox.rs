@@ -7,6 +7,7 @@ use crate::partition::options::PartitionOptions;
 use crate::planted::{Bug, is_planted};
 use crate::storage::StorageError;
 use crate::storage::log::{Appended, BatchRefusal, NewBatch};
+use crate::sync::IS_SCHEDULED;
 use crate::types::Durability;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,6 +16,10 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 /// One drain takes requests up to about this many payload bytes, so that their answers do not wait for the whole of a
 /// long inbox. Large enough that the cost of a sync is shared well.
 const DRAIN_BYTES_MAX: usize = 4 << 20;
+
+/// While a sync is under way, what waits for one anyway is written after it, in one go, unless it is this much: then
+/// the copying is worth being done meanwhile.
+const WRITE_BESIDE_SYNC_BYTES: usize = if IS_SCHEDULED { 128 } else { 64 << 10 };
 
 /// A batch whose records are in the log, and as durable as was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +70,11 @@ pub(super) struct AppendRequest {
 }
 
 impl AppendRequest {
+    /// Whether whoever waits for it waits only until it is written.
+    fn is_hasty(&self, promised: Durability) -> bool {
+        self.durability.unwrap_or(promised) == Durability::Written
+    }
+
     /// Whoever waits for no more goes on; the answer is still due.
     pub(super) fn told_that_it_is_written(mut self) -> Self {
         if let Some(written) = self.written.take() {
@@ -92,41 +102,97 @@ pub(super) enum Request {
 }
 
 /// What waits, and whether a pool thread already knows of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Inbox {
     waiting: VecDeque<Request>,
+    /// Payload bytes of the appends among them.
+    bytes: usize,
+    /// Appends among them that are waited for only until they are written.
+    hasty: usize,
+    /// What the topic promises once all that waits has taken effect.
+    promised: Durability,
     scheduled: bool,
+    /// Changed by whoever holds the writer.
+    sync: SyncState,
     closed: bool,
 }
 
+/// What the writer wants of the disk.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct SyncState {
+    /// Something was written that is to be synced.
+    pub(super) is_wanted: bool,
+    /// A thread waits for a sync; what was written meanwhile is not part of it.
+    pub(super) is_under_way: bool,
+}
+
 impl Inbox {
+    /// An empty one, of a topic that promises `promised`.
+    pub(super) fn new(promised: Durability) -> Self {
+        let sync = SyncState::default();
+        Self { waiting: VecDeque::new(), bytes: 0, hasty: 0, promised, scheduled: false, sync, closed: false }
+    }
+
     /// Adds a request. Whether the partition must now be handed to the pool. A closed one drops it.
     pub(super) fn push(&mut self, request: Request) -> bool {
         if self.closed {
             return false;
         }
-        self.closed = matches!(request, Request::Close(_) | Request::Discard(_));
+        match &request {
+            Request::Append(append) => {
+                self.bytes += append.batch.payload.len();
+                self.hasty += usize::from(append.is_hasty(self.promised));
+            }
+            Request::SetOptions(options) => self.promised = options.durability,
+            Request::Close(_) | Request::Discard(_) => self.closed = true,
+            _ => {}
+        }
         self.waiting.push_back(request);
-        !std::mem::replace(&mut self.scheduled, true)
+        self.must_schedule()
     }
 
-    /// Takes one drain's worth.
+    /// Takes one drain's worth. While a sync is under way that is appends only: everything else may touch what is synced.
     pub(super) fn drain(&mut self) -> Vec<Request> {
         let mut bytes = 0;
-        let take = self.waiting.iter().take_while(|request| {
-            let fits = bytes < DRAIN_BYTES_MAX;
-            if let Request::Append(append) = request {
+        let take = self.waiting.iter().take_while(|request| match request {
+            Request::Append(append) => {
+                let fits = bytes < DRAIN_BYTES_MAX;
                 bytes += append.batch.payload.len();
+                fits
             }
-            fits
+            _ => !self.sync.is_under_way,
         });
         let count = take.count();
-        self.waiting.drain(..count).collect()
+        let drain = self.waiting.drain(..count).collect();
+        (self.bytes, self.hasty) = (0, 0);
+        for request in &self.waiting {
+            if let Request::Append(append) = request {
+                self.bytes += append.batch.payload.len();
+                self.hasty += usize::from(append.is_hasty(self.promised));
+            }
+        }
+        drain
     }
 
-    /// After a drain: whether the partition must be handed to the pool again.
+    /// What the writer wants of the disk.
+    pub(super) fn sync(&mut self) -> &mut SyncState {
+        &mut self.sync
+    }
+
+    /// After a drain, or when a sync has begun: whether the partition must be handed to the pool again.
     pub(super) fn must_reschedule(&mut self) -> bool {
-        self.scheduled = !self.waiting.is_empty() && !is_planted(Bug::LostWakeUp);
-        self.scheduled
+        self.scheduled = false;
+        !is_planted(Bug::LostWakeUp) && self.must_schedule()
+    }
+
+    /// Whether the partition must be handed to the pool, because there is something to do that no thread knows of.
+    pub(super) fn must_schedule(&mut self) -> bool {
+        let is_due = if self.sync.is_under_way {
+            let is_append = matches!(self.waiting.front(), Some(Request::Append(_)));
+            is_append && (self.hasty > 0 || self.bytes >= WRITE_BESIDE_SYNC_BYTES)
+        } else {
+            self.sync.is_wanted || !self.waiting.is_empty()
+        };
+        is_due && !std::mem::replace(&mut self.scheduled, true)
     }
 }

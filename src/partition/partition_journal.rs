@@ -264,7 +264,7 @@ mod tests {
     }
 
     /// A new segment that could not be made leaves the log open, and the next batch would find a good one.
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn behind_what_was_refused_for_good_nothing_is_appended_and_nobody_waits() {
         let disk = SimFileSystem::new(1);
         let pool = StoragePool::start(1).expect("a thread");

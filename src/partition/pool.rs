@@ -2,7 +2,8 @@
 //!
 //! A partition with something in its inbox stands in the run queue once; a free thread takes it, does one drain, and
 //! puts it back if more has come. So each partition has one writer at a time, a busy one cannot starve the others, and
-//! as many syncs run side by side as there are threads.
+//! as many syncs run side by side as there are threads. While a thread waits for the sync of a partition another one may
+//! write to it.
 
 use crate::sync::thread::{Builder, JoinHandle};
 use crate::sync::{Condvar, IS_SCHEDULED, Mutex};
@@ -20,7 +21,7 @@ pub struct StoragePool {
 /// Something with work waiting: a partition. One thread at a time runs it.
 pub(super) trait Work: std::fmt::Debug + Send + Sync {
     /// Does one drain. Whether there is more.
-    fn run(&self) -> bool;
+    fn run(self: Arc<Self>) -> bool;
 }
 
 /// Partitions that wait for a thread.
@@ -58,7 +59,7 @@ impl StoragePool {
                 let _guard = AbortOnPanic;
                 let mut more = None;
                 while let Some(partition) = queue.next(more.take()) {
-                    more = partition.run().then_some(partition);
+                    more = Arc::clone(&partition).run().then_some(partition);
                 }
             })?);
         }

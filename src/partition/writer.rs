@@ -3,6 +3,9 @@
 //! Order of a drain, and why: write all batches; show them to readers and answer those that asked for no more, if the
 //! topic promises no more; sync once for everybody; show and answer the rest. Readers never see a record that is less
 //! durable than the topic promises, and nobody is told more than is true.
+//!
+//! The sync runs without the writer, so that more can be written meanwhile; there is one at a time, and what was written
+//! beside it is synced by the next one.
 
 use crate::clock::SharedClock;
 use crate::metrics::Metrics;
@@ -10,33 +13,61 @@ use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Request};
 use crate::partition::options::PartitionOptions;
 use crate::planted::{Bug, is_planted};
 use crate::storage::log::{AppendOutcome, Appended, NewBatch};
-use crate::storage::{Log, StorageError};
+use crate::storage::{Log, LogSync, StorageError};
 use crate::types::{Durability, Offset};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::watch;
 
-/// What only the storage thread touches.
+/// What one storage thread at a time touches.
 #[derive(Debug)]
 pub(super) struct Writer {
     /// `None` once closed.
     log: Option<Log>,
     durability: Durability,
+    /// What was written and is answered when it is synced.
+    to_sync: Vec<(Appended, AppendRequest)>,
+    wants_sync: bool,
     metrics: Arc<Metrics>,
+}
+
+/// A sync that has begun, and who waits for it.
+#[derive(Debug)]
+pub(super) struct SyncUnderWay {
+    sync: LogSync,
+    waiting: Vec<(Appended, AppendRequest)>,
+    metrics: Arc<Metrics>,
+}
+
+impl SyncUnderWay {
+    /// Waits for the disk.
+    pub(super) fn run(&self) -> Result<(), StorageError> {
+        let started = Instant::now();
+        let synced = self.sync.run();
+        self.metrics.synced(started.elapsed());
+        synced
+    }
 }
 
 impl Writer {
     pub(super) fn new(log: Log, durability: Durability, metrics: Arc<Metrics>) -> Self {
-        Self { log: Some(log), durability, metrics }
+        Self { log: Some(log), durability, to_sync: Vec::new(), wants_sync: false, metrics }
     }
 
-    /// Handles one drain. An error means that the log failed for good; everyone waiting was answered.
+    /// Whether something was written that is to be synced.
+    pub(super) fn wants_sync(&self) -> bool {
+        self.wants_sync
+    }
+
+    /// Writes one drain. Begins the sync that it needs, unless one `is_under_way`: whoever gets it must run it and say how
+    /// it went ([`Self::end_sync`]). An error means that the log failed for good; everyone waiting was answered.
     pub(super) fn handle(
         &mut self,
         drain: Vec<Request>,
+        is_under_way: bool,
         clock: &SharedClock,
         high_watermark: &watch::Sender<Offset>,
-    ) -> Result<(), StorageError> {
+    ) -> (Option<SyncUnderWay>, Result<(), StorageError>) {
         let mut appends = Vec::with_capacity(drain.len());
         let mut result = Ok(());
         for request in drain {
@@ -45,13 +76,64 @@ impl Writer {
                 continue;
             }
             // Requests of other kinds take effect between the appends before and after them.
+            debug_assert!(!is_under_way, "they wait in the inbox");
             let appended = self.append(std::mem::take(&mut appends), clock, high_watermark);
-            result = result.and(appended).and(self.control(request, clock));
+            result = result.and(appended).and(self.sync_now(high_watermark)).and(self.control(request, clock));
         }
-        let result = result.and(self.append(appends, clock, high_watermark));
-        // Everybody was answered: what is done now delays only who comes next, and saves them more.
-        self.log.as_mut().map(Log::prepare_ahead);
-        result
+        result = result.and(self.append(appends, clock, high_watermark));
+        if is_under_way {
+            return (None, result);
+        }
+        match self.begin_sync() {
+            Ok(None) => {
+                // Everybody was answered: what is done now delays only who comes next, and saves them more.
+                self.log.as_mut().map(Log::prepare_ahead);
+                (None, result)
+            }
+            Ok(begun) => (begun, result),
+            Err(error) => (None, result.and(Err(error))),
+        }
+    }
+
+    /// Begins a sync if one is wanted.
+    fn begin_sync(&mut self) -> Result<Option<SyncUnderWay>, StorageError> {
+        let Some(log) = self.log.as_mut().filter(|_| std::mem::take(&mut self.wants_sync)) else { return Ok(None) };
+        let waiting = std::mem::take(&mut self.to_sync);
+        match log.begin_sync() {
+            Ok(sync) => Ok(Some(SyncUnderWay { sync, waiting, metrics: Arc::clone(&self.metrics) })),
+            Err(error) => {
+                answer_synced(waiting, &Err(error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Says how a sync went: shows what is durable now, and answers who waited for it.
+    pub(super) fn end_sync(
+        &mut self,
+        under_way: SyncUnderWay,
+        synced: Result<(), StorageError>,
+        high_watermark: &watch::Sender<Offset>,
+    ) -> Result<(), StorageError> {
+        let SyncUnderWay { sync, waiting, .. } = under_way;
+        let log = self.log.as_mut().expect("a log is not closed while it is synced");
+        let synced = log.end_sync(&sync, synced);
+        // Only what was synced: after a sync that failed nothing is written any more, and the records before it must not
+        // be shown because the drain after it has nothing to complain about.
+        if synced.is_ok() {
+            let counts_later = is_planted(Bug::SyncCountsLaterWrites);
+            show(high_watermark, if counts_later { log.next_offset() } else { sync.end() });
+        }
+        answer_synced(waiting, &synced);
+        log.prepare_ahead();
+        synced
+    }
+
+    /// Syncs what is wanted before it goes on.
+    fn sync_now(&mut self, high_watermark: &watch::Sender<Offset>) -> Result<(), StorageError> {
+        let Some(sync) = self.begin_sync()? else { return Ok(()) };
+        let synced = sync.run();
+        self.end_sync(sync, synced, high_watermark)
     }
 
     fn control(&mut self, request: Request, clock: &SharedClock) -> Result<(), StorageError> {
@@ -73,7 +155,10 @@ impl Writer {
                 let _ = reply.send(sealed.clone());
                 sealed
             }
-            (Request::Sync, Some(log)) => timed_sync(log, &self.metrics),
+            (Request::Sync, Some(_)) => {
+                self.wants_sync = true;
+                Ok(())
+            }
             (Request::Discard(reply), log) => {
                 if let Some(log) = log.take() {
                     log.discard();
@@ -118,13 +203,12 @@ impl Writer {
             show(high_watermark, log.next_offset());
         }
         let mut requests = requests.into_iter();
-        let mut to_sync = Vec::new();
         // The results lead: when they end, the requests that the log's error is about are still there.
         for (result, request) in results.into_iter().zip(requests.by_ref()) {
             match result {
                 // Also a repeat: that the original is in the log does not mean that it is on the disk.
                 Ok(appended) if wanted(&request) == Durability::Synced && !is_early(&appended) => {
-                    to_sync.push((appended, request.told_that_it_is_written()));
+                    self.to_sync.push((appended, request.told_that_it_is_written()));
                 }
                 Ok(appended) => {
                     let durability = wanted(&request);
@@ -133,28 +217,28 @@ impl Writer {
                 Err(refusal) => answer(request, Err(AppendError::Denied(refusal))),
             }
         }
-
-        let must_sync = !to_sync.is_empty() || (written > 0 && promised == Durability::Synced);
+        let must_sync = !self.to_sync.is_empty() || (written > 0 && promised == Durability::Synced);
         // Also when nobody waits for it: files that are not synced cannot be closed for those of other partitions.
-        let must_sync = must_sync || log.should_sync();
-        let synced = if must_sync { timed_sync(log, &self.metrics) } else { Ok(()) };
-        // Only what was synced here: after a sync that failed nothing is written any more, and the records before it
-        // must not be shown because the drain after it has nothing to complain about.
-        if synced.is_ok() && (must_sync || is_planted(Bug::FailedSyncIsShownLater)) {
+        self.wants_sync |= must_sync || log.should_sync();
+        if is_planted(Bug::FailedSyncIsShownLater) && !self.wants_sync {
             show(high_watermark, log.next_offset());
         }
-        for (appended, request) in to_sync {
-            let acknowledged = match &synced {
-                Ok(()) => Ok(AppendAck { appended, durability: Durability::Synced }),
-                Err(error) => Err(AppendError::OutcomeUnknown(error.clone())),
-            };
-            answer(request, acknowledged);
-        }
-        let Some(error) = refusal else { return synced };
+        let Some(error) = refusal else { return Ok(()) };
         answer_all(requests, || Err(AppendError::Refused(error.clone())));
-        // A full disk passes; anything else closed the log for good.
+        // Some failures pass, a full disk for one; others closed the log for good.
         let for_good = matches!(error, StorageError::Poisoned { .. });
-        synced.and(if for_good { Err(error) } else { Ok(()) })
+        if for_good { Err(error) } else { Ok(()) }
+    }
+}
+
+/// Answers those who waited for a sync.
+fn answer_synced(waiting: Vec<(Appended, AppendRequest)>, synced: &Result<(), StorageError>) {
+    for (appended, request) in waiting {
+        let acknowledged = match synced {
+            Ok(()) => Ok(AppendAck { appended, durability: Durability::Synced }),
+            Err(error) => Err(AppendError::OutcomeUnknown(error.clone())),
+        };
+        answer(request, acknowledged);
     }
 }
 
@@ -182,13 +266,6 @@ fn acknowledge_then_write(
     std::thread::park_timeout(std::time::Duration::from_millis(5));
     log.append(&batches, append_time_ms);
     show(high_watermark, log.next_offset());
-}
-
-fn timed_sync(log: &mut Log, metrics: &Metrics) -> Result<(), StorageError> {
-    let started = Instant::now();
-    let synced = log.sync();
-    metrics.synced(started.elapsed());
-    synced
 }
 
 /// Moves the high watermark; it never moves down.

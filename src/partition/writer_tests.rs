@@ -4,7 +4,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::storage::log::LogOptions;
 use crate::storage::segment::header::LogId;
-use crate::storage::sim_disk::Loss;
+use crate::storage::sim_disk::{Fault, Loss};
 use crate::storage::sim_file_system::SimFileSystem;
 use crate::types::{ProducerId, ProducerStamp, TopicId, record_set};
 use std::path::Path;
@@ -27,20 +27,30 @@ fn batch() -> NewBatch {
     NewBatch { producer, ..NewBatch::new(payload, summary) }
 }
 
+type Answer = oneshot::Receiver<Result<AppendAck, AppendError>>;
+
+fn clock() -> SharedClock {
+    Arc::new(ManualClock::new(1_000))
+}
+
+fn append(batch: NewBatch, durability: Durability) -> (Request, Answer) {
+    let (reply, answer) = oneshot::channel();
+    let durability = Some(durability);
+    (Request::Append(AppendRequest { batch, durability, reply, written: None, _permit: None }), answer)
+}
+
 /// Handles a drain of appends of that batch; the answer to each.
 fn drain(writer: &mut Writer, durabilities: &[Durability]) -> Vec<AppendAck> {
     let (shown, _) = watch::channel(Offset::ZERO);
-    let clock: SharedClock = Arc::new(ManualClock::new(1_000));
-    let (requests, answers): (Vec<_>, Vec<_>) = durabilities
-        .iter()
-        .map(|durability| {
-            let (reply, answer) = oneshot::channel();
-            let durability = Some(*durability);
-            (Request::Append(AppendRequest { batch: batch(), durability, reply, written: None, _permit: None }), answer)
-        })
-        .unzip();
-    writer.handle(requests, &clock, &shown).expect("the disk is fine");
-    let answered = |mut answer: oneshot::Receiver<Result<AppendAck, AppendError>>| answer.try_recv();
+    let (requests, answers): (Vec<_>, Vec<_>) =
+        durabilities.iter().map(|durability| append(batch(), *durability)).unzip();
+    let (sync, handled) = writer.handle(requests, false, &clock(), &shown);
+    handled.expect("the disk is fine");
+    if let Some(sync) = sync {
+        let synced = sync.run();
+        writer.end_sync(sync, synced, &shown).expect("the disk is fine");
+    }
+    let answered = |mut answer: Answer| answer.try_recv();
     answers.into_iter().map(|answer| answered(answer).expect("answered").expect("in the log")).collect()
 }
 
@@ -60,4 +70,59 @@ fn a_repeat_that_is_acknowledged_as_synced_survives_a_power_cut() {
         let log = open(&disk.crash(Loss::Ordered));
         assert_eq!(log.next_offset(), Offset(1), "seed {seed}: it was acknowledged as synced");
     }
+}
+
+/// It is in the log, and may even be on the disk, but nobody knows.
+#[test]
+fn what_is_written_beside_a_sync_is_shown_and_answered_by_the_next_one() {
+    let disk = SimFileSystem::new(1);
+    let (shown, watermark) = watch::channel(Offset::ZERO);
+    let mut writer = Writer::new(open(&disk), Durability::Synced, Arc::default());
+    let one = || NewBatch { producer: None, ..batch() };
+    let (first, mut first_answer) = append(one(), Durability::Synced);
+    let (beside, mut beside_answer) = append(one(), Durability::Synced);
+    let (hasty, mut hasty_answer) = append(one(), Durability::Written);
+
+    let sync = writer.handle(vec![first], false, &clock(), &shown).0.expect("it is to be synced");
+    let synced = sync.run();
+    let (second, handled) = writer.handle(vec![beside, hasty], true, &clock(), &shown);
+    handled.expect("the disk is fine");
+    assert!(second.is_none(), "one at a time");
+    hasty_answer.try_recv().expect("it waits for no sync").expect("written");
+    first_answer.try_recv().expect_err("the sync has not ended");
+
+    writer.end_sync(sync, synced, &shown).expect("the disk is fine");
+    first_answer.try_recv().expect("answered").expect("synced");
+    beside_answer.try_recv().expect_err("it was written after the sync had begun");
+    assert_eq!(*watermark.borrow(), Offset(1));
+
+    assert!(writer.wants_sync());
+    let sync = writer.handle(Vec::new(), false, &clock(), &shown).0.expect("it is to be synced");
+    let synced = sync.run();
+    writer.end_sync(sync, synced, &shown).expect("the disk is fine");
+    beside_answer.try_recv().expect("answered").expect("synced");
+    assert_eq!((*watermark.borrow(), writer.wants_sync()), (Offset(3), false));
+}
+
+/// The one that waits was written, and is not known to be lost.
+#[test]
+fn when_a_sync_fails_what_was_written_beside_it_is_unknown_too() {
+    let disk = SimFileSystem::new(1);
+    let (shown, watermark) = watch::channel(Offset::ZERO);
+    let mut writer = Writer::new(open(&disk), Durability::Synced, Arc::default());
+    let one = || NewBatch { producer: None, ..batch() };
+    let (first, mut first_answer) = append(one(), Durability::Synced);
+    let (beside, mut beside_answer) = append(one(), Durability::Synced);
+    let sync = writer.handle(vec![first], false, &clock(), &shown).0.expect("it is to be synced");
+    disk.plan(disk.operations() + 1, Fault::Sync);
+    let synced = sync.run();
+    writer.handle(vec![beside], true, &clock(), &shown).1.expect("it can still be written");
+    writer.end_sync(sync, synced, &shown).expect_err("the sync failed");
+    let (sync, result) = writer.handle(Vec::new(), false, &clock(), &shown);
+    assert!(sync.is_none() && result.is_err(), "nothing is synced any more");
+    for answer in [&mut first_answer, &mut beside_answer] {
+        let error = answer.try_recv().expect("answered").expect_err("the sync failed");
+        assert!(matches!(error, AppendError::OutcomeUnknown(_)), "{error}");
+    }
+    assert_eq!(*watermark.borrow(), Offset::ZERO);
 }

@@ -18,7 +18,10 @@ pub(super) const COPY_BYTES_MAX: usize = 4 << 10;
 pub(super) struct Active {
     pub(super) segment: Arc<Segment>,
     pub(super) allocation: Allocation,
+    /// Written to since a sync last began.
     pub(super) dirty: bool,
+    /// Whether a sync has ended since space was last prepared.
+    pub(super) was_synced: bool,
     /// Written since space was last prepared.
     pub(super) drain_bytes: u64,
 }
@@ -27,6 +30,12 @@ pub(super) struct Active {
 pub(super) struct Frame {
     pub(super) header: FrameHeader,
     pub(super) payload: Bytes,
+}
+
+impl Active {
+    pub(super) fn new(segment: Arc<Segment>, allocation: Allocation, dirty: bool) -> Self {
+        Self { segment, allocation, dirty, was_synced: false, drain_bytes: 0 }
+    }
 }
 
 impl Frame {

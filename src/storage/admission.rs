@@ -316,3 +316,16 @@ fn refusal(stamp: ProducerStamp, error: SequenceError) -> BatchRefusal {
 fn window_full(window_ms: u64) -> BatchRefusal {
     BatchRefusal::DedupFull { limit: crate::limits::DEDUP_IDS_MAX, window_ms }
 }
+
+#[cfg(test)]
+impl AppendOutcome {
+    /// Of each batch that is in the log, in order.
+    pub(crate) fn base_offsets(&self) -> Vec<Offset> {
+        self.results.iter().flatten().map(|appended| appended.base_offset).collect()
+    }
+
+    /// Of the first of them.
+    pub(crate) fn append_time_ms(&self) -> TimestampMs {
+        self.results.iter().flatten().map(|appended| appended.append_time_ms).next().expect("something is in the log")
+    }
+}

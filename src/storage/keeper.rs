@@ -46,7 +46,7 @@ impl LogKeeper {
         let first = segments.partition_point(|segment| segment.base_offset() < checkpoint.segment);
         for (i, segment) in segments.iter().enumerate().skip(first).take_while(|(_, segment)| segment.is_sealed()) {
             if !is_planted(Bug::CheckpointBeforeSync) {
-                segment.sync_sealed()?;
+                segment.sync()?;
             }
             moved.segment = segment.base_offset();
             moved.position = segment.end_position();

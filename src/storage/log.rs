@@ -17,6 +17,7 @@ use crate::storage::error::{IoContext, StorageError};
 use crate::storage::frame::HEADER_BYTES;
 use crate::storage::keeper::LogKeeper;
 use crate::storage::log_state::{DurablePoint, LogState};
+use crate::storage::log_sync::LogSync;
 use crate::storage::producers_file;
 use crate::storage::reader::LogReader;
 use crate::storage::recovery::{self, RecoveryReport};
@@ -86,7 +87,7 @@ impl Log {
         if let (Some(index), Some(last)) = (recovered.last_index, log.shared.segments().last()) {
             let allocation = Allocation::of_written(index.end_position.into());
             last.reactivate(index);
-            log.active = Some(Active { segment: Arc::clone(last), allocation, dirty: false, drain_bytes: 0 });
+            log.active = Some(Active::new(Arc::clone(last), allocation, false));
         }
         Ok((log, recovered.report))
     }
@@ -246,7 +247,7 @@ impl Log {
             shared.set_has_unsynced(true);
             shared.change_segments(|segments| segments.push(Arc::clone(&segment)));
             self.directory_dirty = true;
-            self.active = Some(Active { segment, allocation, dirty: true, drain_bytes: 0 });
+            self.active = Some(Active::new(segment, allocation, true));
         }
         Ok(self.active.as_ref().map_or(0, |active| active.segment.end_position()))
     }
@@ -271,37 +272,51 @@ impl Log {
     /// Makes everything written so far durable. On an error nobody knows what is on disk: the log is closed to
     /// appends and the records since the last sync are neither acknowledged nor refused.
     pub fn sync(&mut self) -> Result<(), StorageError> {
-        self.check_not_poisoned()?;
-        self.try_sync().map_err(|error| self.poison(&error))
+        let sync = self.begin_sync()?;
+        let synced = sync.run();
+        self.end_sync(&sync, synced)
     }
 
-    fn try_sync(&mut self) -> Result<(), StorageError> {
-        for segment in &self.unsynced_sealed {
-            segment.sync_sealed()?;
-        }
-        self.unsynced_sealed.clear();
-        if let Some(active) = self.active.as_mut().filter(|active| active.dirty) {
-            if !is_planted(Bug::AckBeforeSync) {
-                let again =
-                    |error| if is_planted(Bug::RetryFailedSync) { active.segment.sync_active() } else { Err(error) };
-                active.segment.sync_active().or_else(again)?;
-            }
-            active.dirty = false;
-        }
-        if self.directory_dirty && !is_planted(Bug::NoDirectorySync) {
-            self.shared.fs.sync_dir(&self.shared.directory).context("sync", &self.shared.directory)?;
-            self.directory_dirty = false;
-        }
-        self.shared.set_durable_end(self.next_offset);
-        self.shared.set_has_unsynced(false);
-        if let Some(Active { segment, .. }) = &self.active {
-            self.shared.set_durable_point(DurablePoint {
-                segment: segment.base_offset(),
-                position: segment.end_position(),
+    /// What is to be synced for everything written so far to be durable. One at a time: [`Log::end_sync`] must be told how
+    /// it went before the next one begins. What is appended meanwhile is not part of it.
+    pub fn begin_sync(&mut self) -> Result<LogSync, StorageError> {
+        self.check_not_poisoned()?;
+        let was_dirty = self.active.as_mut().is_some_and(|active| std::mem::take(&mut active.dirty));
+        let dirty = self.active.as_ref().filter(|_| was_dirty);
+        Ok(LogSync {
+            sealed: std::mem::take(&mut self.unsynced_sealed),
+            written: dirty.map(|active| Arc::clone(&active.segment)),
+            directory: std::mem::take(&mut self.directory_dirty),
+            end: self.next_offset,
+            point: self.active.as_ref().map(|active| DurablePoint {
+                segment: active.segment.base_offset(),
+                position: active.segment.end_position(),
                 next_offset: self.next_offset,
                 last_append_time_ms: self.last_append_time_ms,
-            });
-        }
+            }),
+            shared: Arc::clone(&self.shared),
+        })
+    }
+
+    /// Says how a sync went. As [`Log::sync`].
+    pub fn end_sync(&mut self, sync: &LogSync, synced: Result<(), StorageError>) -> Result<(), StorageError> {
+        synced.map_err(|error| self.poison(&error))?;
+        self.shared.set_durable_end(sync.end());
+        let is_dirty = match &mut self.active {
+            Some(active) => {
+                active.was_synced = true;
+                if !active.dirty {
+                    active.segment.release_file();
+                }
+                // If it was sealed meanwhile, its keeper knows better.
+                if let Some(point) = sync.point.filter(|point| point.segment == active.segment.base_offset()) {
+                    self.shared.set_durable_point(point);
+                }
+                active.dirty
+            }
+            None => false,
+        };
+        self.shared.set_has_unsynced(is_dirty || self.directory_dirty || !self.unsynced_sealed.is_empty());
         Ok(())
     }
 
@@ -323,7 +338,7 @@ impl Log {
         let free_bytes = || shared.fs.free_bytes(&shared.directory);
         let is_nearly_full = active.allocation.reserve_ahead(&*opened.file, end, self.options, free_bytes);
         // Zeros are of use to syncs only: not where nobody asks for them.
-        if !active.dirty {
+        if std::mem::take(&mut active.was_synced) {
             active.allocation.zero_ahead(&*opened.file, end, drain_bytes);
         }
         if is_nearly_full && self.next_file.is_none() {
@@ -421,19 +436,6 @@ impl Log {
     fn poison(&mut self, error: &StorageError) -> StorageError {
         let cause = self.poisoned.get_or_insert_with(|| error.to_string()).clone();
         StorageError::Poisoned { path: self.shared.directory.clone(), cause }
-    }
-}
-
-#[cfg(test)]
-impl AppendOutcome {
-    /// Of each batch that is in the log, in order.
-    pub(crate) fn base_offsets(&self) -> Vec<Offset> {
-        self.results.iter().flatten().map(|appended| appended.base_offset).collect()
-    }
-
-    /// Of the first of them.
-    pub(crate) fn append_time_ms(&self) -> TimestampMs {
-        self.results.iter().flatten().map(|appended| appended.append_time_ms).next().expect("something is in the log")
     }
 }
 

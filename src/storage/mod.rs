@@ -4,6 +4,7 @@
 //! log            one partition: append and seal in log.rs, reader.rs, keeper.rs; what they share in log_state.rs
 //!  |- admission  conditions and repeats: what is appended at all           admission.rs
 //!  |              of producers in producers.rs (rebuilt by producers_file.rs), of message ids in message_ids.rs
+//!  |- sync       what becomes durable while more is written              log_sync.rs
 //!  |- allocation space for what is appended next, prepared                 allocation.rs; the active segment in active.rs
 //!  |- recovery   what is valid after a crash                               recovery/
 //!  |- damage     what is known to be lost                                  damage.rs
@@ -48,6 +49,7 @@ mod keeper_tests;
 pub mod log;
 mod log_options;
 mod log_state;
+mod log_sync;
 mod message_ids;
 mod mmap;
 pub mod open_files;
@@ -76,4 +78,5 @@ pub mod stored_batch;
 pub use context::StorageContext;
 pub use error::StorageError;
 pub use log::{Log, LogOptions};
+pub use log_sync::LogSync;
 pub use reader::LogReader;

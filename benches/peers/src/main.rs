@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! rounds     each round runs each case on each system in turn
-//! figures    ratios of one round, then median, least and most of rounds; tables: as Markdown
+//! figures    ratios of one round, then median, least and most of rounds; tables: as Markdown; chart: as SVG
 //! resources  what a server takes: time to start, memory
 //! cases      what is done; systems: with what it is started; programs: where that is, or what to install
 //! child      a server as a process of its own, on a free port, in a directory that is deleted
@@ -12,6 +12,7 @@
 //! ```
 
 mod cases;
+mod chart;
 mod child;
 mod confirmations;
 mod figures;

@@ -4,6 +4,7 @@
 //! taken over rounds. The order of systems turns with each round.
 
 use super::cases::Case;
+use super::chart;
 use super::figures::Figures;
 use super::systems::{Outcome, Setup, System};
 use super::tables::{self, Rounds};
@@ -32,6 +33,9 @@ pub struct RunArgs {
     /// Add results to this file.
     #[arg(long, value_name = "FILE", default_value = "peers.json")]
     json: PathBuf,
+    /// Draw the ratios into this file, as SVG.
+    #[arg(long, value_name = "FILE")]
+    chart: Option<PathBuf>,
     #[command(flatten)]
     setup: Setup,
 }
@@ -70,6 +74,12 @@ pub async fn run(args: &RunArgs) -> ExitCode {
     let versions: Vec<_> = versions.into_values().collect();
     println!("\n{}\n{}\n", about(args), versions.join(", "));
     println!("{}", tables::markdown(&rounds, &args.systems));
+    if let Some(path) = &args.chart
+        && let Err(error) = std::fs::write(path, chart::svg(&rounds, &args.systems))
+    {
+        failed = true;
+        eprintln!("cannot write {}: {error}", path.display());
+    }
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 

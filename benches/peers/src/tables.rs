@@ -50,7 +50,8 @@ fn row(line: &str, better: &str, cells: impl Iterator<Item = String>) -> String 
     format!("| {} |\n", cells.join(" | "))
 }
 
-fn column(rounds: &Rounds, case: Case, system: System, figure: Figure) -> Vec<Option<f64>> {
+/// A figure of a system, round by round.
+pub fn column(rounds: &Rounds, case: Case, system: System, figure: Figure) -> Vec<Option<f64>> {
     let results = rounds.get(&case).and_then(|systems| systems.get(&system)).map_or(&[][..], Vec::as_slice);
     results.iter().map(|figures| figures.as_ref()?.get(&figure).copied()).collect()
 }

@@ -224,34 +224,34 @@ impl Segment {
         }
     }
 
-    /// Makes a sealed segment durable, once. A failure is final: whoever asks again gets the same one.
+    /// Makes durable what was written before the call; a sealed segment once and for all. A failure is final: whoever asks
+    /// again gets the same one.
     ///
     /// One caller at a time, to the end: of two that sync the same file side by side only one hears of a failure; and
-    /// as soon as it is synced the keeper may close and delete it, while the writer is about to open it.
-    pub fn sync_sealed(&self) -> Result<(), StorageError> {
+    /// as soon as a sealed one is synced the keeper may close and delete it, while the writer is about to open it.
+    pub fn sync(&self) -> Result<(), StorageError> {
         let mut failure = lock(&self.sync_failure);
-        if let Some(error) = failure.as_ref().filter(|_| !is_planted(Bug::RetriesFailedSync)) {
+        let is_retried = is_planted(Bug::RetriesFailedSync) || is_planted(Bug::RetryFailedSync);
+        if let Some(error) = failure.as_ref().filter(|_| !is_retried) {
             return Err(StorageError::clone(error));
         }
         if self.is_synced() {
             return Ok(());
         }
+        // One that is sealed meanwhile was cut meanwhile, and is to be synced again.
+        let is_sealed = self.is_sealed();
         let synced = self.open().and_then(|opened| opened.file.sync_data().context("sync", &self.path));
-        match synced {
-            Ok(()) => {
-                self.synced.store(true, Ordering::Release);
-                self.slot.unpin();
-            }
-            Err(error) => return Err(StorageError::clone(failure.insert(Box::new(error)))),
+        synced.map_err(|error| StorageError::clone(failure.insert(Box::new(error))))?;
+        if is_sealed {
+            self.synced.store(true, Ordering::Release);
+            self.slot.unpin();
         }
         Ok(())
     }
 
-    /// Makes what was written to an active segment durable. To be called by its writer.
-    pub fn sync_active(&self) -> Result<(), StorageError> {
-        self.open()?.file.sync_data().context("sync", &self.path)?;
+    /// Said by the writer of an active segment when it is synced to its end: the file may be closed for others.
+    pub fn release_file(&self) {
         self.slot.unpin();
-        Ok(())
     }
 
     /// Whether it is open, most likely because somebody reads it.
