@@ -6,7 +6,8 @@
 mod common;
 
 use bytes::BytesMut;
-use common::{batch, header, index_of, log, set};
+use common::queue::EndlessQueue;
+use common::{batch, header, index_of, log, set, set_with_headers};
 use millstream::filter::Filter;
 use millstream::storage::frame::FrameHeader;
 use millstream::types::Offset;
@@ -72,6 +73,12 @@ const CASES: &[Case] = &[
             next = reader.read(next, end, 1 << 20).expect("readable").last().expect("there is more").next_offset();
         }
     }),
+    ("work_queue", "1,000 messages of a queue are taken, delivered and acknowledged", |rounds| {
+        let queue = EndlessQueue::new();
+        for _ in 0..rounds {
+            assert_eq!(queue.work(1_000), 1_000);
+        }
+    }),
     ("look_up_offset", "an offset is looked up in a segment of 65,536 frames", |rounds| {
         let index = index_of(1 << 16);
         for _ in 0..rounds {
@@ -88,11 +95,7 @@ const CASES: &[Case] = &[
 
 fn match_records(filter: &str, rounds: usize) {
     let filter = Filter::new(filter).expect("it is one");
-    let mut set = BytesMut::new();
-    for _ in 0..1_000 {
-        let headers = [("region", b"eu-west".as_slice()), ("type", b"order")];
-        encode_record(&mut set, None, Some(&[b'v'; 100]), headers.into_iter(), None);
-    }
+    let set = set_with_headers();
     for _ in 0..rounds {
         let matching = record_set::bodies_with_ends(black_box(&set)).filter(|(record, _)| filter.matches(record));
         assert_eq!(black_box(matching.count()), 0);

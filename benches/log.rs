@@ -1,13 +1,16 @@
-//! What the broker does itself for each batch: check, frame, append, sync, read. `cargo bench`
+//! What the broker does itself for each batch: check, frame, append, sync, read; match a filter; and for each message of
+//! a queue. `cargo bench`
 //!
 //! The disk below is that of the temporary directory. Compare lines of one run; machines drift.
 
 mod common;
 
-use common::{batch, index_of, log, set};
+use common::queue::EndlessQueue;
+use common::{batch, index_of, log, set, set_with_headers};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use millstream::clock::SystemClock;
+use millstream::filter::Filter;
 use millstream::partition::{PartitionHandle, PartitionOptions, StoragePool};
 use millstream::storage::Log;
 use millstream::storage::frame::FrameHeader;
@@ -153,4 +156,20 @@ fn look_up_offset(bencher: Bencher<'_, '_>) {
 fn look_up_time(bencher: Bencher<'_, '_>) {
     let index = index_of(1 << 16);
     bencher.bench(|| index.position_of_time(divan::black_box(40_000)));
+}
+
+/// Records with two headers against a filter that none of them passes.
+#[divan::bench(args = ["attributes.type = \"refund\"", "hasPrefix(attributes.region, \"us-\") OR attributes:missing"])]
+fn filter_records(bencher: Bencher<'_, '_>, filter: &str) {
+    let (filter, set) = (Filter::new(filter).expect("it is one"), set_with_headers());
+    bencher.counter(ItemsCount::new(1_000_u32)).bench(|| {
+        record_set::bodies_with_ends(divan::black_box(&set)).filter(|(record, _)| filter.matches(record)).count()
+    });
+}
+
+/// Messages are taken, delivered and acknowledged, so many at a time; the journal costs nothing.
+#[divan::bench(args = [1, 16, 1_000])]
+fn work_queue(bencher: Bencher<'_, '_>, messages: u32) {
+    let queue = EndlessQueue::new();
+    bencher.counter(ItemsCount::new(messages)).bench_local(|| queue.work(messages));
 }

@@ -1,5 +1,7 @@
-//! Records, frames and logs for measuring.
+//! Records, frames, logs and queues for measuring.
 #![allow(dead_code, reason = "each benchmark uses some of it")]
+
+pub(crate) mod queue;
 
 use bytes::{Bytes, BytesMut};
 use millstream::storage::frame::{FORMAT_RECORD_SET, FrameHeader, HEADER_BYTES};
@@ -68,4 +70,14 @@ pub(crate) fn index_of(frames: u32) -> SparseIndex {
         index.push(&frame, u32::try_from(HEADER_BYTES).expect("small") + 4096);
     }
     index
+}
+
+/// 1,000 records of 100 bytes with two headers.
+pub(crate) fn set_with_headers() -> Bytes {
+    let mut set = BytesMut::new();
+    for _ in 0..1_000 {
+        let headers = [("region", b"eu-west".as_slice()), ("type", b"order")];
+        encode_record(&mut set, None, Some(&[b'v'; 100]), headers.into_iter(), None);
+    }
+    set.freeze()
 }

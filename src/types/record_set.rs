@@ -318,7 +318,8 @@ pub fn encode_identified_record<'h>(
     }
 }
 
-#[inline]
+#[expect(clippy::inline_always, reason = "the walk over records is twice as long with calls")]
+#[inline(always)]
 fn next_record<'a>(cursor: &mut Cursor<'a>) -> Result<Cursor<'a>, Fault> {
     if cursor.bytes.get(cursor.position) != Some(&RECORDS_TAG) {
         return Err((cursor.position, "expected field 1 (records) of a RecordSet"));
@@ -335,7 +336,8 @@ struct RecordFacts {
 }
 
 /// Walks one record.
-#[inline]
+#[expect(clippy::inline_always, reason = "the walk over records is twice as long with calls")]
+#[inline(always)]
 fn check_record(mut body: Cursor<'_>) -> Result<RecordFacts, Fault> {
     let mut facts = RecordFacts { timestamp: None, identified: false, has_key: false };
     while !body.is_at_end() {

@@ -22,7 +22,8 @@ impl<'a> Cursor<'a> {
         self.position >= self.bytes.len()
     }
 
-    #[inline]
+    #[expect(clippy::inline_always, reason = "the walk over records is twice as long with calls")]
+    #[inline(always)]
     pub(super) fn varint(&mut self) -> Result<u64, Fault> {
         match self.bytes.get(self.position) {
             // Nearly all of them: tags, and lengths below 128.
@@ -54,7 +55,8 @@ impl<'a> Cursor<'a> {
     }
 
     /// The bytes of a length-delimited field, as a cursor over the same memory that ends where the field ends.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "the walk over records is twice as long with calls")]
+    #[inline(always)]
     pub(super) fn field(&mut self) -> Result<Cursor<'a>, Fault> {
         let start = self.position;
         let len = self.varint()?;
@@ -78,7 +80,8 @@ impl<'a> Cursor<'a> {
     }
 
     /// Field number and wire type.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "the walk over records is twice as long with calls")]
+    #[inline(always)]
     pub(super) fn tag(&mut self) -> Result<(u32, u32), Fault> {
         let start = self.position;
         let tag = u32::try_from(self.varint()?).map_err(|_| (start, "a field number is too large"))?;

@@ -8,9 +8,9 @@ use std::fmt::Write as _;
 
 /// The drawing, in its own units.
 const WIDTH: f64 = 900.0;
-const LEFT: f64 = 320.0;
+const LEFT: f64 = 400.0;
 const RIGHT: f64 = 20.0;
-const TOP: f64 = 64.0;
+const TOP: f64 = 72.0;
 const ROW: f64 = 20.0;
 const BOTTOM: f64 = 24.0;
 
@@ -99,12 +99,12 @@ fn point(out: &mut String, colour: &str, y: f64, better: &Spread) {
 }
 
 fn legend(out: &mut String, others: &[System]) {
-    let mut x = 300.0;
+    let mut x = 12.0;
     for (place, other) in others.iter().enumerate() {
         let (name, colour) = (tables::name(*other), COLOURS[place % COLOURS.len()]);
         let _ = writeln!(
             out,
-            "<circle cx=\"{x:.0}\" cy=\"16\" r=\"4\" fill=\"{colour}\"/><text x=\"{:.0}\" y=\"20\">{name}</text>",
+            "<circle cx=\"{x:.0}\" cy=\"38\" r=\"4\" fill=\"{colour}\"/><text x=\"{:.0}\" y=\"42\">{name}</text>",
             x + 8.0
         );
         x += 26.0 + 6.5 * f64::from(u32::try_from(name.len()).unwrap_or(u32::MAX));

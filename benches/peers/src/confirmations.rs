@@ -26,9 +26,10 @@ impl<E: Send + 'static> Confirmations<E> {
         self.0.len() < CHUNKS_MAX
     }
 
-    /// Sends a chunk's acknowledgements: the first step of the future does that. The rest is for [`Self::oldest`].
+    /// Sends a chunk's acknowledgements: the first step of the future does that (unconstrained, so that tokio asks for no
+    /// pause before it). The rest is for [`Self::oldest`].
     pub fn begin(&mut self, confirmation: impl Future<Output = Result<u64, E>> + Send + 'static) -> Result<(), E> {
-        let mut confirmation: Confirmation<E> = Box::pin(confirmation);
+        let mut confirmation: Confirmation<E> = Box::pin(tokio::task::unconstrained(confirmation));
         match (&mut confirmation).now_or_never() {
             Some(confirmed) => self.0.push_back(Box::pin(ready(Ok(confirmed?)))),
             None => self.0.push_back(confirmation),

@@ -140,10 +140,13 @@ impl Target for Redis {
 type Answer<T> = Pin<Box<dyn Future<Output = Result<T, RedisError>> + Send>>;
 
 /// Takes the first step of a request, which hands it to the connection, in order; the answer is waited for later.
+///
+/// Unconstrained: a task that has done much is asked by tokio to pause, and a request that paused before it was handed over
+/// would be overtaken by the next one.
 fn begun<T: Send + 'static>(
     request: impl Future<Output = Result<T, RedisError>> + Send + 'static,
 ) -> Result<Answer<T>, RedisError> {
-    let mut answer: Answer<T> = Box::pin(request);
+    let mut answer: Answer<T> = Box::pin(tokio::task::unconstrained(request));
     match (&mut answer).now_or_never() {
         Some(answered) => Ok(Box::pin(std::future::ready(Ok(answered?)))),
         None => Ok(answer),
