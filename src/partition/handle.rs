@@ -3,7 +3,7 @@
 use crate::clock::SharedClock;
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Inbox, Permit, Request, SyncState};
+use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Inbox, Permit, Request};
 use crate::partition::options::PartitionOptions;
 use crate::partition::pool::{RunQueue, StoragePool, Work};
 use crate::partition::writer::{SyncUnderWay, Writer};
@@ -71,14 +71,10 @@ impl Work for Partition {
         let (begun, result) = {
             // Whoever has the writer takes what is written next: so it is written in the order in which it came.
             let mut writer = lock(&self.writer);
-            let (drain, is_under_way) = {
-                let mut inbox = lock(&self.inbox);
-                (inbox.drain(), inbox.sync().is_under_way)
-            };
-            let (begun, result) = writer.handle(drain, is_under_way, &self.clock, &self.high_watermark);
-            let (is_wanted, is_under_way) = (writer.wants_sync(), is_under_way || begun.is_some());
-            *lock(&self.inbox).sync() = SyncState { is_wanted, is_under_way };
-            (begun, result)
+            let drain = lock(&self.inbox).drain();
+            let handled = writer.handle(drain, &self.clock, &self.high_watermark);
+            lock(&self.inbox).set_sync(writer.sync_state());
+            handled
         };
         self.report_failure(result);
         let Some(sync) = begun else { return lock(&self.inbox).must_reschedule() };
@@ -97,7 +93,7 @@ impl Partition {
         let ended = {
             let mut writer = lock(&self.writer);
             let ended = writer.end_sync(sync, synced, &self.high_watermark);
-            *lock(&self.inbox).sync() = SyncState { is_wanted: writer.wants_sync(), is_under_way: false };
+            lock(&self.inbox).set_sync(writer.sync_state());
             ended
         };
         self.report_failure(ended);

@@ -60,7 +60,7 @@ pub struct Permit {
 #[derive(Debug)]
 pub(super) struct AppendRequest {
     pub(super) batch: NewBatch,
-    /// What the answer must wait for; `None` = what the topic promises.
+    /// What the answer must wait for; `None` = what the topic promises, which the inbox puts here.
     pub(super) durability: Option<Durability>,
     pub(super) reply: oneshot::Sender<Result<AppendAck, AppendError>>,
     /// Told when the batch is written, if its answer must wait for the sync.
@@ -71,8 +71,8 @@ pub(super) struct AppendRequest {
 
 impl AppendRequest {
     /// Whether whoever waits for it waits only until it is written.
-    fn is_hasty(&self, promised: Durability) -> bool {
-        self.durability.unwrap_or(promised) == Durability::Written
+    fn is_hasty(&self) -> bool {
+        self.durability == Some(Durability::Written)
     }
 
     /// Whoever waits for no more goes on; the answer is still due.
@@ -109,10 +109,10 @@ pub(super) struct Inbox {
     bytes: usize,
     /// Appends among them that are waited for only until they are written.
     hasty: usize,
-    /// What the topic promises once all that waits has taken effect.
+    /// What the topic promises once all that waits has taken effect: so, what the next append is promised.
     promised: Durability,
     scheduled: bool,
-    /// Changed by whoever holds the writer.
+    /// As the writer last said.
     sync: SyncState,
     closed: bool,
 }
@@ -134,14 +134,15 @@ impl Inbox {
     }
 
     /// Adds a request. Whether the partition must now be handed to the pool. A closed one drops it.
-    pub(super) fn push(&mut self, request: Request) -> bool {
+    pub(super) fn push(&mut self, mut request: Request) -> bool {
         if self.closed {
             return false;
         }
-        match &request {
+        match &mut request {
             Request::Append(append) => {
+                append.durability.get_or_insert(self.promised);
                 self.bytes += append.batch.payload.len();
-                self.hasty += usize::from(append.is_hasty(self.promised));
+                self.hasty += usize::from(append.is_hasty());
             }
             Request::SetOptions(options) => self.promised = options.durability,
             Request::Close(_) | Request::Discard(_) => self.closed = true,
@@ -153,30 +154,27 @@ impl Inbox {
 
     /// Takes one drain's worth. While a sync is under way that is appends only: everything else may touch what is synced.
     pub(super) fn drain(&mut self) -> Vec<Request> {
-        let mut bytes = 0;
+        let (mut bytes, mut hasty) = (0, 0);
         let take = self.waiting.iter().take_while(|request| match request {
             Request::Append(append) => {
                 let fits = bytes < DRAIN_BYTES_MAX;
-                bytes += append.batch.payload.len();
+                if fits {
+                    bytes += append.batch.payload.len();
+                    hasty += usize::from(append.is_hasty());
+                }
                 fits
             }
             _ => !self.sync.is_under_way,
         });
         let count = take.count();
-        let drain = self.waiting.drain(..count).collect();
-        (self.bytes, self.hasty) = (0, 0);
-        for request in &self.waiting {
-            if let Request::Append(append) = request {
-                self.bytes += append.batch.payload.len();
-                self.hasty += usize::from(append.is_hasty(self.promised));
-            }
-        }
-        drain
+        self.bytes -= bytes;
+        self.hasty -= hasty;
+        self.waiting.drain(..count).collect()
     }
 
-    /// What the writer wants of the disk.
-    pub(super) fn sync(&mut self) -> &mut SyncState {
-        &mut self.sync
+    /// Said by whoever has the writer.
+    pub(super) fn set_sync(&mut self, sync: SyncState) {
+        self.sync = sync;
     }
 
     /// After a drain, or when a sync has begun: whether the partition must be handed to the pool again.
@@ -194,5 +192,71 @@ impl Inbox {
             self.sync.is_wanted || !self.waiting.is_empty()
         };
         is_due && !std::mem::replace(&mut self.scheduled, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::record_set;
+
+    const UNDER_WAY: SyncState = SyncState { is_wanted: false, is_under_way: true };
+
+    fn append(value_bytes: usize, durability: Option<Durability>) -> Request {
+        let mut set = bytes::BytesMut::new();
+        record_set::encode_record(&mut set, None, Some(&vec![7; value_bytes]), std::iter::empty(), None);
+        let payload = set.freeze();
+        let summary = record_set::check(&payload, usize::MAX).expect("our own encoding is valid");
+        let (reply, _) = oneshot::channel();
+        let batch = NewBatch::new(payload, summary);
+        Request::Append(AppendRequest { batch, durability, reply, written: None, _permit: None })
+    }
+
+    /// An inbox whose partition is synced now.
+    fn while_synced() -> Inbox {
+        let mut inbox = Inbox::new(Durability::Synced);
+        inbox.set_sync(UNDER_WAY);
+        inbox
+    }
+
+    #[test]
+    fn what_waits_for_a_sync_anyway_waits_for_the_one_under_way() {
+        let mut inbox = while_synced();
+        assert!(!inbox.push(append(10, None)) && !inbox.push(append(10, Some(Durability::Synced))));
+        inbox.set_sync(SyncState::default());
+        assert!(inbox.must_schedule(), "it is their turn");
+        assert_eq!(inbox.drain().len(), 2);
+        assert!(!inbox.must_reschedule());
+    }
+
+    #[test]
+    fn who_asks_for_less_or_brings_much_is_written_meanwhile() {
+        for urgent in [append(10, Some(Durability::Written)), append(WRITE_BESIDE_SYNC_BYTES, None)] {
+            let mut inbox = while_synced();
+            assert!(!inbox.push(append(10, None)));
+            assert!(inbox.push(urgent));
+            assert_eq!(inbox.drain().len(), 2, "with what came before it");
+            assert!(!inbox.must_reschedule() && !inbox.push(append(10, None)), "nothing urgent is left");
+        }
+    }
+
+    #[test]
+    fn nothing_but_appends_is_done_beside_a_sync() {
+        let mut inbox = while_synced();
+        assert!(!inbox.push(Request::SealIfOld));
+        assert!(!inbox.push(append(10, Some(Durability::Written))), "order is kept");
+        assert!(inbox.drain().is_empty());
+        inbox.set_sync(SyncState::default());
+        assert!(inbox.must_reschedule());
+        assert_eq!(inbox.drain().len(), 2);
+    }
+
+    #[test]
+    fn what_was_written_beside_a_sync_is_synced_after_it_although_nothing_waits() {
+        let mut inbox = while_synced();
+        inbox.set_sync(SyncState { is_wanted: true, is_under_way: true });
+        assert!(!inbox.must_reschedule());
+        inbox.set_sync(SyncState { is_wanted: true, is_under_way: false });
+        assert!(inbox.must_schedule() && inbox.drain().is_empty());
     }
 }

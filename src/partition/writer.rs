@@ -9,7 +9,7 @@
 
 use crate::clock::SharedClock;
 use crate::metrics::Metrics;
-use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Request};
+use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Request, SyncState};
 use crate::partition::options::PartitionOptions;
 use crate::planted::{Bug, is_planted};
 use crate::storage::log::{AppendOutcome, Appended, NewBatch};
@@ -27,7 +27,7 @@ pub(super) struct Writer {
     durability: Durability,
     /// What was written and is answered when it is synced.
     to_sync: Vec<(Appended, AppendRequest)>,
-    wants_sync: bool,
+    sync: SyncState,
     metrics: Arc<Metrics>,
 }
 
@@ -51,20 +51,19 @@ impl SyncUnderWay {
 
 impl Writer {
     pub(super) fn new(log: Log, durability: Durability, metrics: Arc<Metrics>) -> Self {
-        Self { log: Some(log), durability, to_sync: Vec::new(), wants_sync: false, metrics }
+        Self { log: Some(log), durability, to_sync: Vec::new(), sync: SyncState::default(), metrics }
     }
 
-    /// Whether something was written that is to be synced.
-    pub(super) fn wants_sync(&self) -> bool {
-        self.wants_sync
+    /// What it wants of the disk.
+    pub(super) fn sync_state(&self) -> SyncState {
+        self.sync
     }
 
-    /// Writes one drain. Begins the sync that it needs, unless one `is_under_way`: whoever gets it must run it and say how
-    /// it went ([`Self::end_sync`]). An error means that the log failed for good; everyone waiting was answered.
+    /// Writes one drain. Begins the sync that it needs, unless one is under way: whoever gets it must run it and say how it
+    /// went ([`Self::end_sync`]). An error means that the log failed for good; everyone waiting was answered.
     pub(super) fn handle(
         &mut self,
         drain: Vec<Request>,
-        is_under_way: bool,
         clock: &SharedClock,
         high_watermark: &watch::Sender<Offset>,
     ) -> (Option<SyncUnderWay>, Result<(), StorageError>) {
@@ -76,12 +75,12 @@ impl Writer {
                 continue;
             }
             // Requests of other kinds take effect between the appends before and after them.
-            debug_assert!(!is_under_way, "they wait in the inbox");
+            debug_assert!(!self.sync.is_under_way, "they wait in the inbox");
             let appended = self.append(std::mem::take(&mut appends), clock, high_watermark);
             result = result.and(appended).and(self.sync_now(high_watermark)).and(self.control(request, clock));
         }
         result = result.and(self.append(appends, clock, high_watermark));
-        if is_under_way {
+        if self.sync.is_under_way {
             return (None, result);
         }
         match self.begin_sync() {
@@ -97,10 +96,14 @@ impl Writer {
 
     /// Begins a sync if one is wanted.
     fn begin_sync(&mut self) -> Result<Option<SyncUnderWay>, StorageError> {
-        let Some(log) = self.log.as_mut().filter(|_| std::mem::take(&mut self.wants_sync)) else { return Ok(None) };
+        let is_wanted = std::mem::take(&mut self.sync.is_wanted);
+        let Some(log) = self.log.as_mut().filter(|_| is_wanted) else { return Ok(None) };
         let waiting = std::mem::take(&mut self.to_sync);
         match log.begin_sync() {
-            Ok(sync) => Ok(Some(SyncUnderWay { sync, waiting, metrics: Arc::clone(&self.metrics) })),
+            Ok(sync) => {
+                self.sync.is_under_way = true;
+                Ok(Some(SyncUnderWay { sync, waiting, metrics: Arc::clone(&self.metrics) }))
+            }
             Err(error) => {
                 answer_synced(waiting, &Err(error.clone()));
                 Err(error)
@@ -116,6 +119,7 @@ impl Writer {
         high_watermark: &watch::Sender<Offset>,
     ) -> Result<(), StorageError> {
         let SyncUnderWay { sync, waiting, .. } = under_way;
+        self.sync.is_under_way = false;
         let log = self.log.as_mut().expect("a log is not closed while it is synced");
         let synced = log.end_sync(&sync, synced);
         // Only what was synced: after a sync that failed nothing is written any more, and the records before it must not
@@ -156,7 +160,7 @@ impl Writer {
                 sealed
             }
             (Request::Sync, Some(_)) => {
-                self.wants_sync = true;
+                self.sync.is_wanted = true;
                 Ok(())
             }
             (Request::Discard(reply), log) => {
@@ -219,8 +223,8 @@ impl Writer {
         }
         let must_sync = !self.to_sync.is_empty() || (written > 0 && promised == Durability::Synced);
         // Also when nobody waits for it: files that are not synced cannot be closed for those of other partitions.
-        self.wants_sync |= must_sync || log.should_sync();
-        if is_planted(Bug::FailedSyncIsShownLater) && !self.wants_sync {
+        self.sync.is_wanted |= must_sync || log.should_sync();
+        if is_planted(Bug::FailedSyncIsShownLater) && !self.sync.is_wanted {
             show(high_watermark, log.next_offset());
         }
         let Some(error) = refusal else { return Ok(()) };

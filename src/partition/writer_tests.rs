@@ -44,7 +44,7 @@ fn drain(writer: &mut Writer, durabilities: &[Durability]) -> Vec<AppendAck> {
     let (shown, _) = watch::channel(Offset::ZERO);
     let (requests, answers): (Vec<_>, Vec<_>) =
         durabilities.iter().map(|durability| append(batch(), *durability)).unzip();
-    let (sync, handled) = writer.handle(requests, false, &clock(), &shown);
+    let (sync, handled) = writer.handle(requests, &clock(), &shown);
     handled.expect("the disk is fine");
     if let Some(sync) = sync {
         let synced = sync.run();
@@ -72,57 +72,69 @@ fn a_repeat_that_is_acknowledged_as_synced_survives_a_power_cut() {
     }
 }
 
+/// A writer that was told of a first append, and its sync that has begun.
+struct Begun {
+    disk: SimFileSystem,
+    writer: Writer,
+    shown: watch::Sender<Offset>,
+    sync: SyncUnderWay,
+    answer: Answer,
+}
+
+/// One batch that is not a repeat.
+fn one() -> NewBatch {
+    NewBatch { producer: None, ..batch() }
+}
+
+fn begun() -> Begun {
+    let disk = SimFileSystem::new(1);
+    let (shown, _) = watch::channel(Offset::ZERO);
+    let mut writer = Writer::new(open(&disk), Durability::Synced, Arc::default());
+    let (request, answer) = append(one(), Durability::Synced);
+    let sync = writer.handle(vec![request], &clock(), &shown).0.expect("it is to be synced");
+    Begun { disk, writer, shown, sync, answer }
+}
+
 /// It is in the log, and may even be on the disk, but nobody knows.
 #[test]
 fn what_is_written_beside_a_sync_is_shown_and_answered_by_the_next_one() {
-    let disk = SimFileSystem::new(1);
-    let (shown, watermark) = watch::channel(Offset::ZERO);
-    let mut writer = Writer::new(open(&disk), Durability::Synced, Arc::default());
-    let one = || NewBatch { producer: None, ..batch() };
-    let (first, mut first_answer) = append(one(), Durability::Synced);
+    let Begun { mut writer, shown, sync, answer: mut first, .. } = begun();
     let (beside, mut beside_answer) = append(one(), Durability::Synced);
     let (hasty, mut hasty_answer) = append(one(), Durability::Written);
-
-    let sync = writer.handle(vec![first], false, &clock(), &shown).0.expect("it is to be synced");
     let synced = sync.run();
-    let (second, handled) = writer.handle(vec![beside, hasty], true, &clock(), &shown);
+    let (second, handled) = writer.handle(vec![beside, hasty], &clock(), &shown);
     handled.expect("the disk is fine");
     assert!(second.is_none(), "one at a time");
     hasty_answer.try_recv().expect("it waits for no sync").expect("written");
-    first_answer.try_recv().expect_err("the sync has not ended");
+    first.try_recv().expect_err("the sync has not ended");
 
     writer.end_sync(sync, synced, &shown).expect("the disk is fine");
-    first_answer.try_recv().expect("answered").expect("synced");
+    first.try_recv().expect("answered").expect("synced");
     beside_answer.try_recv().expect_err("it was written after the sync had begun");
-    assert_eq!(*watermark.borrow(), Offset(1));
+    assert_eq!(*shown.borrow(), Offset(1));
 
-    assert!(writer.wants_sync());
-    let sync = writer.handle(Vec::new(), false, &clock(), &shown).0.expect("it is to be synced");
+    assert!(writer.sync_state().is_wanted);
+    let sync = writer.handle(Vec::new(), &clock(), &shown).0.expect("it is to be synced");
     let synced = sync.run();
     writer.end_sync(sync, synced, &shown).expect("the disk is fine");
     beside_answer.try_recv().expect("answered").expect("synced");
-    assert_eq!((*watermark.borrow(), writer.wants_sync()), (Offset(3), false));
+    assert_eq!((*shown.borrow(), writer.sync_state().is_wanted), (Offset(3), false));
 }
 
 /// The one that waits was written, and is not known to be lost.
 #[test]
 fn when_a_sync_fails_what_was_written_beside_it_is_unknown_too() {
-    let disk = SimFileSystem::new(1);
-    let (shown, watermark) = watch::channel(Offset::ZERO);
-    let mut writer = Writer::new(open(&disk), Durability::Synced, Arc::default());
-    let one = || NewBatch { producer: None, ..batch() };
-    let (first, mut first_answer) = append(one(), Durability::Synced);
+    let Begun { disk, mut writer, shown, sync, answer: mut first } = begun();
     let (beside, mut beside_answer) = append(one(), Durability::Synced);
-    let sync = writer.handle(vec![first], false, &clock(), &shown).0.expect("it is to be synced");
     disk.plan(disk.operations() + 1, Fault::Sync);
     let synced = sync.run();
-    writer.handle(vec![beside], true, &clock(), &shown).1.expect("it can still be written");
+    writer.handle(vec![beside], &clock(), &shown).1.expect("it can still be written");
     writer.end_sync(sync, synced, &shown).expect_err("the sync failed");
-    let (sync, result) = writer.handle(Vec::new(), false, &clock(), &shown);
+    let (sync, result) = writer.handle(Vec::new(), &clock(), &shown);
     assert!(sync.is_none() && result.is_err(), "nothing is synced any more");
-    for answer in [&mut first_answer, &mut beside_answer] {
+    for answer in [&mut first, &mut beside_answer] {
         let error = answer.try_recv().expect("answered").expect_err("the sync failed");
         assert!(matches!(error, AppendError::OutcomeUnknown(_)), "{error}");
     }
-    assert_eq!(*watermark.borrow(), Offset::ZERO);
+    assert_eq!(*shown.borrow(), Offset::ZERO);
 }

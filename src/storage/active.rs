@@ -36,6 +36,11 @@ impl Active {
     pub(super) fn new(segment: Arc<Segment>, allocation: Allocation, dirty: bool) -> Self {
         Self { segment, allocation, dirty, was_synced: false, drain_bytes: 0 }
     }
+
+    /// Bytes that were written since the last call, and whether a sync has ended since.
+    pub(super) fn take_drained(&mut self) -> (u64, bool) {
+        (std::mem::take(&mut self.drain_bytes), std::mem::take(&mut self.was_synced))
+    }
 }
 
 impl Frame {

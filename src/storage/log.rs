@@ -328,17 +328,18 @@ impl Log {
 
     /// Prepares space for the next appends. To be called when nobody waits; changes nothing that anyone can see.
     pub fn prepare_ahead(&mut self) {
-        let Some(active) = self.active.as_mut().filter(|active| active.drain_bytes > 0) else { return };
-        let (drain_bytes, end) = (std::mem::take(&mut active.drain_bytes), u64::from(active.segment.end_position()));
-        let Ok(opened) = active.segment.open() else { return };
-        if self.poisoned.is_some() {
+        let Some(active) = &mut self.active else { return };
+        let (drain_bytes, was_synced) = active.take_drained();
+        if drain_bytes == 0 || self.poisoned.is_some() {
             return;
         }
+        let Ok(opened) = active.segment.open() else { return };
+        let end = u64::from(active.segment.end_position());
         let shared = &self.shared;
         let free_bytes = || shared.fs.free_bytes(&shared.directory);
         let is_nearly_full = active.allocation.reserve_ahead(&*opened.file, end, self.options, free_bytes);
         // Zeros are of use to syncs only: not where nobody asks for them.
-        if std::mem::take(&mut active.was_synced) {
+        if was_synced {
             active.allocation.zero_ahead(&*opened.file, end, drain_bytes);
         }
         if is_nearly_full && self.next_file.is_none() {

@@ -4,7 +4,7 @@
 //! log            one partition: append and seal in log.rs, reader.rs, keeper.rs; what they share in log_state.rs
 //!  |- admission  conditions and repeats: what is appended at all           admission.rs
 //!  |              of producers in producers.rs (rebuilt by producers_file.rs), of message ids in message_ids.rs
-//!  |- sync       what becomes durable while more is written              log_sync.rs
+//!  |- sync       what becomes durable while more is written               log_sync.rs
 //!  |- allocation space for what is appended next, prepared                 allocation.rs; the active segment in active.rs
 //!  |- recovery   what is valid after a crash                               recovery/
 //!  |- damage     what is known to be lost                                  damage.rs
