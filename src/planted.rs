@@ -17,6 +17,8 @@ pub enum Bug {
     CommitAckedBeforeDurable,
     /// A sync of the active segment that failed is tried again at once; the second one succeeds and means nothing.
     RetryFailedSync,
+    /// A small append whose sender did not wait for it is written by nobody.
+    UnwaitedAppendForgotten,
     /// Readers are shown records before they are synced.
     WatermarkBeforeSync,
     /// After a sync that failed, the next append shows the records that were not synced.

@@ -1,7 +1,8 @@
 //! Appending records: check, choose partitions, queue; then wait for the answers.
 //!
 //! Two steps, so that a stream can queue the next request while the last one waits for the disk: [`Broker::produce`]
-//! fixes the place of the records in the order, [`PendingProduce::finish`] waits until they are as durable as asked.
+//! fixes the place of the records in the order, [`PendingProduce::finish`] waits until they are as durable as asked. Who
+//! does not go on to wait at once calls [`PendingProduce::write`] first.
 
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
@@ -180,8 +181,15 @@ impl Broker {
 }
 
 impl PendingProduce {
+    /// Sees to it that the records are written, whether or not anybody waits for that: a few of them may be written here.
+    pub fn write(&mut self) {
+        self.parts.iter_mut().flat_map(|part| &mut part.append).for_each(PendingAppend::write);
+    }
+
     /// Waits for the answers of all partitions the records went to.
-    pub async fn finish(self) -> (TopicName, Vec<ProduceOutcome>) {
+    pub async fn finish(mut self) -> (TopicName, Vec<ProduceOutcome>) {
+        // All, before one is waited for.
+        self.write();
         let mut outcomes = Vec::with_capacity(self.parts.len());
         for part in self.parts {
             let mut result = match part.append {

@@ -1,7 +1,7 @@
 //! `ProducerService`: one request, or a pipeline of them.
 //!
-//! A stream is one task, that of its answers: while it waits for the oldest it reads requests and queues their records. The
-//! bound of what is pending and the broker's in-flight budget are what stops the reading, and so does a client that does not
+//! A stream is one task, that of its answers: while it waits for the oldest it reads requests and queues their records, all
+//! that have come before any of them is written. The bound of what is pending and the broker's in-flight budget are what stops the reading, and so does a client that does not
 //! read its answers; HTTP/2 flow control then stops the sender.
 
 use super::Door;
@@ -12,8 +12,10 @@ use crate::broker::produce::{PendingProduce, Produce};
 use crate::metrics::Metrics;
 use crate::proto::{self, producer_service_server::ProducerService};
 use crate::types::Offset;
+use futures_util::FutureExt as _;
 use futures_util::stream::{self, Stream, StreamExt as _};
-use std::pin::Pin;
+use std::collections::VecDeque;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::{Request, Response, Status, Streaming, async_trait};
@@ -23,6 +25,9 @@ const UNARY_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Requests of one stream that are queued and not answered. More than any client has reason to keep open.
 const PENDING_MAX: usize = 1024;
+
+/// Requests that are read in one go, if so many have come.
+const BURST_MAX: usize = 128;
 
 /// What is to be said on a stream, in order.
 enum Pending {
@@ -124,6 +129,8 @@ struct Reader {
     topic: String,
     /// Ends when the broker begins to drain. One for the whole stream: it is looked at with every request.
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// What was read, in order.
+    queued: VecDeque<Pending>,
     is_over: bool,
 }
 
@@ -131,37 +138,72 @@ impl Reader {
     fn new(door: Door, requests: Streaming<proto::ProduceStreamRequest>) -> Self {
         let shutdown = door.broker.shutdown().clone();
         let draining = Box::pin(async move { shutdown.draining().await });
-        Self { door, requests, topic: String::new(), draining, is_over: false }
+        Self { door, requests, topic: String::new(), draining, queued: VecDeque::new(), is_over: false }
     }
 
-    /// Reads a request and queues its records; `None` when nothing more comes.
+    /// What is to be said of the next request, whose records are queued; `None` when nothing more comes.
     async fn next(&mut self) -> Option<Pending> {
-        if self.is_over {
-            return None;
+        if self.queued.is_empty() && !self.is_over {
+            self.read().await;
         }
+        self.queued.pop_front()
+    }
+
+    /// Waits for a request, and queues the records of all that have come by then. Nothing is left unwritten when it ends or
+    /// waits: nobody knows when it is looked at again, which is up to the client.
+    async fn read(&mut self) {
+        let first = self.message().await;
+        self.queue(first).await;
+        while !self.is_over && self.queued.len() < BURST_MAX {
+            let Some(message) = self.message().now_or_never() else { break };
+            self.queue(message).await;
+        }
+        write(&mut self.queued);
+    }
+
+    /// The next message, or why there is none; `Ok(None)` if the client has sent all.
+    async fn message(&mut self) -> Result<Option<proto::ProduceStreamRequest>, Status> {
         // However fast requests come, the end of the broker is noticed.
-        let message = if self.door.broker.shutdown().is_draining() {
-            Err(status(&BrokerError::Draining))
-        } else {
-            tokio::select! {
-                biased;
-                message = self.requests.message() => message,
-                () = &mut self.draining => Err(status(&BrokerError::Draining)),
-            }
-        };
+        if self.door.broker.shutdown().is_draining() {
+            return Err(status(&BrokerError::Draining));
+        }
+        tokio::select! {
+            biased;
+            message = self.requests.message() => message,
+            () = &mut self.draining => Err(status(&BrokerError::Draining)),
+        }
+    }
+
+    async fn queue(&mut self, message: Result<Option<proto::ProduceStreamRequest>, Status>) {
         let proto::ProduceStreamRequest { correlation_id, request } = match message {
-            Ok(message) => message?,
-            Err(error) => {
+            Ok(Some(message)) => message,
+            last => {
                 self.is_over = true;
-                return Some(Pending::End(error));
+                self.queued.extend(last.err().map(Pending::End));
+                return;
             }
         };
         let mut request = request.unwrap_or_default();
         if !request.topic.is_empty() {
             self.topic = std::mem::take(&mut request.topic);
         }
-        let produce = self.door.queue(request, &self.topic, None).await;
-        Some(Pending::Answer { correlation_id, produce })
+        let mut queueing = pin!(self.door.queue(request, &self.topic, None));
+        let produce = if let Some(produce) = queueing.as_mut().now_or_never() {
+            produce
+        } else {
+            // It may wait for those before it.
+            write(&mut self.queued);
+            queueing.await
+        };
+        self.queued.push_back(Pending::Answer { correlation_id, produce });
+    }
+}
+
+fn write(queued: &mut VecDeque<Pending>) {
+    for pending in queued {
+        if let Pending::Answer { produce: Ok(produce), .. } = pending {
+            produce.write();
+        }
     }
 }
 

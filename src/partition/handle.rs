@@ -3,24 +3,22 @@
 use crate::clock::SharedClock;
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::partition::inbox::{AppendAck, AppendError, AppendRequest, Inbox, Permit, Request};
+use crate::partition::drains::{Partition, PendingAppend, lock};
+use crate::partition::inbox::{AppendError, AppendRequest, Inbox, Permit, Request};
 use crate::partition::options::PartitionOptions;
-use crate::partition::pool::{RunQueue, StoragePool, Work};
-use crate::partition::writer::{SyncUnderWay, Writer};
+use crate::partition::pool::StoragePool;
+use crate::partition::writer::Writer;
 use crate::storage::compaction::{CompactionOutcome, Pace, When};
 use crate::storage::damage::DamagedRange;
-use crate::storage::keeper::LogKeeper;
 use crate::storage::log::NewBatch;
 use crate::storage::reader::{LogSize, StoredBatches, Unread};
 use crate::storage::scrub::LogScrubber;
-use crate::storage::{Log, LogReader, StorageError};
-use crate::sync::{IS_SCHEDULED, Mutex, MutexGuard};
+use crate::storage::{Log, StorageError};
+use crate::sync::{IS_SCHEDULED, Mutex};
 use crate::types::{Durability, Offset, Position, TimestampMs};
 use std::ops::Range;
-use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
-use std::task::{Context, Poll};
 use tokio::sync::{oneshot, watch};
 
 /// The offsets of a partition at one moment.
@@ -34,78 +32,9 @@ pub struct PartitionOffsets {
     pub log_end: Offset,
 }
 
-/// An append that is queued: its place in the order is fixed. Ends with its answer.
-#[derive(Debug)]
-pub struct PendingAppend(oneshot::Receiver<Result<AppendAck, AppendError>>);
-
-impl Future for PendingAppend {
-    type Output = Result<AppendAck, AppendError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context).map(|answer| answer.unwrap_or(Err(AppendError::Closed)))
-    }
-}
-
 /// A handle on one partition. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PartitionHandle(Arc<Partition>);
-
-/// The partition itself; shared by its handles and, while it has work, the run queue.
-#[derive(Debug)]
-struct Partition {
-    inbox: Mutex<Inbox>,
-    writer: Mutex<Writer>,
-    options: Mutex<PartitionOptions>,
-    reader: LogReader,
-    keeper: LogKeeper,
-    scrubber: LogScrubber,
-    high_watermark: watch::Sender<Offset>,
-    /// Deletions up to here were taken by [`PartitionHandle::take_expired`].
-    told_start: AtomicU64,
-    run_queue: Arc<RunQueue>,
-    clock: SharedClock,
-}
-
-impl Work for Partition {
-    fn run(self: Arc<Self>) -> bool {
-        let (begun, result) = {
-            // Whoever has the writer takes what is written next: so it is written in the order in which it came.
-            let mut writer = lock(&self.writer);
-            let drain = lock(&self.inbox).drain();
-            let handled = writer.handle(drain, &self.clock, &self.high_watermark);
-            lock(&self.inbox).set_sync(writer.sync_state());
-            handled
-        };
-        self.report_failure(result);
-        let Some(sync) = begun else { return lock(&self.inbox).must_reschedule() };
-        self.sync(sync);
-        lock(&self.inbox).must_schedule()
-    }
-}
-
-impl Partition {
-    /// Waits for the disk. What is urgent is written meanwhile by another thread, if there is one.
-    fn sync(self: &Arc<Self>, sync: SyncUnderWay) {
-        if lock(&self.inbox).must_reschedule() {
-            self.run_queue.push(Arc::clone(self) as Arc<dyn Work>);
-        }
-        let synced = sync.run();
-        let ended = {
-            let mut writer = lock(&self.writer);
-            let ended = writer.end_sync(sync, synced, &self.high_watermark);
-            lock(&self.inbox).set_sync(writer.sync_state());
-            ended
-        };
-        self.report_failure(ended);
-    }
-
-    fn report_failure(&self, result: Result<(), StorageError>) {
-        if let Err(error) = result {
-            tracing::error!(%error, "a partition cannot be written any more; the broker must be restarted");
-            self.run_queue.fail(&error.to_string());
-        }
-    }
-}
 
 impl PartitionHandle {
     /// Puts a log that was just opened to work.
@@ -132,6 +61,9 @@ impl PartitionHandle {
 
     /// Queues a batch; its place in the order is fixed when this returns. The answer comes when it is as durable as
     /// `durability` (`None`: as the topic promises). The permit is given back with the answer.
+    ///
+    /// What is little and needs no sync no thread is told of, because it may be as quick to write it as to wake one: see
+    /// [`PendingAppend::write`].
     pub fn append(
         &self,
         batch: NewBatch,
@@ -139,17 +71,28 @@ impl PartitionHandle {
         permit: Option<Arc<Permit>>,
     ) -> PendingAppend {
         let (reply, answer) = oneshot::channel();
-        self.push(Request::Append(AppendRequest { batch, durability, reply, written: None, _permit: permit }));
-        PendingAppend(answer)
+        let request = Request::Append(AppendRequest { batch, durability, reply, written: None, _permit: permit });
+        let is_light = {
+            let mut inbox = lock(&self.0.inbox);
+            inbox.add(request);
+            inbox.is_light()
+        };
+        if !is_light {
+            self.0.schedule();
+        }
+        PendingAppend { answer, untold: is_light.then(|| Arc::clone(&self.0)) }
     }
 
-    /// Queues a batch and tells of it twice: when it is written (never, if it is not), and, as the answer, when it is
-    /// as durable as `durability`.
+    /// Appends a batch and tells of it twice: when it is written (never, if it is not), and, as the answer, when it is
+    /// as durable as `durability`. Its place is fixed when this returns; if it is little, needs no sync and there is nothing
+    /// else to do, it is written then.
     pub fn append_in_steps(&self, batch: NewBatch, durability: Durability) -> (oneshot::Receiver<()>, PendingAppend) {
         let ((reply, answer), (told, written)) = (oneshot::channel(), oneshot::channel());
         let (durability, written_to) = (Some(durability), Some(told));
-        self.push(Request::Append(AppendRequest { batch, durability, reply, written: written_to, _permit: None }));
-        (written, PendingAppend(answer))
+        let request = AppendRequest { batch, durability, reply, written: written_to, _permit: None };
+        lock(&self.0.inbox).add(Request::Append(request));
+        self.0.write_in_place();
+        (written, PendingAppend { answer, untold: None })
     }
 
     /// Batches from `from` on, of about `bytes_max` bytes; none if `from` is the high watermark.
@@ -341,10 +284,8 @@ impl PartitionHandle {
 
     /// Queues a request. A closed partition drops it, which its sender notices by the lost reply.
     fn push(&self, request: Request) {
-        let schedule = lock(&self.0.inbox).push(request);
-        if schedule {
-            self.0.run_queue.push(Arc::clone(&self.0) as Arc<dyn Work>);
-        }
+        lock(&self.0.inbox).add(request);
+        self.0.schedule();
     }
 }
 
@@ -361,9 +302,4 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
             Err(_) => std::future::pending().await,
         },
     }
-}
-
-/// Locks; a panic on a storage thread ends the process, so a poisoned lock is never met.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -21,6 +21,10 @@ const DRAIN_BYTES_MAX: usize = 4 << 20;
 /// the copying is worth being done meanwhile.
 const WRITE_BESIDE_SYNC_BYTES: usize = if IS_SCHEDULED { 128 } else { 64 << 10 };
 
+/// Appends of up to so many bytes may be written by whoever waits for them: copying that much takes a few microseconds,
+/// waking a storage thread and being woken by it some tens.
+const WRITE_IN_PLACE_BYTES_MAX: usize = 16 << 10;
+
 /// A batch whose records are in the log, and as durable as was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppendAck {
@@ -133,10 +137,10 @@ impl Inbox {
         Self { waiting: VecDeque::new(), bytes: 0, hasty: 0, promised, scheduled: false, sync, closed: false }
     }
 
-    /// Adds a request. Whether the partition must now be handed to the pool. A closed one drops it.
-    pub(super) fn push(&mut self, mut request: Request) -> bool {
+    /// Adds a request, which somebody must then see to ([`Self::must_schedule`]). A closed one drops it.
+    pub(super) fn add(&mut self, mut request: Request) {
         if self.closed {
-            return false;
+            return;
         }
         match &mut request {
             Request::Append(append) => {
@@ -149,7 +153,22 @@ impl Inbox {
             _ => {}
         }
         self.waiting.push_back(request);
-        self.must_schedule()
+    }
+
+    /// Whether a few small appends that wait for no sync are all there is to do.
+    pub(super) fn is_light(&self) -> bool {
+        let is_idle = !self.sync.is_wanted && !self.sync.is_under_way;
+        let is_little = self.hasty == self.waiting.len() && self.bytes <= WRITE_IN_PLACE_BYTES_MAX;
+        // Where more is promised, a sync follows.
+        is_idle && is_little && self.hasty > 0 && self.promised == Durability::Written
+    }
+
+    /// What waits to be appended.
+    pub(super) fn batches(&self) -> impl Iterator<Item = &NewBatch> {
+        self.waiting.iter().filter_map(|request| match request {
+            Request::Append(append) => Some(&append.batch),
+            _ => None,
+        })
     }
 
     /// Takes one drain's worth. While a sync is under way that is appends only: everything else may touch what is synced.
@@ -212,6 +231,12 @@ mod tests {
         Request::Append(AppendRequest { batch, durability, reply, written: None, _permit: None })
     }
 
+    /// Adds it. Whether the partition must now be handed to the pool.
+    fn push(inbox: &mut Inbox, request: Request) -> bool {
+        inbox.add(request);
+        inbox.must_schedule()
+    }
+
     /// An inbox whose partition is synced now.
     fn while_synced() -> Inbox {
         let mut inbox = Inbox::new(Durability::Synced);
@@ -222,7 +247,7 @@ mod tests {
     #[test]
     fn what_waits_for_a_sync_anyway_waits_for_the_one_under_way() {
         let mut inbox = while_synced();
-        assert!(!inbox.push(append(10, None)) && !inbox.push(append(10, Some(Durability::Synced))));
+        assert!(!push(&mut inbox, append(10, None)) && !push(&mut inbox, append(10, Some(Durability::Synced))));
         inbox.set_sync(SyncState::default());
         assert!(inbox.must_schedule(), "it is their turn");
         assert_eq!(inbox.drain().len(), 2);
@@ -233,18 +258,18 @@ mod tests {
     fn who_asks_for_less_or_brings_much_is_written_meanwhile() {
         for urgent in [append(10, Some(Durability::Written)), append(WRITE_BESIDE_SYNC_BYTES, None)] {
             let mut inbox = while_synced();
-            assert!(!inbox.push(append(10, None)));
-            assert!(inbox.push(urgent));
+            assert!(!push(&mut inbox, append(10, None)));
+            assert!(push(&mut inbox, urgent));
             assert_eq!(inbox.drain().len(), 2, "with what came before it");
-            assert!(!inbox.must_reschedule() && !inbox.push(append(10, None)), "nothing urgent is left");
+            assert!(!inbox.must_reschedule() && !push(&mut inbox, append(10, None)), "nothing urgent is left");
         }
     }
 
     #[test]
     fn nothing_but_appends_is_done_beside_a_sync() {
         let mut inbox = while_synced();
-        assert!(!inbox.push(Request::SealIfOld));
-        assert!(!inbox.push(append(10, Some(Durability::Written))), "order is kept");
+        assert!(!push(&mut inbox, Request::SealIfOld));
+        assert!(!push(&mut inbox, append(10, Some(Durability::Written))), "order is kept");
         assert!(inbox.drain().is_empty());
         inbox.set_sync(SyncState::default());
         assert!(inbox.must_reschedule());

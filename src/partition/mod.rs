@@ -8,6 +8,7 @@
 //! A partition is changed by one thread at a time (whichever pool thread has taken it), in the order of its inbox.
 //! Knows its log, not the name of its topic; knows nothing of groups or the wire.
 
+mod drains;
 mod handle;
 mod inbox;
 pub mod journal;
@@ -16,7 +17,8 @@ mod partition_journal;
 mod pool;
 mod writer;
 
-pub use handle::{PartitionHandle, PartitionOffsets, PendingAppend};
+pub use drains::PendingAppend;
+pub use handle::{PartitionHandle, PartitionOffsets};
 pub use inbox::{AppendAck, AppendError, Permit};
 pub use options::PartitionOptions;
 pub use partition_journal::PartitionJournal;

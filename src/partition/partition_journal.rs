@@ -1,6 +1,7 @@
 //! A [`Journal`] kept in a partition of an internal topic.
 
-use crate::partition::handle::{PartitionHandle, PendingAppend};
+use crate::partition::drains::PendingAppend;
+use crate::partition::handle::PartitionHandle;
 use crate::partition::inbox::AppendError;
 use crate::partition::journal::{Appending, CutJournal, Journal, JournalEntry, JournalError};
 use crate::storage::StorageError;
@@ -8,6 +9,7 @@ use crate::storage::log::{BatchRefusal, NewBatch};
 use crate::types::record_set::{self, encode_record};
 use crate::types::{Durability, Offset};
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -91,8 +93,13 @@ impl PartitionJournal {
                 sending.begin(batch);
             }
         }
-        // A task of its own: it goes on whether or not somebody waits, and what comes behind depends on it.
-        tokio::spawn(async move { drop(answer.send(sending.finish(told).await)) });
+        let mut finishing = Box::pin(sending.finish(told));
+        if let Some(finished) = (&mut finishing).now_or_never() {
+            drop(answer.send(finished));
+        } else {
+            // A task of its own: it goes on whether or not somebody waits, and what comes behind depends on it.
+            tokio::spawn(async move { drop(answer.send(finishing.await)) });
+        }
         let name = self.name.clone();
         Appending {
             written: Box::pin(async move {

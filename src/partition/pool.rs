@@ -6,10 +6,17 @@
 //! write to it.
 
 use crate::sync::thread::{Builder, JoinHandle};
-use crate::sync::{Condvar, IS_SCHEDULED, Mutex};
+use crate::sync::{Condvar, IS_SCHEDULED, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
+
+/// A write in place that takes longer than this shows that the disk is slow, or the machine overloaded.
+const SLOW: Duration = Duration::from_millis(10);
+
+/// So long nobody writes in place after that.
+const SLOW_DISK_PAUSE: Duration = Duration::from_secs(10);
 
 /// The storage threads. They end, after finishing what is queued, when the pool is dropped.
 #[derive(Debug)]
@@ -35,7 +42,32 @@ pub(super) struct RunQueue {
 #[derive(Debug, Default)]
 struct Ready {
     partitions: VecDeque<Arc<dyn Work>>,
+    /// Threads that do not wait for one.
+    at_work: usize,
+    /// Somebody else writes, and has [`InPlace`].
+    in_place: bool,
+    /// Until then nobody gets it: the disk was slow.
+    not_in_place_before: Option<Instant>,
     stopping: bool,
+}
+
+/// The right to write a little on a thread that is not one of the pool's. Nobody else has it meanwhile.
+#[derive(Debug)]
+pub(super) struct InPlace<'a> {
+    run_queue: &'a RunQueue,
+    begun: Instant,
+}
+
+impl Drop for InPlace<'_> {
+    fn drop(&mut self) {
+        let _guard = AbortOnPanic;
+        let was_slow = self.begun.elapsed() > SLOW && !IS_SCHEDULED;
+        let mut ready = self.run_queue.lock();
+        ready.in_place = false;
+        if was_slow {
+            ready.not_in_place_before = Some(Instant::now() + SLOW_DISK_PAUSE);
+        }
+    }
 }
 
 impl StoragePool {
@@ -57,6 +89,7 @@ impl StoragePool {
             threads.push(Builder::new().name(name).spawn(move || {
                 // A broker whose writer died half-way must not go on as if nothing happened.
                 let _guard = AbortOnPanic;
+                queue.lock().at_work += 1;
                 let mut more = None;
                 while let Some(partition) = queue.next(more.take()) {
                     more = Arc::clone(&partition).run().then_some(partition);
@@ -85,7 +118,7 @@ impl StoragePool {
 
 impl Drop for StoragePool {
     fn drop(&mut self) {
-        self.run_queue.ready.lock().unwrap_or_else(PoisonError::into_inner).stopping = true;
+        self.run_queue.lock().stopping = true;
         self.run_queue.wake.notify_all();
         for thread in self.threads.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _ = thread.join();
@@ -96,8 +129,23 @@ impl Drop for StoragePool {
 impl RunQueue {
     /// Hands a partition to the threads. It must not be in the queue already; its inbox keeps track of that.
     pub(super) fn push(&self, partition: Arc<dyn Work>) {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner).partitions.push_back(partition);
+        self.lock().partitions.push_back(partition);
         self.wake.notify_one();
+    }
+
+    /// The right to write in place, if no storage thread has anything to do, nobody else has it, and the disk was not slow
+    /// lately. So one thread at most waits for a disk that is suddenly slow, and only once in a while.
+    pub(super) fn in_place(&self) -> Option<InPlace<'_>> {
+        let begun = Instant::now();
+        let mut ready = self.lock();
+        let is_idle = ready.partitions.is_empty() && ready.at_work == 0 && !ready.in_place;
+        let is_allowed = is_idle && ready.not_in_place_before.is_none_or(|until| begun >= until);
+        ready.in_place |= is_allowed;
+        is_allowed.then(|| InPlace { run_queue: self, begun })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ready> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reports a failure that only a restart mends.
@@ -112,7 +160,7 @@ impl RunQueue {
     /// The partition whose turn it is. `again`, which the thread has just run, stands behind the others. Nobody is woken
     /// for it: this thread takes one, and for each of the others somebody was.
     fn next(&self, again: Option<Arc<dyn Work>>) -> Option<Arc<dyn Work>> {
-        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ready = self.lock();
         ready.partitions.extend(again);
         loop {
             if let Some(partition) = ready.partitions.pop_front() {
@@ -121,7 +169,9 @@ impl RunQueue {
             if ready.stopping {
                 return None;
             }
+            ready.at_work -= 1;
             ready = self.wake.wait(ready).unwrap_or_else(PoisonError::into_inner);
+            ready.at_work += 1;
         }
     }
 }
@@ -133,5 +183,66 @@ impl Drop for AbortOnPanic {
         if std::thread::panicking() && !IS_SCHEDULED {
             std::process::abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    /// Work that lasts until it is told to end.
+    #[derive(Debug)]
+    struct Lasting(Mutex<Receiver<()>>);
+
+    impl Work for Lasting {
+        fn run(self: Arc<Self>) -> bool {
+            let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            false
+        }
+    }
+
+    fn eventually(condition: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !condition() {
+            assert!(Instant::now() < deadline, "waited in vain");
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn nobody_writes_in_place_while_a_storage_thread_is_at_work() {
+        let pool = StoragePool::start(2).expect("threads");
+        let run_queue = pool.run_queue();
+        eventually(|| run_queue.in_place().is_some());
+        let (end, told_to_end) = sync_channel(1);
+        run_queue.push(Arc::new(Lasting(Mutex::new(told_to_end))));
+        assert!(run_queue.in_place().is_none());
+        drop(end);
+        eventually(|| run_queue.in_place().is_some());
+    }
+
+    #[test]
+    fn one_at_a_time_writes_in_place() {
+        let pool = StoragePool::start(0).expect("none");
+        let run_queue = pool.run_queue();
+        let first = run_queue.in_place();
+        assert!(first.is_some() && run_queue.in_place().is_none());
+        drop(first);
+        assert!(run_queue.in_place().is_some());
+    }
+
+    #[test]
+    fn after_a_slow_write_storage_threads_do_it_for_a_while() {
+        let pool = StoragePool::start(0).expect("none");
+        let run_queue = pool.run_queue();
+        let mut slow = run_queue.in_place().expect("there is nothing else to do");
+        slow.begun -= 2 * SLOW;
+        drop(slow);
+        assert!(run_queue.in_place().is_none());
+        let until = run_queue.lock().not_in_place_before.expect("there is a pause");
+        assert!(until > Instant::now() && until <= Instant::now() + SLOW_DISK_PAUSE);
+        run_queue.lock().not_in_place_before = Some(Instant::now());
+        assert!(run_queue.in_place().is_some());
     }
 }

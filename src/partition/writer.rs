@@ -59,6 +59,11 @@ impl Writer {
         self.sync
     }
 
+    /// Whether a drain of these is one write and nothing else.
+    pub(super) fn is_one_write<'a>(&self, batches: impl Iterator<Item = &'a NewBatch>) -> bool {
+        self.log.as_ref().is_some_and(|log| log.is_one_write(batches))
+    }
+
     /// Writes one drain. Begins the sync that it needs, unless one is under way: whoever gets it must run it and say how it
     /// went ([`Self::end_sync`]). An error means that the log failed for good; everyone waiting was answered.
     pub(super) fn handle(
@@ -67,19 +72,7 @@ impl Writer {
         clock: &SharedClock,
         high_watermark: &watch::Sender<Offset>,
     ) -> (Option<SyncUnderWay>, Result<(), StorageError>) {
-        let mut appends = Vec::with_capacity(drain.len());
-        let mut result = Ok(());
-        for request in drain {
-            if let Request::Append(append) = request {
-                appends.push(append);
-                continue;
-            }
-            // Requests of other kinds take effect between the appends before and after them.
-            debug_assert!(!self.sync.is_under_way, "they wait in the inbox");
-            let appended = self.append(std::mem::take(&mut appends), clock, high_watermark);
-            result = result.and(appended).and(self.sync_now(high_watermark)).and(self.control(request, clock));
-        }
-        result = result.and(self.append(appends, clock, high_watermark));
+        let result = self.write(drain, clock, high_watermark);
         if self.sync.is_under_way {
             return (None, result);
         }
@@ -92,6 +85,28 @@ impl Writer {
             Ok(begun) => (begun, result),
             Err(error) => (None, result.and(Err(error))),
         }
+    }
+
+    /// Writes one drain, and leaves the sync that it may need for later. An error as of [`Self::handle`].
+    pub(super) fn write(
+        &mut self,
+        drain: Vec<Request>,
+        clock: &SharedClock,
+        high_watermark: &watch::Sender<Offset>,
+    ) -> Result<(), StorageError> {
+        let mut appends = Vec::with_capacity(drain.len());
+        let mut result = Ok(());
+        for request in drain {
+            if let Request::Append(append) = request {
+                appends.push(append);
+                continue;
+            }
+            // Requests of other kinds take effect between the appends before and after them.
+            debug_assert!(!self.sync.is_under_way, "they wait in the inbox");
+            let appended = self.append(std::mem::take(&mut appends), clock, high_watermark);
+            result = result.and(appended).and(self.sync_now(high_watermark)).and(self.control(request, clock));
+        }
+        result.and(self.append(appends, clock, high_watermark))
     }
 
     /// Begins a sync if one is wanted.

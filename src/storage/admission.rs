@@ -209,6 +209,13 @@ impl Admission {
         Ok(self.admit(batch, duplicates, next_offset, now_ms))
     }
 
+    /// Whether [`Self::decide`] needs neither the disk nor more time than a comparison.
+    pub(super) fn is_quick(&self, batch: &NewBatch) -> bool {
+        let has_ids = batch.terms.dedup_window_ms > 0 && batch.summary.some_identified;
+        let knows_producer = batch.producer.is_none() || self.producers.is_some();
+        knows_producer && !has_ids && batch.terms.fencing_token.is_none()
+    }
+
     /// Takes note of a batch that is to be written, without the records that are repeats.
     fn admit(
         &mut self,

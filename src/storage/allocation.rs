@@ -73,6 +73,11 @@ impl Allocation {
         Ok(())
     }
 
+    /// Whether a write that ends at `end` grows nothing, and leaves enough for [`Self::reserve_ahead`] to have nothing to do.
+    pub(super) fn is_ample(&self, end: u64, options: LogOptions) -> bool {
+        self.reserved >= ample(end, options.segment_bytes)
+    }
+
     /// After a write that failed the file was cut to `end`.
     pub(super) fn cut(&mut self, end: u64) {
         *self = Self::of_written(end);
@@ -87,7 +92,7 @@ impl Allocation {
         free_bytes: impl Fn() -> io::Result<u64>,
     ) -> bool {
         let ahead = with_step(end, options.segment_bytes);
-        if self.reserved < end + (ahead - end) / 2 {
+        if self.reserved < ample(end, options.segment_bytes) {
             let reserve_bytes = options.reserve_bytes.max(DISK_RESERVE_BYTES);
             match leaving(file, ahead, reserve_bytes, free_bytes) {
                 Ok(()) => self.reserved = ahead,
@@ -95,6 +100,11 @@ impl Allocation {
                 Err(_) => drop(file.set_len(self.reserved)),
             }
         }
+        self.is_whole(options)
+    }
+
+    /// Whether the segment needs no more.
+    pub(super) fn is_whole(&self, options: LogOptions) -> bool {
         self.reserved >= options.segment_bytes
     }
 
@@ -118,6 +128,11 @@ impl Allocation {
 /// As far as space is reserved when frames end at `end`; at least so far.
 fn with_step(end: u64, segment_bytes: u64) -> u64 {
     (end + end.clamp(STEP_BYTES_MIN, STEP_BYTES_MAX)).min(segment_bytes).max(end)
+}
+
+/// As far as space should be reserved at least when frames end at `end`: half a step.
+fn ample(end: u64, segment_bytes: u64) -> u64 {
+    end + (with_step(end, segment_bytes) - end) / 2
 }
 
 /// Reserves `len` bytes if that leaves so much of the disk free.

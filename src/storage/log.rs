@@ -11,7 +11,6 @@ use crate::planted::{Bug, is_planted};
 use crate::storage::active::{Active, Frame, appended, frame_header, write_parts};
 use crate::storage::admission::{Admission, Verdict, check_token};
 use crate::storage::allocation::{Allocation, NextFile};
-use crate::storage::checkpoint::Checkpoint;
 use crate::storage::context::StorageContext;
 use crate::storage::error::{IoContext, StorageError};
 use crate::storage::frame::HEADER_BYTES;
@@ -26,7 +25,7 @@ use crate::storage::segment::Segment;
 use crate::storage::segment::header::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::types::{Offset, TimestampMs};
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 pub use crate::storage::admission::{AppendOutcome, AppendTerms, Appended, BatchRefusal, NewBatch};
 pub use crate::storage::log_options::LogOptions;
@@ -143,6 +142,22 @@ impl Log {
         outcome
     }
 
+    /// Whether an append of these batches is one write into space that is there, and nothing else: no file is made,
+    /// opened, grown or sealed, and nothing is read.
+    pub fn is_one_write<'a>(&self, batches: impl Iterator<Item = &'a NewBatch>) -> bool {
+        // A segment with something to sync has its file open.
+        let Some(active) = self.active.as_ref().filter(|active| active.dirty) else { return false };
+        let (mut bytes, mut is_quick) = (0, self.poisoned.is_none());
+        for batch in batches {
+            bytes += (HEADER_BYTES + batch.payload.len()) as u64;
+            is_quick &= self.admission.is_quick(batch);
+        }
+        let end = u64::from(active.segment.end_position()) + bytes;
+        let has_room = !self.is_full(&active.segment, bytes) && active.allocation.is_ample(end, self.options);
+        // The file of the next segment is to be made as soon as this one has all its space.
+        is_quick && has_room && (self.next_file.is_some() || !active.allocation.is_whole(self.options))
+    }
+
     /// Decides about as many of `batches` as belong into one segment, at least one, and writes what is to be written.
     fn append_run(
         &mut self,
@@ -229,9 +244,7 @@ impl Log {
         if let Some(active) = &self.active {
             let end = u64::from(active.segment.end_position());
             let is_empty = end == SEGMENT_HEADER_BYTES as u64;
-            let span = self.next_offset.records_since(active.segment.base_offset());
-            let full = end + frame_bytes > self.options.segment_bytes || span >= u64::from(u32::MAX) / 2;
-            if full && !is_empty {
+            if !is_empty && self.is_full(&active.segment, frame_bytes) {
                 self.seal()?;
             }
         }
@@ -250,6 +263,12 @@ impl Log {
             self.active = Some(Active::new(segment, allocation, true));
         }
         Ok(self.active.as_ref().map_or(0, |active| active.segment.end_position()))
+    }
+
+    /// Whether frames of so many bytes belong into the next segment.
+    fn is_full(&self, active: &Segment, frame_bytes: u64) -> bool {
+        let span = self.next_offset.records_since(active.base_offset());
+        u64::from(active.end_position()) + frame_bytes > self.options.segment_bytes || span >= u64::from(u32::MAX) / 2
     }
 
     /// After a write that failed, nothing of it may be left behind the end: a later, shorter write would be followed
@@ -402,22 +421,7 @@ impl Log {
         if self.grown {
             self.save_producers();
         }
-        let mut checkpoint = self.shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut closed = Checkpoint { next_offset: self.next_offset, ..*checkpoint };
-        closed.last_append_time_ms = self.last_append_time_ms;
-        let segments = self.shared.segments();
-        if let Some(last) = segments.last() {
-            closed.segment = last.base_offset();
-            closed.position = last.end_position();
-        }
-        if closed != *checkpoint {
-            if let Some(last) = segments.last().filter(|last| !last.is_sealed()) {
-                last.seal(true)?;
-            }
-            closed.store(&*self.shared.fs, &self.shared.directory)?;
-            *checkpoint = closed;
-        }
-        drop(checkpoint);
+        self.shared.store_last_checkpoint(self.next_offset, self.last_append_time_ms)?;
         self.shared.store_saved_producers(self.next_offset);
         Ok(())
     }

@@ -210,6 +210,30 @@ impl LogState {
         *self.durable_point.lock().unwrap_or_else(PoisonError::into_inner) = point;
     }
 
+    /// Says that everything is durable and the log ends here, so that the next open has nothing to read. If that is known
+    /// already, nothing is written.
+    pub(super) fn store_last_checkpoint(
+        &self,
+        next_offset: Offset,
+        last_append_time_ms: TimestampMs,
+    ) -> Result<(), StorageError> {
+        let mut checkpoint = lock(&self.checkpoint);
+        let mut closed = Checkpoint { next_offset, last_append_time_ms, ..*checkpoint };
+        let segments = self.segments();
+        if let Some(last) = segments.last() {
+            closed.segment = last.base_offset();
+            closed.position = last.end_position();
+        }
+        if closed != *checkpoint {
+            if let Some(last) = segments.last().filter(|last| !last.is_sealed()) {
+                last.seal(true)?;
+            }
+            closed.store(&*self.fs, &self.directory)?;
+            *checkpoint = closed;
+        }
+        Ok(())
+    }
+
     /// Whether the bytes at `position` of the segment that begins at `base` were written by this process.
     pub(super) fn wrote(&self, base: Offset, position: u32) -> bool {
         (base, position) >= self.opened_at

@@ -7,8 +7,9 @@ use crate::storage::admission::Admitted;
 use crate::storage::frame::{FORMAT_RECORD_SET, FrameHeader};
 use crate::storage::reader::LogSize;
 use crate::storage::real_file_system::RealFileSystem;
+use crate::storage::sim_file_system::SimFileSystem;
 use crate::types::record_set;
-use crate::types::{TopicId, record_set::encode_record};
+use crate::types::{ProducerId, ProducerStamp, TopicId, record_set::encode_record};
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use std::fs;
@@ -451,4 +452,52 @@ proptest! {
         let expected: Vec<_> = (start..end).map(|i| (i, i)).collect();
         prop_assert_eq!(read_all(&log, start, 50_000), expected);
     }
+}
+
+/// Whoever is told so does it on a thread that others wait for too.
+#[test]
+fn an_append_that_is_called_one_write_is_one_operation_on_the_disk() {
+    const BATCHES: usize = 3000;
+    let disk = SimFileSystem::new(1);
+    let options = LogOptions { segment_bytes: 256 << 10, ..OPTIONS };
+    let (mut log, _) = Log::open(Arc::new(disk.clone()), Path::new("/log"), ID, options).expect("the log opens");
+    let mut in_one = 0;
+    for i in 0..BATCHES {
+        let batches = [batch(0, 1, i * 37 % 900 + 1), batch(0, 2, i * 101 % 300 + 1)];
+        let is_one_write = log.is_one_write(batches.iter());
+        let before = disk.operations();
+        assert!(log.append(&batches, 1000).error.is_none());
+        if is_one_write {
+            assert_eq!(disk.operations(), before + 1, "batch {i}");
+            in_one += 1;
+        } else {
+            log.prepare_ahead();
+        }
+        if i % 1000 == 999 {
+            log.sync().expect("the disk is fine");
+            assert!(!log.is_one_write(batches.iter()), "its file may be closed");
+        }
+    }
+    assert!(log.shared.segments().len() > 5, "it comes to the end of a segment several times");
+    assert!(in_one > BATCHES * 9 / 10, "{in_one} of {BATCHES}");
+}
+
+#[test]
+fn what_must_be_looked_up_on_the_disk_is_not_called_one_write() {
+    let disk = SimFileSystem::new(1);
+    let (mut log, _) = Log::open(Arc::new(disk), Path::new("/log"), ID, OPTIONS).expect("the log opens");
+    let plain = batch(0, 1, 10);
+    assert!(!log.is_one_write([&plain].into_iter()), "there is no segment");
+    append(&mut log, plain.clone());
+    log.prepare_ahead();
+    assert!(log.is_one_write([&plain].into_iter()));
+
+    let stamp = |base_sequence| Some(ProducerStamp { id: ProducerId(1), epoch: 0, base_sequence });
+    let stamped = |base_sequence| NewBatch { producer: stamp(base_sequence), ..plain.clone() };
+    assert!(!log.is_one_write([&stamped(0)].into_iter()), "the producers of this log are not known yet");
+    append(&mut log, stamped(0));
+    assert!(log.is_one_write([&stamped(1)].into_iter()));
+
+    let fenced = NewBatch { terms: AppendTerms { fencing_token: Some(1), ..AppendTerms::default() }, ..plain };
+    assert!(!log.is_one_write([&fenced].into_iter()), "a token is stored first");
 }

@@ -236,6 +236,38 @@ fn written_and_synced_requests() {
     check_answers(&answers, &stage.reopen());
 }
 
+/// Small ones may be written by whoever waits for them, while storage threads come and go.
+fn small_appends_beside_a_close() {
+    let stage = Stage::open(Durability::Written);
+    let waiting = stage.partition.clone();
+    let waiting = thread::spawn(move || produce(&waiting, 0, 3, None));
+    let going = stage.partition.clone();
+    let going = thread::spawn(move || (0..3).for_each(|number| drop(going.append(batch_of(1, number), None, None))));
+    let answers = waiting.join().expect("it ends");
+    going.join().expect("it ends");
+    assert!(answers.iter().all(|(_, answer)| answer.is_ok()));
+    block_on(stage.partition.close()).expect("it closes");
+    let left = stage.reopen();
+    assert_eq!(left.len(), 6, "what nobody waited for is there too");
+    let missing = |number: &u8| left.values().all(|found| *found != value_of(1, *number));
+    assert_eq!((0..3).filter(missing).count(), 0);
+    check_answers(&answers, &left.into_iter().filter(|(_, value)| value[0] == 0).collect());
+}
+
+/// It is written before anybody closes the partition, though nobody asks for it.
+fn an_append_and_nothing_else() {
+    let stage = Stage::open(Durability::Written);
+    drop(stage.partition.append(batch_of(0, 0), None, None));
+    drop(stage.partition.append(batch_of(0, 1), None, None));
+    assert_eq!(stage.reopen().len(), 2);
+}
+
+#[test]
+fn what_nobody_waits_for_is_written_and_what_somebody_waits_for_is_answered() {
+    explore("small appends beside a close", small_appends_beside_a_close);
+    explore("an append and nothing else", an_append_and_nothing_else);
+}
+
 /// Of these, each was acknowledged as synced and is there.
 fn check_survivors(answers: &Answers, left: &BTreeMap<Offset, Vec<u8>>) {
     for (value, answer) in answers {
