@@ -284,4 +284,23 @@ mod tests {
         inbox.set_sync(SyncState { is_wanted: true, is_under_way: false });
         assert!(inbox.must_schedule() && inbox.drain().is_empty());
     }
+
+    #[test]
+    fn light_is_a_little_that_waits_for_no_sync_where_none_is_promised() {
+        let light = |promised, requests: Vec<Request>, sync| {
+            let mut inbox = Inbox::new(promised);
+            inbox.set_sync(sync);
+            requests.into_iter().for_each(|request| inbox.add(request));
+            inbox.is_light()
+        };
+        let (written, idle) = (Durability::Written, SyncState::default());
+        assert!(light(written, vec![append(10, None), append(10, Some(written))], idle));
+        assert!(!light(written, Vec::new(), idle), "there is nothing to do");
+        assert!(!light(Durability::Synced, vec![append(10, Some(written))], idle), "a sync follows");
+        assert!(!light(written, vec![append(10, Some(Durability::Synced)), append(10, None)], idle));
+        assert!(!light(written, vec![append(10, None), Request::SealIfOld], idle));
+        assert!(!light(written, vec![append(WRITE_IN_PLACE_BYTES_MAX, None)], idle), "its record is longer than its value");
+        assert!(!light(written, vec![append(10, None)], UNDER_WAY));
+        assert!(!light(written, vec![append(10, None)], SyncState { is_wanted: true, is_under_way: false }));
+    }
 }

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! PartitionHandle::append -> inbox -> StoragePool thread: drain, one write, one sync, high watermark, answers
+//!                                     or, if it is little and needs no sync, the same by whoever waits for it
 //! PartitionHandle::read   -> waits on nothing; reads a snapshot of the log below the high watermark
 //! ```
 //!
-//! A partition is changed by one thread at a time (whichever pool thread has taken it), in the order of its inbox.
+//! A partition is changed by one thread at a time (whoever has taken it), in the order of its inbox.
 //! Knows its log, not the name of its topic; knows nothing of groups or the wire.
 
 mod drains;

@@ -1,4 +1,5 @@
-//! The storage threads: a few, shared by all partitions, so that disk work never runs on a tokio worker.
+//! The storage threads: a few, shared by all partitions, so that tokio workers do not wait for the disk. What they may write
+//! themselves, because it takes no longer than to wake a storage thread, is decided here and in `drains`.
 //!
 //! A partition with something in its inbox stands in the run queue once; a free thread takes it, does one drain, and
 //! puts it back if more has come. So each partition has one writer at a time, a busy one cannot starve the others, and
