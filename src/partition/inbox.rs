@@ -290,7 +290,9 @@ mod tests {
         let light = |promised, requests: Vec<Request>, sync| {
             let mut inbox = Inbox::new(promised);
             inbox.set_sync(sync);
-            requests.into_iter().for_each(|request| inbox.add(request));
+            for request in requests {
+                inbox.add(request);
+            }
             inbox.is_light()
         };
         let (written, idle) = (Durability::Written, SyncState::default());
@@ -299,7 +301,10 @@ mod tests {
         assert!(!light(Durability::Synced, vec![append(10, Some(written))], idle), "a sync follows");
         assert!(!light(written, vec![append(10, Some(Durability::Synced)), append(10, None)], idle));
         assert!(!light(written, vec![append(10, None), Request::SealIfOld], idle));
-        assert!(!light(written, vec![append(WRITE_IN_PLACE_BYTES_MAX, None)], idle), "its record is longer than its value");
+        assert!(
+            !light(written, vec![append(WRITE_IN_PLACE_BYTES_MAX, None)], idle),
+            "its record is longer than its value"
+        );
         assert!(!light(written, vec![append(10, None)], UNDER_WAY));
         assert!(!light(written, vec![append(10, None)], SyncState { is_wanted: true, is_under_way: false }));
     }

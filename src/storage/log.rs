@@ -153,7 +153,8 @@ impl Log {
             is_quick &= self.admission.is_quick(batch);
         }
         let end = u64::from(active.segment.end_position()) + bytes;
-        let has_room = !self.is_full(&active.segment, bytes) && active.allocation.is_ample(end, self.options);
+        let has_room = !self.options.is_full(&active.segment, self.next_offset, bytes)
+            && active.allocation.is_ample(end, self.options);
         // The file of the next segment is to be made as soon as this one has all its space.
         is_quick && has_room && (self.next_file.is_some() || !active.allocation.is_whole(self.options))
     }
@@ -244,7 +245,7 @@ impl Log {
         if let Some(active) = &self.active {
             let end = u64::from(active.segment.end_position());
             let is_empty = end == SEGMENT_HEADER_BYTES as u64;
-            if !is_empty && self.is_full(&active.segment, frame_bytes) {
+            if !is_empty && self.options.is_full(&active.segment, self.next_offset, frame_bytes) {
                 self.seal()?;
             }
         }
@@ -263,12 +264,6 @@ impl Log {
             self.active = Some(Active::new(segment, allocation, true));
         }
         Ok(self.active.as_ref().map_or(0, |active| active.segment.end_position()))
-    }
-
-    /// Whether frames of so many bytes belong into the next segment.
-    fn is_full(&self, active: &Segment, frame_bytes: u64) -> bool {
-        let span = self.next_offset.records_since(active.base_offset());
-        u64::from(active.end_position()) + frame_bytes > self.options.segment_bytes || span >= u64::from(u32::MAX) / 2
     }
 
     /// After a write that failed, nothing of it may be left behind the end: a later, shorter write would be followed
