@@ -57,6 +57,7 @@ pub struct Metrics {
     produce_errors: Family<ReasonLabel, Counter>,
     append_drains: Counter,
     append_drained_batches: Counter,
+    in_place_write_seconds: Histogram,
     sync_seconds: Histogram,
     compacted_records: Family<TopicLabel, Counter>,
     compacted_bytes: Family<TopicLabel, Counter>,
@@ -111,6 +112,7 @@ impl Default for Metrics {
             produce_requests: Counter::default(),
             append_drains: Counter::default(),
             append_drained_batches: Counter::default(),
+            in_place_write_seconds: Histogram::new(SYNC_SECONDS_BUCKETS),
             sync_seconds: Histogram::new(SYNC_SECONDS_BUCKETS),
             upkeep_seconds: Histogram::new(SYNC_SECONDS_BUCKETS),
             connections: Gauge::default(),
@@ -131,6 +133,8 @@ impl Default for Metrics {
         registry.register("append_drains", "Times a partition's inbox was drained", metrics.append_drains.clone());
         let help = "Batches written by drains; divided by the drains, how many shared one write and one sync";
         registry.register("append_drained_batches", help, metrics.append_drained_batches.clone());
+        let help = "Time that one write took which the thread that waited for it did itself";
+        registry.register("in_place_write_seconds", help, metrics.in_place_write_seconds.clone());
         registry.register("sync_seconds", "Time that one sync of a segment took", metrics.sync_seconds.clone());
         let help = "Time that one pass of compaction over a partition took";
         registry.register("compaction_seconds", help, metrics.compaction_seconds.clone());
@@ -233,6 +237,11 @@ impl Metrics {
     pub fn append_drained(&self, batches: u64) {
         self.append_drains.inc();
         self.append_drained_batches.inc_by(batches);
+    }
+
+    /// One write by a thread that is not a storage thread took `elapsed`.
+    pub fn written_in_place(&self, elapsed: Duration) {
+        self.in_place_write_seconds.observe(elapsed.as_secs_f64());
     }
 
     /// One sync took `elapsed`.
@@ -348,6 +357,7 @@ mod tests {
         metrics.produce_failed("TOPIC_NOT_FOUND");
         metrics.append_drained(64);
         metrics.synced(Duration::from_micros(60));
+        metrics.written_in_place(Duration::from_micros(6));
         let page = metrics.render(Readings::default());
         for line in [
             "millstream_produced_records_total{topic=\"orders\"} 5",
@@ -358,6 +368,7 @@ mod tests {
             "millstream_produce_errors_total{reason=\"TOPIC_NOT_FOUND\"} 1",
             "millstream_append_drains_total 1",
             "millstream_append_drained_batches_total 64",
+            "millstream_in_place_write_seconds_count 1",
             "millstream_sync_seconds_count 1",
             "millstream_sync_seconds_bucket{le=\"0.0001\"} 1",
             concat!("millstream_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),

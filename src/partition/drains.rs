@@ -86,7 +86,7 @@ impl Partition {
             let is_possible = inbox.is_light() && writer.is_one_write(inbox.batches());
             is_possible.then(|| inbox.drain())?
         };
-        let written = writer.write(drain, &self.clock, &self.high_watermark);
+        let written = writer.write_in_place(drain, &self.clock, &self.high_watermark);
         let mut inbox = lock(&self.inbox);
         inbox.set_sync(writer.sync_state());
         let is_more = inbox.must_reschedule();

@@ -62,11 +62,13 @@ pub(super) struct InPlace<'a> {
 impl Drop for InPlace<'_> {
     fn drop(&mut self) {
         let _guard = AbortOnPanic;
-        let was_slow = self.begun.elapsed() > SLOW && !IS_SCHEDULED;
+        let took = self.begun.elapsed();
+        let was_slow = took > SLOW && !IS_SCHEDULED;
         let mut ready = self.run_queue.lock();
         ready.in_place = false;
         if was_slow {
             ready.not_in_place_before = Some(Instant::now() + SLOW_DISK_PAUSE);
+            tracing::info!(?took, pause = ?SLOW_DISK_PAUSE, "a small write took long; storage threads do them for a while");
         }
     }
 }

@@ -87,8 +87,21 @@ impl Writer {
         }
     }
 
+    /// As [`Self::write`], by a thread that has other things to do than to wait for the disk.
+    pub(super) fn write_in_place(
+        &mut self,
+        drain: Vec<Request>,
+        clock: &SharedClock,
+        high_watermark: &watch::Sender<Offset>,
+    ) -> Result<(), StorageError> {
+        let begun = Instant::now();
+        let written = self.write(drain, clock, high_watermark);
+        self.metrics.written_in_place(begun.elapsed());
+        written
+    }
+
     /// Writes one drain, and leaves the sync that it may need for later. An error as of [`Self::handle`].
-    pub(super) fn write(
+    fn write(
         &mut self,
         drain: Vec<Request>,
         clock: &SharedClock,
