@@ -1,8 +1,8 @@
 //! `ProducerService`: one request, or a pipeline of them.
 //!
 //! A stream is one task, that of its answers: while it waits for the oldest it reads requests and queues their records, all
-//! that have come before any of them is written. The bound of what is pending and the broker's in-flight budget are what stops the reading, and so does a client that does not
-//! read its answers; HTTP/2 flow control then stops the sender.
+//! that have come before any of them is written. The bound of what is pending and the broker's in-flight budget are what
+//! stops the reading, and so does a client that does not read its answers; HTTP/2 flow control then stops the sender.
 
 use super::Door;
 use super::convert::{durability_in, outcome_out, producer_in};
