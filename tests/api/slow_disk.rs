@@ -5,11 +5,14 @@ use crate::common::refusal::Refusal;
 use crate::common::stalling_disk::StallingDisk;
 use crate::common::subscriber::at_offset;
 use crate::common::{TestBroker, until, within};
+use millstream::proto::producer_service_client::ProducerServiceClient;
 use millstream::proto::{
-    CommitOffsetsRequest, CreateTopicRequest, DeleteRecordsRequest, ListTopicsRequest, ProduceRequest, TopicOptions,
+    CommitOffsetsRequest, CreateTopicRequest, DeleteRecordsRequest, Durability, ListTopicsRequest, ProduceRequest,
+    TopicOptions,
 };
 use std::sync::Arc;
 use tonic::Code;
+use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
@@ -97,4 +100,55 @@ async fn nothing_waits(broker: &TestBroker) {
         let fetched = within("old and new data", broker.fetch("orders", 0, offset)).await;
         assert_eq!(fetched.batches[0].base_offset, offset);
     }
+}
+
+/// Small writes that wait for no sync are done by the threads that serve connections.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_small_write_that_hangs_holds_one_thread_and_no_second() {
+    const PARTITIONS: u32 = 6;
+    let disk = StallingDisk::default();
+    let broker = TestBroker::start_with(|setting| setting.fs = Arc::new(disk.clone())).await;
+    let options = TopicOptions { durability: Some(Durability::Written.into()), ..Default::default() };
+    broker.create_topic_with("quick", PARTITIONS, options).await;
+    for partition in 0..PARTITIONS {
+        broker.append("quick", partition, sized(1, 100)).await;
+    }
+    // On a busy machine one may have been slow, and then none is done in place for ten seconds.
+    until("a write to be done in place", async || {
+        let before = writes_in_place(&broker).await;
+        broker.append("quick", 0, sized(1, 100)).await;
+        (writes_in_place(&broker).await > before).then_some(())
+    })
+    .await;
+    let stall = disk.stall_writes();
+    let mut hanging = Vec::new();
+    for partition in 0..PARTITIONS {
+        // Each by a connection of its own: what shares one with a write that hangs may wait with it.
+        let channel = Endpoint::from_shared(format!("http://{}", broker.address()))
+            .expect("an address")
+            .connect()
+            .await
+            .expect("the broker listens");
+        let mut producer = ProducerServiceClient::new(channel);
+        let request = ProduceRequest { partition: Some(partition), ..produce("quick", 100) };
+        hanging.push(tokio::spawn(async move { producer.produce(request).await }));
+        until("a write to hang", async || (disk.held_elsewhere() == 1).then_some(())).await;
+    }
+    for _ in 0..20 {
+        within("metrics", broker.admin_page("/metrics")).await;
+        within("topics", broker.topics().list_topics(ListTopicsRequest::default())).await.expect("answers");
+        let fetched = within("old data", broker.fetch("quick", 0, 0)).await;
+        assert_eq!(fetched.batches[0].base_offset, 0);
+        assert_eq!(disk.held_elsewhere(), 1, "one of them hangs in place, the others in storage threads");
+    }
+    drop(stall);
+    for append in hanging {
+        within("an append", append).await.expect("no panic").expect("appended");
+    }
+}
+
+async fn writes_in_place(broker: &TestBroker) -> u64 {
+    let (_, page) = broker.admin_page("/metrics").await;
+    let count = page.lines().find_map(|line| line.strip_prefix("millstream_in_place_write_seconds_count "));
+    count.expect("the series is there").parse().expect("a number")
 }

@@ -1,4 +1,4 @@
-//! A disk whose syncs hang until they are let go, or that has no room for one topic. Everything else is the real disk.
+//! A disk whose syncs or writes hang until they are let go, or that has no room for one topic. Everything else is the real disk.
 
 use millstream::storage::file_system::{File, FileSystem, OpenMode, View};
 use millstream::storage::real_file_system::RealFileSystem;
@@ -19,9 +19,12 @@ struct Gate {
 #[derive(Debug, Default)]
 struct State {
     stalled: bool,
+    stalled_writes: bool,
     /// Writes to files whose path has this in it find no room.
     refused: Option<String>,
     waiting: usize,
+    /// Threads that hang in a write and are not the broker's storage threads.
+    held_elsewhere: usize,
 }
 
 impl StallingDisk {
@@ -29,6 +32,17 @@ impl StallingDisk {
     pub(crate) fn stall(&self) -> Stall {
         self.change(|state| state.stalled = true);
         Stall(self.clone())
+    }
+
+    /// As [`StallingDisk::stall`], of writes instead of syncs.
+    pub(crate) fn stall_writes(&self) -> Stall {
+        self.change(|state| state.stalled_writes = true);
+        Stall(self.clone())
+    }
+
+    /// How many threads that are not storage threads hang in a write now.
+    pub(crate) fn held_elsewhere(&self) -> usize {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).held_elsewhere
     }
 
     /// From now on there is no room for what is written where this is part of the path, the id of a topic for one; without it
@@ -55,6 +69,14 @@ impl StallingDisk {
         }
     }
 
+    fn pass_write(&self) {
+        let is_storage = std::thread::current().name().is_some_and(|name| name.starts_with("storage-"));
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.held_elsewhere += usize::from(!is_storage);
+        let wait = self.0.changed.wait_while(state, |state| state.stalled_writes);
+        wait.unwrap_or_else(PoisonError::into_inner).held_elsewhere -= usize::from(!is_storage);
+    }
+
     fn pass(&self) {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.waiting += 1;
@@ -63,12 +85,12 @@ impl StallingDisk {
     }
 }
 
-/// Syncs hang as long as this lives. Then those that hang succeed, and so do those that come.
+/// Syncs, or writes, hang as long as this lives. Then those that hang succeed, and so do those that come.
 pub(crate) struct Stall(StallingDisk);
 
 impl Drop for Stall {
     fn drop(&mut self) {
-        self.0.change(|state| state.stalled = false);
+        self.0.change(|state| (state.stalled, state.stalled_writes) = (false, false));
     }
 }
 
@@ -131,6 +153,7 @@ impl File for StallingFile {
 
     fn write_all_at(&self, position: u64, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
         self.disk.check_write(&self.path)?;
+        self.disk.pass_write();
         self.file.write_all_at(position, parts)
     }
 
