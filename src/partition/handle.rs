@@ -137,8 +137,8 @@ impl PartitionHandle {
         blocking(move || reader.offset_of_time(time_ms, below)).await
     }
 
-    /// What readers see from `from` on, or from the log start on if that is later; `None` as [`LogReader::unread`]. Blocks:
-    /// it may wait for the disk.
+    /// What readers see from `from` on, or from the log start on if that is later; `None` as
+    /// [`LogReader::unread`](crate::storage::LogReader::unread). Blocks: it may wait for the disk.
     pub fn unread(&self, from: Offset) -> Result<Option<Unread>, StorageError> {
         self.0.reader.unread(from, self.high_watermark())
     }
