@@ -62,10 +62,16 @@ impl fmt::Display for Expression {
             Self::Term { subject, condition: Condition::HasPrefix(prefix) } => {
                 write!(f, "hasPrefix({subject}, {})", Quoted(prefix))
             }
-            Self::Not(negated) => {
-                f.write_str("NOT ")?;
-                negated.fmt_inside(f, |inner| matches!(inner, Self::All(_) | Self::Any(_)))
-            }
+            Self::Not(negated) => match &**negated {
+                // With NOT it would be one level deeper than it may have been written, and too deep to be read.
+                Self::Term { subject, condition: Condition::Equals(text) } => {
+                    write!(f, "{subject} != {}", Quoted(text))
+                }
+                inner => {
+                    f.write_str("NOT ")?;
+                    inner.fmt_inside(f, |inner| matches!(inner, Self::All(_) | Self::Any(_)))
+                }
+            },
             Self::All(parts) => fmt_joined(f, parts, " AND ", |part| matches!(part, Self::All(_) | Self::Any(_))),
             Self::Any(parts) => fmt_joined(f, parts, " OR ", |part| matches!(part, Self::Any(_))),
         }

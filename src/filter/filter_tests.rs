@@ -126,6 +126,13 @@ fn bounds_hold() {
     assert!(matches!(Filter::new(&"-".repeat(1_000)), Err(FilterError::TooDeep { .. })));
 }
 
+/// Found by fuzzing: `!=` was printed with NOT, one level deeper than it was written.
+#[test]
+fn the_deepest_filter_is_not_too_deep_when_it_is_printed() {
+    let deepest = filter(&format!("{}attributes.a != \"x\"", "-".repeat(FILTER_DEPTH_MAX)));
+    assert_eq!(filter(&deepest.expression().to_string()), deepest);
+}
+
 #[test]
 fn a_filter_is_kept_as_its_text() {
     let kept = serde_json::to_string(&filter("headers:a")).expect("it is a string");
