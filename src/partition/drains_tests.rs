@@ -76,7 +76,7 @@ fn many_that_came_together_are_one_write() {
     assert_eq!(offsets, (1..11).map(Offset).collect::<Vec<_>>());
 }
 
-/// A client that sends, and never reads an answer, is a client too.
+/// Whoever asked may be gone before it began to wait.
 #[tokio::test]
 async fn what_nobody_waits_for_is_written_all_the_same() {
     let disk = SimFileSystem::new(1);

@@ -100,11 +100,6 @@ impl Allocation {
                 Err(_) => drop(file.set_len(self.reserved)),
             }
         }
-        self.is_whole(options)
-    }
-
-    /// Whether the segment needs no more.
-    pub(super) fn is_whole(&self, options: LogOptions) -> bool {
         self.reserved >= options.segment_bytes
     }
 

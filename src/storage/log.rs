@@ -153,10 +153,8 @@ impl Log {
             is_quick &= self.admission.is_quick(batch);
         }
         let end = u64::from(active.segment.end_position()) + bytes;
-        let has_room = !self.options.is_full(&active.segment, self.next_offset, bytes)
-            && active.allocation.is_ample(end, self.options);
-        // The file of the next segment is to be made as soon as this one has all its space.
-        is_quick && has_room && (self.next_file.is_some() || !active.allocation.is_whole(self.options))
+        let has_room = !self.options.is_full(&active.segment, self.next_offset, bytes);
+        is_quick && has_room && active.allocation.is_ample(end, self.options)
     }
 
     /// Decides about as many of `batches` as belong into one segment, at least one, and writes what is to be written.

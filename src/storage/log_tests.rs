@@ -465,8 +465,10 @@ fn an_append_that_is_called_one_write_is_one_operation_on_the_disk() {
     for i in 0..BATCHES {
         let batches = [batch(0, 1, i * 37 % 900 + 1), batch(0, 2, i * 101 % 300 + 1)];
         let is_one_write = log.is_one_write(batches.iter());
-        let before = disk.operations();
+        let (before, segments, is_prepared) = (disk.operations(), log.shared.segments().len(), log.next_file.is_some());
         assert!(log.append(&batches, 1000).error.is_none());
+        let begins_a_segment = segments > 0 && log.shared.segments().len() > segments;
+        assert!(!begins_a_segment || is_prepared, "batch {i}: what prepares the next segment was not left out");
         if is_one_write {
             assert_eq!(disk.operations(), before + 1, "batch {i}");
             in_one += 1;
@@ -497,6 +499,12 @@ fn what_must_be_looked_up_on_the_disk_is_not_called_one_write() {
     assert!(!log.is_one_write([&stamped(0)].into_iter()), "the producers of this log are not known yet");
     append(&mut log, stamped(0));
     assert!(log.is_one_write([&stamped(1)].into_iter()));
+
+    let mut identified = plain.clone();
+    identified.summary.some_identified = true;
+    assert!(log.is_one_write([&identified].into_iter()), "nobody looks at ids");
+    identified.terms.dedup_window_ms = 1000;
+    assert!(!log.is_one_write([&identified].into_iter()), "the ids of this log are not known yet");
 
     let fenced = NewBatch { terms: AppendTerms { fencing_token: Some(1), ..AppendTerms::default() }, ..plain };
     assert!(!log.is_one_write([&fenced].into_iter()), "a token is stored first");

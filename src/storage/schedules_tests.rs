@@ -32,6 +32,9 @@ const SCHEDULES_DEFAULT: usize = 2_000;
 /// Changes of priority in one PCT schedule: bugs that take more than that many are left to the random ones.
 const PCT_DEPTH: usize = 3;
 const DIRECTORY: &str = "/log";
+
+/// Two or three batches.
+const SEGMENT_BYTES: u64 = 400;
 const ID: LogId = LogId { topic: TopicId(uuid::Uuid::from_u128(7)), partition: 0 };
 
 /// Tries `scenario` in many orders of its threads.
@@ -76,9 +79,13 @@ struct Stage {
 
 impl Stage {
     fn open(durability: Durability) -> Self {
+        Self::open_with(durability, SEGMENT_BYTES)
+    }
+
+    fn open_with(durability: Durability, segment_bytes: u64) -> Self {
         let disk = SimFileSystem::new(shuttle::rand::thread_rng().r#gen());
         let options = PartitionOptions {
-            log: LogOptions { segment_bytes: 400, seal_age_ms: 1000, reserve_bytes: 0 },
+            log: LogOptions { segment_bytes, seal_age_ms: 1000, reserve_bytes: 0 },
             durability,
             retention: RetentionPolicy { retention_ms: 0, retention_bytes: 0 },
             compaction: None,
@@ -105,7 +112,7 @@ fn open(disk: &SimFileSystem, options: LogOptions) -> Log {
 
 /// The records of the log on `disk`, by offset.
 fn values_of(disk: &SimFileSystem) -> BTreeMap<Offset, Vec<u8>> {
-    let log = open(disk, LogOptions { segment_bytes: 400, seal_age_ms: 1000, reserve_bytes: 0 });
+    let log = open(disk, LogOptions { segment_bytes: SEGMENT_BYTES, seal_age_ms: 1000, reserve_bytes: 0 });
     let mut next = log.reader().log_start();
     let mut values = BTreeMap::new();
     while next < log.next_offset() {
@@ -236,22 +243,28 @@ fn written_and_synced_requests() {
     check_answers(&answers, &stage.reopen());
 }
 
-/// Small ones may be written by whoever waits for them, while storage threads come and go.
-fn small_appends_beside_a_close() {
-    let stage = Stage::open(Durability::Written);
-    let waiting = stage.partition.clone();
-    let waiting = thread::spawn(move || produce(&waiting, 0, 3, None));
+/// Small ones are written by whoever waits for them, or by storage threads, and some by nobody who waits.
+fn small_appends_before_a_close() {
+    // One segment: whoever begins one is a storage thread.
+    let stage = Stage::open_with(Durability::Written, 1 << 20);
+    block_on(stage.partition.append(batch_of(2, 0), None, None)).expect("the disk is well");
+    let waiting = [0, 1].map(|producer| {
+        let partition = stage.partition.clone();
+        thread::spawn(move || produce(&partition, producer, 2, None))
+    });
     let going = stage.partition.clone();
-    let going = thread::spawn(move || (0..3).for_each(|number| drop(going.append(batch_of(1, number), None, None))));
-    let answers = waiting.join().expect("it ends");
+    let going = thread::spawn(move || (1..3).for_each(|number| drop(going.append(batch_of(2, number), None, None))));
+    let answers: Answers = waiting.into_iter().flat_map(|thread| thread.join().expect("it ends")).collect();
     going.join().expect("it ends");
     assert!(answers.iter().all(|(_, answer)| answer.is_ok()));
     block_on(stage.partition.close()).expect("it closes");
-    let left = stage.reopen();
-    assert_eq!(left.len(), 6, "what nobody waited for is there too");
-    let missing = |number: &u8| left.values().all(|found| *found != value_of(1, *number));
-    assert_eq!((0..3).filter(missing).count(), 0);
-    check_answers(&answers, &left.into_iter().filter(|(_, value)| value[0] == 0).collect());
+    let (unwaited, waited): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        stage.reopen().into_iter().partition(|(_, value)| value[0] == 2);
+    assert_eq!(
+        unwaited.into_values().collect::<Vec<_>>(),
+        (0..3).map(|number| value_of(2, number)).collect::<Vec<_>>()
+    );
+    check_answers(&answers, &waited);
 }
 
 /// It is written before anybody closes the partition, though nobody asks for it.
@@ -264,7 +277,7 @@ fn an_append_and_nothing_else() {
 
 #[test]
 fn what_nobody_waits_for_is_written_and_what_somebody_waits_for_is_answered() {
-    explore("small appends beside a close", small_appends_beside_a_close);
+    explore("small appends before a close", small_appends_before_a_close);
     explore("an append and nothing else", an_append_and_nothing_else);
 }
 
@@ -334,7 +347,7 @@ fn after_a_failed_sync_everyone_is_answered_and_nobody_is_told_too_much() {
     explore("a sync that fails", a_sync_that_fails);
 }
 
-const SMALL: LogOptions = LogOptions { segment_bytes: 400, seal_age_ms: 50, reserve_bytes: 0 };
+const SMALL: LogOptions = LogOptions { segment_bytes: SEGMENT_BYTES, seal_age_ms: 50, reserve_bytes: 0 };
 
 /// Reads all there is a few times, while segments come and go.
 fn read_beside(reader: &LogReader) {
