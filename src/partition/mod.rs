@@ -11,6 +11,7 @@
 
 mod drains;
 mod handle;
+mod in_place;
 mod inbox;
 pub mod journal;
 mod options;

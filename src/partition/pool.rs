@@ -1,30 +1,25 @@
 //! The storage threads: a few, shared by all partitions, so that tokio workers do not wait for the disk. What they may write
-//! themselves, because it takes no longer than to wake a storage thread, is decided here and in `drains`.
+//! themselves, because it takes no longer than to wake a storage thread, is decided in `in_place` and `drains`.
 //!
 //! A partition with something in its inbox stands in the run queue once; a free thread takes it, does one drain, and
 //! puts it back if more has come. So each partition has one writer at a time, a busy one cannot starve the others, and
 //! as many syncs run side by side as there are threads. While a thread waits for the sync of a partition another one may
 //! write to it.
 
+use crate::partition::in_place;
 use crate::sync::thread::{Builder, JoinHandle};
 use crate::sync::{Condvar, IS_SCHEDULED, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
-
-/// A write in place that takes longer than this shows that the disk is slow, or the machine overloaded; which it may also be
-/// in tests, where it must not matter.
-const SLOW: Duration = if cfg!(test) { Duration::from_mins(1) } else { Duration::from_millis(10) };
-
-/// So long nobody writes in place after that.
-const SLOW_DISK_PAUSE: Duration = Duration::from_secs(10);
 
 /// The storage threads. They end, after finishing what is queued, when the pool is dropped.
 #[derive(Debug)]
 pub struct StoragePool {
     run_queue: Arc<RunQueue>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    watchdog: Option<JoinHandle<()>>,
 }
 
 /// Something with work waiting: a partition. One thread at a time runs it.
@@ -38,42 +33,37 @@ pub(super) trait Work: std::fmt::Debug + Send + Sync {
 pub(super) struct RunQueue {
     ready: Mutex<Ready>,
     wake: Condvar,
+    pub(super) watchdog: Condvar,
     failure: watch::Sender<Option<String>>,
 }
 
 #[derive(Debug, Default)]
-struct Ready {
+pub(super) struct Ready {
     partitions: VecDeque<Arc<dyn Work>>,
     /// Threads that do not wait for one.
     at_work: usize,
-    /// Somebody else writes, and has [`InPlace`].
-    in_place: bool,
-    /// Until then nobody gets it: the disk was slow.
-    not_in_place_before: Option<Instant>,
-    stopping: bool,
+    pub(super) in_place: in_place::State,
+    pub(super) is_stopping: bool,
 }
 
-/// The right to write a little on a thread that is not one of the pool's. Nobody else has it meanwhile.
-#[derive(Debug)]
-pub(super) struct InPlace<'a> {
-    run_queue: &'a RunQueue,
-    begun: Instant,
-}
-
-impl Drop for InPlace<'_> {
-    fn drop(&mut self) {
-        let _guard = AbortOnPanic;
-        self.run_queue.end_in_place(self.begun.elapsed());
+impl Ready {
+    /// Whether no storage thread has anything to do.
+    pub(super) fn is_idle(&self) -> bool {
+        self.partitions.is_empty() && self.at_work == 0
     }
 }
 
 impl StoragePool {
-    /// Starts `threads` storage threads.
+    /// Starts `threads` storage threads; in a tokio runtime, whose threads may write in place, a watchdog too.
     pub fn start(threads: usize) -> std::io::Result<Self> {
-        let run_queue =
-            Arc::new(RunQueue { ready: Mutex::default(), wake: Condvar::new(), failure: watch::Sender::new(None) });
-        let pool = Self { run_queue, threads: Mutex::default() };
+        let (ready, wake, watchdog) = (Mutex::default(), Condvar::new(), Condvar::new());
+        let run_queue = Arc::new(RunQueue { ready, wake, watchdog, failure: watch::Sender::new(None) });
+        let mut pool = Self { run_queue, threads: Mutex::default(), watchdog: None };
         pool.add_threads(threads)?;
+        if let Ok(runtime) = Handle::try_current() {
+            let queue = Arc::clone(&pool.run_queue);
+            pool.watchdog = Some(Builder::new().name("watchdog".to_owned()).spawn(move || queue.watch(&runtime))?);
+        }
         Ok(pool)
     }
 
@@ -115,9 +105,12 @@ impl StoragePool {
 
 impl Drop for StoragePool {
     fn drop(&mut self) {
-        self.run_queue.lock().stopping = true;
+        self.run_queue.lock().is_stopping = true;
         self.run_queue.wake.notify_all();
-        for thread in self.threads.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        self.run_queue.watchdog.notify_all();
+        for thread in
+            self.threads.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..).chain(self.watchdog.take())
+        {
             let _ = thread.join();
         }
     }
@@ -130,30 +123,7 @@ impl RunQueue {
         self.wake.notify_one();
     }
 
-    /// The right to write in place, if no storage thread has anything to do, nobody else has it, and the disk was not slow
-    /// lately. So one thread at most waits for a disk that is suddenly slow, and only once in a while.
-    pub(super) fn in_place(&self) -> Option<InPlace<'_>> {
-        let begun = Instant::now();
-        let mut ready = self.lock();
-        let is_idle = ready.partitions.is_empty() && ready.at_work == 0 && !ready.in_place;
-        let is_allowed = is_idle && ready.not_in_place_before.is_none_or(|until| begun >= until);
-        ready.in_place |= is_allowed;
-        is_allowed.then(|| InPlace { run_queue: self, begun })
-    }
-
-    fn end_in_place(&self, took: Duration) {
-        let pause_until = (took > SLOW).then(|| Instant::now() + SLOW_DISK_PAUSE);
-        {
-            let mut ready = self.lock();
-            ready.in_place = false;
-            ready.not_in_place_before = pause_until.or(ready.not_in_place_before);
-        }
-        if pause_until.is_some() {
-            tracing::info!(?took, pause = ?SLOW_DISK_PAUSE, "a small write took long; storage threads do them for a while");
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Ready> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Ready> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -175,7 +145,7 @@ impl RunQueue {
             if let Some(partition) = ready.partitions.pop_front() {
                 return Some(partition);
             }
-            if ready.stopping {
+            if ready.is_stopping {
                 return None;
             }
             ready.at_work -= 1;
@@ -185,73 +155,13 @@ impl RunQueue {
     }
 }
 
-struct AbortOnPanic;
+/// What ends the process if it is dropped by a panic.
+pub(super) struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() && !IS_SCHEDULED {
             std::process::abort();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::mpsc::{Receiver, sync_channel};
-
-    /// Work that lasts until it is told to end.
-    #[derive(Debug)]
-    struct Lasting(Mutex<Receiver<()>>);
-
-    impl Work for Lasting {
-        fn run(self: Arc<Self>) -> bool {
-            let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            false
-        }
-    }
-
-    fn eventually(condition: impl Fn() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !condition() {
-            assert!(Instant::now() < deadline, "waited in vain");
-            std::thread::park_timeout(Duration::from_millis(1));
-        }
-    }
-
-    #[test]
-    fn nobody_writes_in_place_while_a_storage_thread_is_at_work() {
-        let pool = StoragePool::start(2).expect("threads");
-        let run_queue = pool.run_queue();
-        eventually(|| run_queue.in_place().is_some());
-        let (end, told_to_end) = sync_channel(1);
-        run_queue.push(Arc::new(Lasting(Mutex::new(told_to_end))));
-        assert!(run_queue.in_place().is_none());
-        drop(end);
-        eventually(|| run_queue.in_place().is_some());
-    }
-
-    #[test]
-    fn one_at_a_time_writes_in_place() {
-        let pool = StoragePool::start(0).expect("none");
-        let run_queue = pool.run_queue();
-        let first = run_queue.in_place();
-        assert!(first.is_some() && run_queue.in_place().is_none());
-        drop(first);
-        assert!(run_queue.in_place().is_some());
-    }
-
-    #[test]
-    fn after_a_slow_write_storage_threads_do_it_for_a_while() {
-        let pool = StoragePool::start(0).expect("none");
-        let run_queue = pool.run_queue();
-        run_queue.end_in_place(SLOW);
-        assert!(run_queue.in_place().is_some(), "that was not slow");
-        run_queue.end_in_place(2 * SLOW);
-        assert!(run_queue.in_place().is_none());
-        let until = run_queue.lock().not_in_place_before.expect("there is a pause");
-        assert!(until > Instant::now() && until <= Instant::now() + SLOW_DISK_PAUSE);
-        run_queue.lock().not_in_place_before = Some(Instant::now());
-        assert!(run_queue.in_place().is_some());
     }
 }

@@ -5,14 +5,17 @@ use crate::common::refusal::Refusal;
 use crate::common::stalling_disk::StallingDisk;
 use crate::common::subscriber::at_offset;
 use crate::common::{TestBroker, until, within};
+use millstream::proto::consumer_service_client::ConsumerServiceClient;
 use millstream::proto::producer_service_client::ProducerServiceClient;
+use millstream::proto::topic_service_client::TopicServiceClient;
 use millstream::proto::{
-    CommitOffsetsRequest, CreateTopicRequest, DeleteRecordsRequest, Durability, ListTopicsRequest, ProduceRequest,
-    TopicOptions,
+    CommitOffsetsRequest, CreateTopicRequest, DeleteRecordsRequest, Durability, FetchPosition, FetchRequest,
+    ListTopicsRequest, ProduceRequest, TopicOptions,
 };
 use std::sync::Arc;
+use tokio::runtime::{Builder, Runtime};
 use tonic::Code;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
@@ -102,12 +105,26 @@ async fn nothing_waits(broker: &TestBroker) {
     }
 }
 
-/// Small writes that wait for no sync are done by the threads that serve connections.
-#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_small_write_that_hangs_holds_one_thread_and_no_second() {
-    const PARTITIONS: u32 = 6;
+/// Small writes that wait for no sync are done by the threads that serve connections. They serve nobody but the broker here: a
+/// thread that also runs the clients would be woken for them, and look after the others by chance.
+#[test]
+fn a_small_write_that_hangs_holds_one_thread_and_no_second() {
+    let (network, clients) = (runtime(2), runtime(1));
     let disk = StallingDisk::default();
-    let broker = TestBroker::start_with(|setting| setting.fs = Arc::new(disk.clone())).await;
+    let fs = disk.clone();
+    let broker = network.block_on(TestBroker::start_with(|setting| setting.fs = Arc::new(fs)));
+    clients.block_on(others_are_served_while_writes_hang(&broker, &disk));
+    network.block_on(async { drop(broker) });
+}
+
+fn runtime(threads: usize) -> Runtime {
+    Builder::new_multi_thread().worker_threads(threads).enable_all().build().expect("threads")
+}
+
+async fn others_are_served_while_writes_hang(broker: &TestBroker, disk: &StallingDisk) {
+    const PARTITIONS: u32 = 6;
+    let (mut topics, mut consumer) =
+        (TopicServiceClient::new(connect(broker).await), ConsumerServiceClient::new(connect(broker).await));
     let options = TopicOptions { durability: Some(Durability::Written.into()), ..Default::default() };
     broker.create_topic_with("quick", PARTITIONS, options).await;
     for partition in 0..PARTITIONS {
@@ -115,36 +132,39 @@ async fn a_small_write_that_hangs_holds_one_thread_and_no_second() {
     }
     // On a busy machine one may have been slow, and then none is done in place for ten seconds.
     until("a write to be done in place", async || {
-        let before = writes_in_place(&broker).await;
+        let before = writes_in_place(broker).await;
         broker.append("quick", 0, sized(1, 100)).await;
-        (writes_in_place(&broker).await > before).then_some(())
+        (writes_in_place(broker).await > before).then_some(())
     })
     .await;
     let stall = disk.stall_writes();
     let mut hanging = Vec::new();
     for partition in 0..PARTITIONS {
         // Each by a connection of its own: what shares one with a write that hangs may wait with it.
-        let channel = Endpoint::from_shared(format!("http://{}", broker.address()))
-            .expect("an address")
-            .connect()
-            .await
-            .expect("the broker listens");
-        let mut producer = ProducerServiceClient::new(channel);
+        let mut producer = ProducerServiceClient::new(connect(broker).await);
         let request = ProduceRequest { partition: Some(partition), ..produce("quick", 100) };
         hanging.push(tokio::spawn(async move { producer.produce(request).await }));
         until("a write to hang", async || (disk.held_elsewhere() == 1).then_some(())).await;
     }
     for _ in 0..20 {
         within("metrics", broker.admin_page("/metrics")).await;
-        within("topics", broker.topics().list_topics(ListTopicsRequest::default())).await.expect("answers");
-        let fetched = within("old data", broker.fetch("quick", 0, 0)).await;
-        assert_eq!(fetched.batches[0].base_offset, 0);
+        within("topics", topics.list_topics(ListTopicsRequest::default())).await.expect("answers");
+        let position = FetchPosition { topic: "quick".into(), partition: 0, offset: 0 };
+        let request = FetchRequest { positions: vec![position], ..Default::default() };
+        let fetched = within("old data", consumer.fetch(request)).await.expect("answers").into_inner();
+        assert_eq!(fetched.partitions[0].batches[0].base_offset, 0);
         assert_eq!(disk.held_elsewhere(), 1, "one of them hangs in place, the others in storage threads");
     }
     drop(stall);
     for append in hanging {
         within("an append", append).await.expect("no panic").expect("appended");
     }
+}
+
+/// A connection that the caller's runtime looks after.
+async fn connect(broker: &TestBroker) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{}", broker.address())).expect("an address");
+    within("a connection", endpoint.connect()).await.expect("the broker listens")
 }
 
 async fn writes_in_place(broker: &TestBroker) -> u64 {
