@@ -98,7 +98,8 @@ impl RunQueue {
     /// outside, for which another of its threads wakes up, if there is one.
     pub(super) fn watch(&self, runtime: &Handle) {
         let mut told = None;
-        while let Some(hangs_since) = self.next_look() {
+        while self.wait_to_look() {
+            let hangs_since = self.lock().in_place.hangs_since();
             if hangs_since.is_some() {
                 runtime.spawn(async {});
                 if told != hangs_since {
@@ -109,8 +110,8 @@ impl RunQueue {
         }
     }
 
-    /// Waits until it is time to look again, and looks since when a write hangs. `None` when the pool stops.
-    fn next_look(&self) -> Option<Option<Instant>> {
+    /// Waits until it is time to look again. `false` when the pool stops.
+    fn wait_to_look(&self) -> bool {
         let mut ready = self.lock();
         ready.in_place.watchdog_sleeps = ready.in_place.is_quiet();
         while ready.in_place.watchdog_sleeps && !ready.is_stopping {
@@ -119,7 +120,7 @@ impl RunQueue {
         if !ready.is_stopping {
             (ready, _) = self.watchdog.wait_timeout(ready, WATCH_INTERVAL).unwrap_or_else(PoisonError::into_inner);
         }
-        (!ready.is_stopping).then(|| ready.in_place.hangs_since())
+        !ready.is_stopping
     }
 }
 

@@ -19,11 +19,11 @@ struct Gate {
 #[derive(Debug, Default)]
 struct State {
     stalled: bool,
-    stalled_writes: bool,
+    stalled_elsewhere: bool,
     /// Writes to files whose path has this in it find no room.
     refused: Option<String>,
     waiting: usize,
-    /// Threads that hang in a write and are not the broker's storage threads.
+    /// Threads that are in a write and are not the broker's storage threads.
     held_elsewhere: usize,
 }
 
@@ -34,9 +34,9 @@ impl StallingDisk {
         Stall(self.clone())
     }
 
-    /// As [`StallingDisk::stall`], of writes instead of syncs.
-    pub(crate) fn stall_writes(&self) -> Stall {
-        self.change(|state| state.stalled_writes = true);
+    /// As [`StallingDisk::stall`], of writes by threads that are not the broker's storage threads.
+    pub(crate) fn stall_writes_elsewhere(&self) -> Stall {
+        self.change(|state| state.stalled_elsewhere = true);
         Stall(self.clone())
     }
 
@@ -70,11 +70,13 @@ impl StallingDisk {
     }
 
     fn pass_write(&self) {
-        let is_storage = std::thread::current().name().is_some_and(|name| name.starts_with("storage-"));
+        if std::thread::current().name().is_some_and(|name| name.starts_with("storage-")) {
+            return;
+        }
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.held_elsewhere += usize::from(!is_storage);
-        let wait = self.0.changed.wait_while(state, |state| state.stalled_writes);
-        wait.unwrap_or_else(PoisonError::into_inner).held_elsewhere -= usize::from(!is_storage);
+        state.held_elsewhere += 1;
+        let wait = self.0.changed.wait_while(state, |state| state.stalled_elsewhere);
+        wait.unwrap_or_else(PoisonError::into_inner).held_elsewhere -= 1;
     }
 
     fn pass(&self) {
@@ -90,7 +92,7 @@ pub(crate) struct Stall(StallingDisk);
 
 impl Drop for Stall {
     fn drop(&mut self) {
-        self.0.change(|state| (state.stalled, state.stalled_writes) = (false, false));
+        self.0.change(|state| (state.stalled, state.stalled_elsewhere) = (false, false));
     }
 }
 
