@@ -77,7 +77,7 @@ impl RunQueue {
             std::mem::take(&mut ready.in_place.watchdog_sleeps)
         };
         if must_wake {
-            self.watchdog.notify_one();
+            self.wake_watchdog.notify_one();
         }
         Some(InPlace { run_queue: self, begun })
     }
@@ -115,10 +115,10 @@ impl RunQueue {
         let mut ready = self.lock();
         ready.in_place.watchdog_sleeps = ready.in_place.is_quiet();
         while ready.in_place.watchdog_sleeps && !ready.is_stopping {
-            ready = self.watchdog.wait(ready).unwrap_or_else(PoisonError::into_inner);
+            ready = self.wake_watchdog.wait(ready).unwrap_or_else(PoisonError::into_inner);
         }
         if !ready.is_stopping {
-            (ready, _) = self.watchdog.wait_timeout(ready, WATCH_INTERVAL).unwrap_or_else(PoisonError::into_inner);
+            (ready, _) = self.wake_watchdog.wait_timeout(ready, WATCH_INTERVAL).unwrap_or_else(PoisonError::into_inner);
         }
         !ready.is_stopping
     }

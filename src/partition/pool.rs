@@ -33,7 +33,7 @@ pub(super) trait Work: std::fmt::Debug + Send + Sync {
 pub(super) struct RunQueue {
     ready: Mutex<Ready>,
     wake: Condvar,
-    pub(super) watchdog: Condvar,
+    pub(super) wake_watchdog: Condvar,
     failure: watch::Sender<Option<String>>,
 }
 
@@ -56,8 +56,8 @@ impl Ready {
 impl StoragePool {
     /// Starts `threads` storage threads; in a tokio runtime, whose threads may write in place, a watchdog too.
     pub fn start(threads: usize) -> std::io::Result<Self> {
-        let (ready, wake, watchdog) = (Mutex::default(), Condvar::new(), Condvar::new());
-        let run_queue = Arc::new(RunQueue { ready, wake, watchdog, failure: watch::Sender::new(None) });
+        let (ready, wake, wake_watchdog) = (Mutex::default(), Condvar::new(), Condvar::new());
+        let run_queue = Arc::new(RunQueue { ready, wake, wake_watchdog, failure: watch::Sender::new(None) });
         let mut pool = Self { run_queue, threads: Mutex::default(), watchdog: None };
         pool.add_threads(threads)?;
         if let Ok(runtime) = Handle::try_current() {
@@ -107,7 +107,7 @@ impl Drop for StoragePool {
     fn drop(&mut self) {
         self.run_queue.lock().is_stopping = true;
         self.run_queue.wake.notify_all();
-        self.run_queue.watchdog.notify_all();
+        self.run_queue.wake_watchdog.notify_all();
         for thread in
             self.threads.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..).chain(self.watchdog.take())
         {
